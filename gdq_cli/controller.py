@@ -1,0 +1,203 @@
+"""Granularity-bit controller (GBC), step 1 of Granular-DQ: head features of a patch -> 4, 6 or 8 bits (section 3.2).
+
+Everything up to the logits is computed from integers (or correctly rounded), so a patch gets the same logits on
+every machine, device, batch size and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gdq_cli import entropy
+
+GBC_BITS = (4, 6, 8)
+"""Bit-widths of the controller's three logits."""
+
+Descriptor = Literal["mean", "band_energy"]
+
+
+@dataclass(frozen=True)
+class IntegerHead:
+    """The head convolution as exact integers, shared by the controller and the integer engines.
+
+    ``h = codes * multiplier + offset`` with ``codes = conv(pixel - mean)``; see docs/engines.md.
+    """
+
+    weight: Tensor  # (C, 3, k, k) int16, |code| <= 2047
+    multiplier: Tensor  # (C,) float32
+    offset: Tensor  # (C,) float32
+    mean: tuple[int, int, int]
+
+    def accumulate(self, padded: Tensor) -> Tensor:
+        """Valid convolution of centred pixels; (N, 3, H + k - 1, W + k - 1) float -> (N, C, H, W), exact integers."""
+        return F.conv2d(padded, self.weight.to(padded.dtype))
+
+
+def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> Tensor:
+    """Integer head features of patch cores, each seen alone with its border pixels repeated.
+
+    Args:
+        cores: (N, H, W, 3) uint8.
+        head: integer head.
+
+    Returns:
+        (N, C, H', W') int32 in units of ``head.multiplier``; H' and W' are H and W cut down to multiples of 4
+        (stretched up to 4 by repetition where smaller).
+    """
+    _, height, width, _ = cores.shape
+    target = [max(4, side // 4 * 4) for side in (height, width)]
+    reach = head.weight.shape[-1] // 2
+    x = torch.from_numpy(cores).permute(0, 3, 1, 2)[:, :, : target[0], : target[1]].float()
+    x = x - torch.tensor(head.mean, dtype=torch.float32).reshape(1, 3, 1, 1)
+    grow = [side - have for side, have in zip(target, x.shape[2:], strict=True)]
+    x = F.pad(x, (reach, reach + grow[1], reach, reach + grow[0]), mode="replicate")
+    return head.accumulate(x).to(torch.int32)
+
+
+def band_energy(accumulators: Tensor, multiplier: Tensor) -> NDArray[np.float64]:
+    """Texture of a patch per granularity and channel (our descriptor; docs/method.md says why).
+
+    Per granularity, the mean absolute detail it adds over the next coarser one: fine - up(medium), medium -
+    up(coarse), |coarse - its mean|; medium is 2x2 average-pooled, coarse is pooled twice. The square root tames
+    the long tail of textured patches and is correctly rounded everywhere.
+
+    Args:
+        accumulators: (N, C, H, W) int32, H and W multiples of 4.
+        multiplier: (C,) float32, feature value of one accumulator unit.
+
+    Returns:
+        (N, 3 * C) float64, fine then medium then coarse.
+    """
+    n, channels, height, width = accumulators.shape
+    sum2 = accumulators.reshape(n, channels, height // 2, 2, width // 2, 2).sum((3, 5), dtype=torch.int32)
+    sum4 = sum2.reshape(n, channels, height // 4, 2, width // 4, 2).sum((3, 5), dtype=torch.int32)
+    cells = sum4.shape[2] * sum4.shape[3]
+    wide2 = sum2.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    wide4 = sum4.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine = (accumulators * 4 - wide2).abs_().sum((2, 3), dtype=torch.int64)  # in quarters of a unit
+    medium = (sum2 * 4 - wide4).abs_().sum((2, 3), dtype=torch.int64)  # in sixteenths
+    total = sum4.sum((2, 3), dtype=torch.int64)
+    coarse = (sum4.to(torch.int64) * cells - total[:, :, None, None]).abs_().sum((2, 3))  # in sixteenths / cells
+    unit = multiplier.double().numpy()
+    bands = [
+        fine.double().numpy() / (4 * height * width),
+        medium.double().numpy() / (16 * cells * 4),
+        coarse.double().numpy() / (16 * cells * cells),
+    ]
+    return np.concatenate([np.sqrt(band * unit) for band in bands], axis=1)
+
+
+def mean_feature(accumulators: Tensor, head: IntegerHead) -> NDArray[np.float64]:
+    """The descriptor of the released code: three times the mean feature (parity/NOTES.md, section 3).
+
+    Returns:
+        (N, 3 * C) float64.
+    """
+    pixels = accumulators.shape[2] * accumulators.shape[3]
+    mean = accumulators.sum((2, 3), dtype=torch.int64).double().numpy() / pixels
+    feature = mean * head.multiplier.double().numpy() + head.offset.double().numpy()
+    return np.concatenate([feature] * 3, axis=1)
+
+
+@dataclass(frozen=True)
+class BitChoice:
+    """The bit-width of one patch and why it got it."""
+
+    bit_width: int
+    reason: Literal["controller", "entropy"]
+    """Which of the two steps decided: GBC, or E2B (for patches that GBC gave 8 bits)."""
+    logits: tuple[float, float, float]
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Controller:
+    """GBC's linear layer and E2B's thresholds.
+
+    Attributes:
+        descriptor: ``"band_energy"`` (ours) or ``"mean"`` (the release).
+        weight: (3, 3 * C) float64; bias: (3,) float64.
+        thresholds: (t_low, t_high) in nats.
+    """
+
+    descriptor: Descriptor
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    thresholds: tuple[float, float]
+
+    def descriptors(self, cores: NDArray[np.uint8], head: IntegerHead) -> NDArray[np.float64]:
+        """Descriptors of patch cores, (N, H, W, 3) uint8 -> (N, 3 * C)."""
+        accumulators = head_accumulators(cores, head)
+        if self.descriptor == "mean":
+            return mean_feature(accumulators, head)
+        return band_energy(accumulators, head.multiplier)
+
+    def logits(self, descriptors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logits of the widths 4, 6, 8; (N, 3 * C) -> (N, 3). Summed with one rounding, in any order the same."""
+        return np.array(
+            [
+                [math.fsum([*(row * weight), bias]) for weight, bias in zip(self.weight, self.bias, strict=True)]
+                for row in descriptors
+            ]
+        ).reshape(-1, 3)
+
+    def choose(self, cores: NDArray[np.uint8], head: IntegerHead) -> list[BitChoice]:
+        """Choose the bit-width of each patch: argmax of the logits, then entropy for the 8-bit ones.
+
+        Args:
+            cores: (N, H, W, 3) uint8.
+            head: integer head of the network the controller was trained with.
+        """
+        choices = []
+        for logits, core in zip(self.logits(self.descriptors(cores, head)), cores, strict=True):
+            bit_width = GBC_BITS[int(np.argmax(logits))]
+            value = entropy.patch_entropy(core)
+            reason: Literal["controller", "entropy"] = "controller"
+            if bit_width == 8:
+                bit_width, reason = entropy.entropy_to_bit(value, self.thresholds), "entropy"
+            choices.append(BitChoice(bit_width, reason, tuple(map(float, logits)), value))  # type: ignore[arg-type]
+        return choices
+
+
+def spend_budget(logits: NDArray[np.float64], budget: float) -> list[int]:
+    """Bit-widths that spend at most ``budget`` bits on average, where the controller ranks the need highest.
+
+    Raising a patch from 4 over 5 and 6 to 8 bits takes three steps; the worth of a step is the gain in logit per bit
+    (the multiplier at which the argmax of ``logit - multiplier * bits`` flips). Steps are taken by worth until the
+    budget is spent, so the maps of growing budgets are nested.
+
+    Args:
+        logits: (N, 3) of the widths 4, 6, 8.
+        budget: average bit-width, 4 to 8.
+
+    Returns:
+        N bit-widths whose mean is at most ``budget``.
+
+    Raises:
+        ValueError: if the budget is outside 4..8.
+    """
+    if not 4 <= budget <= 8:
+        raise ValueError(f"budget must be between 4 and 8 bits, not {budget}")
+    steps = []
+    for patch, (four, six, eight) in enumerate(logits.tolist()):
+        to_six = (six - four) / 2
+        to_five = to_six + abs(to_six) / 2  # the first bit is worth more than the second
+        to_eight = min((eight - six) / 2, to_six)
+        steps += [(-to_five, patch, 5), (-to_six, patch, 6), (-to_eight, patch, 8)]
+    steps.sort()  # equal worth: by patch, then narrow to wide
+    bit_widths = [4] * len(logits)
+    left = math.floor((budget - 4) * len(logits) + 1e-9)
+    for _, patch, bit_width in steps:
+        left -= bit_width - bit_widths[patch]
+        if left < 0:
+            break
+        bit_widths[patch] = bit_width
+    return bit_widths

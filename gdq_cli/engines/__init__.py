@@ -1,0 +1,114 @@
+"""Engines: the same integers, computed in different ways. Choosing one that is right on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from gdq_cli.engines.base import Engine
+from gdq_cli.engines.lowering import IntegerConv
+from gdq_cli.engines.onednn import OnednnEngine, is_available
+from gdq_cli.engines.reference import ReferenceEngine
+from gdq_cli.errors import DeviceError
+from gdq_cli.networks.edsr import Edsr
+
+__all__ = ["Engine", "EngineChoice", "choose_device", "choose_engine", "self_test"]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """The engine that runs, and why each faster one does not."""
+
+    engine: Engine
+    rejected: tuple[str, ...] = ()
+
+
+def choose_device(device: str) -> str:
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a torch device that is present.
+
+    Raises:
+        DeviceError: if it is not.
+    """
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        return device
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and (not index or index.isdigit()):
+        if not torch.cuda.is_available():
+            raise DeviceError(f"no CUDA device: torch {torch.__version__} sees none; use --device cpu (or auto)")
+        if int(index or 0) >= torch.cuda.device_count():
+            raise DeviceError(f"no device {device}: {torch.cuda.device_count()} CUDA device(s) are present")
+        return f"cuda:{index or 0}"
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("no MPS device: it needs macOS on Apple silicon; use --device cpu (or auto)")
+        return device
+    raise DeviceError(f"unknown device '{device}'; use auto, cpu, cuda, cuda:N or mps")
+
+
+def choose_engine(network: Edsr, device: str = "cpu", name: str = "auto") -> EngineChoice:
+    """The fastest engine for a network that passes its self-test on this machine.
+
+    Args:
+        network: quantized or float32.
+        device: from :func:`choose_device`.
+        name: ``auto``, or the name of one engine to insist on.
+
+    Raises:
+        DeviceError: if no engine (or not the one asked for) gives right results here.
+    """
+    rejected: list[str] = []
+    if device == "cpu":
+        for candidate, make in _cpu_engines(network):
+            if name not in ("auto", candidate):
+                continue
+            try:
+                engine = make()
+                if not network.config.bit_widths or self_test(engine, network):
+                    return EngineChoice(engine, tuple(rejected))
+                rejected.append(f"{candidate}: its self-test gave other integers than the reference")
+            except (RuntimeError, NotImplementedError, ImportError) as error:
+                rejected.append(f"{candidate}: {str(error).splitlines()[0]}")
+    if name in ("auto", "reference"):
+        reference = ReferenceEngine(network, device)
+        if device == "cpu" or not network.config.bit_widths or self_test(reference, network):
+            return EngineChoice(reference, tuple(rejected))
+        rejected.append(f"reference: its self-test on {device} gave other integers than on the CPU")
+    raise DeviceError(f"no engine runs this network on {device}: {'; '.join(rejected) or f'no engine named {name}'}")
+
+
+def _cpu_engines(network: Edsr) -> list[tuple[str, Callable[[], Engine]]]:
+    """Fast CPU engines for a network, fastest first."""
+    engines: list[tuple[str, Callable[[], Engine]]] = []
+    if network.config.bit_widths and is_available():
+        engines.append(("onednn", lambda: OnednnEngine(network)))
+    return engines
+
+
+def self_test(engine: Engine, network: Edsr) -> bool:
+    """Compare an engine with the reference: extreme codes through one convolution, random pixels through everything.
+
+    Adjacent products of extreme codes are what saturates in 16 bits on CPUs without VNNI.
+    """
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (64, 64, 3, 3), generator=generator) * 2 - 1
+    weight = (signs * 127).to(torch.int8)
+    unit = torch.ones(64)
+    for low, high in ((0, 255), (-128, 127)):
+        conv = IntegerConv(weight, unit, unit * 0, (low, high), False)
+        codes = torch.where(torch.rand((1, 64, 6, 7), generator=generator) < 0.8, high, low).to(torch.int16)
+        exact = torch.nn.functional.conv2d(codes.double(), weight.double(), padding=1).to(torch.int32)
+        if not torch.equal(engine.accumulators(codes, conv), exact):
+            return False
+    windows = torch.randint(0, 256, (2, 3, 11, 13), generator=generator, dtype=torch.uint8)
+    reference = ReferenceEngine(network) if engine.device == "cpu" else ReferenceEngine(_on_cpu(network))
+    return all(torch.equal(engine(windows, bits), reference(windows, bits)) for bits in (4, 8))
+
+
+def _on_cpu(network: Edsr) -> Edsr:
+    copy = Edsr(network.config)
+    copy.load_state_dict({key: value.cpu() for key, value in network.state_dict().items()})
+    return copy.eval()

@@ -1,0 +1,184 @@
+"""What an engine is, and the walk through the integer network that the tensor engines share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gdq_cli.engines.lowering import ZERO, IntegerConv, IntegerNetwork, lower_network
+from gdq_cli.errors import WeightsError
+from gdq_cli.networks.edsr import Edsr
+from gdq_cli.patches import PatchPlan, cut_windows, paste_core
+from gdq_cli.quantizers import FP32_BITS
+
+
+class Engine(ABC):
+    """Runs a network on batches of windows that share a bit-width.
+
+    Attributes:
+        name: of the engine, for the user.
+        device: torch device string.
+        scale: upscaling factor.
+        batch_size: windows per call at which the engine is fastest.
+    """
+
+    name: str
+    device: str = "cpu"
+    batch_size: int = 4
+
+    def __init__(self, network: Edsr) -> None:
+        self.scale = network.config.scale
+
+    @abstractmethod
+    def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
+        """Upscale windows.
+
+        Args:
+            windows: (N, 3, h, w) uint8 on the CPU, best in channels_last.
+            bit_width: 4, 5, 6, 8, or 32 for the float network.
+
+        Returns:
+            (N, 3, h * scale, w * scale) uint8 on the CPU.
+        """
+
+    def run(
+        self,
+        image: NDArray[np.uint8],
+        plan: PatchPlan,
+        bit_widths: Sequence[int],
+        target: NDArray[np.uint8],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Upscale all patches of an image, grouped by bit-width.
+
+        Args:
+            image: (H, W, 3) uint8.
+            plan: how it is divided.
+            bit_widths: one per patch.
+            target: (H * scale, W * scale, 3) uint8, written in place.
+            progress: called with (finished, all) patches.
+        """
+        groups: dict[int, list[int]] = {}
+        for index, bit_width in enumerate(bit_widths):
+            groups.setdefault(bit_width, []).append(index)
+        finished = 0
+        for bit_width, members in sorted(groups.items(), reverse=True):
+            for start in range(0, len(members), self.batch_size):
+                indices = members[start : start + self.batch_size]
+                windows = torch.from_numpy(cut_windows(image, plan, indices)).permute(0, 3, 1, 2)
+                sr_windows = self(windows, bit_width).permute(0, 2, 3, 1).numpy()
+                for index, sr_window in zip(indices, sr_windows, strict=True):
+                    paste_core(target, sr_window, plan[index], self.scale)
+                finished += len(indices)
+                if progress is not None:
+                    progress(finished, len(plan))
+
+    @abstractmethod
+    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        """Raw integers of one convolution, for tests and the self-test.
+
+        Args:
+            codes: (N, I, h, w) int16 in ``conv.input_range``.
+            conv: lowered convolution.
+
+        Returns:
+            (N, O, h, w) int32.
+        """
+
+
+class TensorEngine(Engine):
+    """The integer network as a sequence of tensor operations; subclasses say how one operation is done.
+
+    Codes are whatever a subclass makes of them; the residual stream is float32 (N, C, h, w) in channels_last.
+    """
+
+    def __init__(self, network: Edsr) -> None:
+        super().__init__(network)
+        self._network = network
+        self._integers = lower_network(network) if network.config.bit_widths else None
+
+    @property
+    def integers(self) -> IntegerNetwork:
+        """The lowered network.
+
+        Raises:
+            WeightsError: for a float32 checkpoint.
+        """
+        if self._integers is None:
+            self._integers = lower_network(self._network)
+        return self._integers
+
+    @torch.inference_mode()
+    def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
+        x = windows.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        if bit_width == FP32_BITS:
+            pixels = self._network(x)
+        else:
+            pixels = self._run_integers(x, bit_width)
+        return pixels.round_().clamp_(0, 255).to(torch.uint8).cpu()
+
+    def _run_integers(self, pixels: Tensor, bit_width: int) -> Tensor:
+        integers = self.integers
+        if bit_width not in integers.blocks:
+            raise WeightsError(f"this checkpoint has no {bit_width}-bit patches; it has {sorted(integers.blocks)}")
+        static = integers.static
+        skip = self._head(pixels).contiguous(memory_format=torch.channels_last)
+        x = skip.clone()
+        for block in integers.blocks[bit_width]:
+            codes = self._quantize(x, block.inverse_step, block.conv1.input_range)
+            codes = self._conv_codes(codes, block.conv1, block.conv2.input_range)
+            x = self._conv_add(codes, block.conv2, x)
+        codes = self._quantize(x, static.body_inverse_steps.reshape(1, -1, 1, 1), static.body_conv.input_range)
+        x = self._conv_add(codes, static.body_conv, skip)
+        first = static.upsampler[0][0]
+        codes = self._quantize(x, static.upsampler_inverse_steps.reshape(1, -1, 1, 1), first.input_range)
+        for index, (conv, stage) in enumerate(static.upsampler):
+            following = static.upsampler[index + 1][0] if index + 1 < len(static.upsampler) else static.tail
+            codes = self._shuffle(self._conv_codes(codes, conv, following.input_range), stage)
+        return self._conv_values(codes, static.tail)
+
+    def _head(self, pixels: Tensor) -> Tensor:
+        """Head features from centred pixels: integers carried by float32, exact in any order of summation."""
+        head = self.integers.head
+        mean = torch.tensor(head.mean, dtype=torch.float32, device=self.device).reshape(1, 3, 1, 1)
+        weight = head.weight.float().to(self.device)
+        accumulators = torch.nn.functional.conv2d(pixels - mean, weight, padding=weight.shape[-1] // 2)
+        return self._affine(accumulators, head.multiplier, head.offset)
+
+    def _affine(self, accumulators: Tensor, multiplier: Tensor, offset: Tensor) -> Tensor:
+        """fl(fl(a * m) + c): two operations, two roundings, never one fused."""
+        product = accumulators.mul_(multiplier.to(self.device).reshape(1, -1, 1, 1))
+        return product.add_(offset.to(self.device).reshape(1, -1, 1, 1))
+
+    @abstractmethod
+    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor:
+        """float32 (N, C, h, w) -> signed codes clamp(rne(fl(x * inverse_step)))."""
+
+    @abstractmethod
+    def _conv_codes(self, codes: Tensor, conv: IntegerConv, bounds: tuple[int, int]) -> Tensor:
+        """Convolve and requantize: into codes from 0 (after ReLU) or signed ones, as ``bounds`` says."""
+
+    @abstractmethod
+    def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor:
+        """Convolve and add to the residual stream ``x``, which may be overwritten."""
+
+    @abstractmethod
+    def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        """Convolve into float32 values."""
+
+    @abstractmethod
+    def _shuffle(self, codes: Tensor, stage: int) -> Tensor:
+        """Pixel shuffle of codes."""
+
+
+def output_bounds(bounds: tuple[int, int]) -> tuple[int, int]:
+    """Range of the unsigned codes an epilogue writes: as they are from 0 on, else moved up by ``ZERO``."""
+    low, high = bounds
+    return (0, high) if low == 0 else (low + ZERO, high + ZERO)
+
+

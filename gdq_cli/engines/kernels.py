@@ -1,0 +1,338 @@
+"""Face of the compiled kernels ``gdq_cli._kernels``: which of them run here, single layers, whole networks.
+
+The extension is optional. Without it this module still imports; ``report()`` says what is missing, everything else raises
+``DeviceError``. Kernels compute the integer contract (docs/engines.md) bit for bit: 8-bit codes by direct convolution, codes of
+at most 6 bits by exact integer Winograd F(2x2, 3x3). Arrays are NumPy arrays or CPU tensors; nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdq_cli.errors import DeviceError
+
+try:
+    from gdq_cli import _kernels
+except ImportError as error:  # not built, or built for another Python
+    _kernels = None
+    _PROBLEM = str(error)
+else:
+    _PROBLEM = ""
+
+ALGORITHMS = ("direct", "winograd", "winograd_half", "winograd_split")
+"""Convolution algorithms by their number in csrc/types.h, slowest first except for ``winograd_split`` (20 products for 16)."""
+
+ZERO = 128
+"""A signed code is stored as the byte ``code + ZERO``, an unsigned one as it is."""
+
+
+@dataclass(frozen=True)
+class IsaReport:
+    """One instruction set of this build.
+
+    Attributes:
+        name: for example "avx512-vnni".
+        runnable: whether processor and operating system allow it.
+        problem: which kernel failed its self-test; empty if none did or if it cannot run.
+    """
+
+    name: str
+    runnable: bool
+    problem: str
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """What ``gdq doctor`` tells.
+
+    Attributes:
+        built: whether the extension can be imported.
+        problem: why not.
+        cpu_features: names of the processor features that matter here.
+        isas: all instruction sets of this build, fastest first.
+        chosen: the one in use, or None.
+    """
+
+    built: bool
+    problem: str
+    cpu_features: tuple[str, ...]
+    isas: tuple[IsaReport, ...]
+    chosen: str | None
+
+
+class ConvLike(Protocol):
+    """A lowered convolution: weight (O, I, 3, 3) int8 (head: int16), multiplier and offset (O,) float32."""
+
+    @property
+    def weight(self) -> Any: ...
+    @property
+    def multiplier(self) -> Any: ...
+    @property
+    def offset(self) -> Any: ...
+
+
+class HeadLike(ConvLike, Protocol):
+    """The first convolution, on pixels minus ``mean``."""
+
+    @property
+    def mean(self) -> tuple[int, int, int]: ...
+
+
+class BlockLike(Protocol):
+    """A residual block at one bit-width."""
+
+    @property
+    def inverse_step(self) -> float: ...
+    @property
+    def conv1(self) -> ConvLike: ...
+    @property
+    def conv2(self) -> ConvLike: ...
+
+
+class StaticLike(Protocol):
+    """The layers behind the residual blocks; see ``gdq_cli.engines.lowering.IntegerStatic``."""
+
+    @property
+    def body_inverse_steps(self) -> Any: ...
+    @property
+    def body_conv(self) -> ConvLike: ...
+    @property
+    def upsampler_inverse_steps(self) -> Any: ...
+    @property
+    def upsampler(self) -> Sequence[tuple[ConvLike, int]]: ...
+    @property
+    def tail(self) -> ConvLike: ...
+
+
+class NetworkLike(Protocol):
+    """A lowered network; ``gdq_cli.engines.lowering.IntegerNetwork`` is one."""
+
+    @property
+    def scale(self) -> int: ...
+    @property
+    def head(self) -> HeadLike: ...
+    @property
+    def blocks(self) -> Mapping[int, Sequence[BlockLike]]: ...
+    @property
+    def static(self) -> StaticLike: ...
+
+
+@cache
+def report() -> KernelReport:
+    """Find out what runs here; every runnable instruction set passes or fails a self-test of some 10 ms, once."""
+    if _kernels is None:
+        return KernelReport(False, _PROBLEM, (), (), None)
+    isas = tuple(
+        IsaReport(name, runnable, (_kernels.self_test(name) or "") if runnable else "")
+        for name, runnable in _kernels.isas()
+    )
+    chosen = next((isa.name for isa in isas if isa.runnable and not isa.problem), None)
+    return KernelReport(True, "", tuple(_kernels.cpu_features().split()), isas, chosen)
+
+
+def choose_isa(name: str | None = None) -> str:
+    """The fastest instruction set that passes its self-test, or ``name`` if it does.
+
+    Raises:
+        DeviceError: if the kernels are not built, or not fit to be used here.
+    """
+    found = report()
+    if not found.built:
+        raise DeviceError(f"the compiled kernels are not available ({found.problem}); install a C++ compiler and reinstall")
+    if name is None:
+        if found.chosen is None:
+            raise DeviceError("no compiled kernel passes its self-test on this machine; use another engine")
+        return found.chosen
+    for isa in found.isas:
+        if isa.name == name:
+            if not isa.runnable:
+                raise DeviceError(f"this processor cannot run the {name} kernels")
+            if isa.problem:
+                raise DeviceError(f"the {name} kernels are wrong on this machine ({isa.problem}); use another engine")
+            return name
+    raise DeviceError(f"there are no {name} kernels; this build has {', '.join(isa.name for isa in found.isas)}")
+
+
+def _array(values: Any, dtype: type) -> NDArray[Any]:
+    """C-contiguous array of a dtype the values already have: a silent conversion could change integers."""
+    array = np.ascontiguousarray(values)
+    if array.dtype != dtype:
+        raise ValueError(f"expected {np.dtype(dtype)} values, not {array.dtype}")
+    return array
+
+
+def _conv(conv: ConvLike, dtype: type = np.int8) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    return _array(conv.weight, dtype), _array(conv.multiplier, np.float32), _array(conv.offset, np.float32)
+
+
+class Network:
+    """A whole network, prepared once; several threads may call ``run`` at a time.
+
+    Args:
+        integers: lowered network; features in multiples of 64.
+        isa: instruction set, or None for the fastest.
+
+    Raises:
+        DeviceError: if the kernels cannot be used here.
+        ValueError: if the network is not one the kernels can compute exactly.
+    """
+
+    def __init__(self, integers: NetworkLike, isa: str | None = None) -> None:
+        self.isa = choose_isa(isa)
+        self.scale = integers.scale
+        self.bit_widths = tuple(sorted(integers.blocks))
+        head, static = _conv(integers.head, np.int16), integers.static
+        self.features = len(head[0])
+        self._handle = _kernels.network_new(self.isa, self.features, self.scale)
+        _kernels.network_head(self._handle, *head, tuple(integers.head.mean))
+        for bit_width, blocks in integers.blocks.items():
+            for block in blocks:
+                _kernels.network_block(
+                    self._handle, bit_width, float(block.inverse_step), *_conv(block.conv1), *_conv(block.conv2)
+                )
+        _kernels.network_body(self._handle, *_conv(static.body_conv), _array(static.body_inverse_steps, np.float32))
+        for index, (conv, factor) in enumerate(static.upsampler):
+            steps = _array(static.upsampler_inverse_steps, np.float32) if index == 0 else None
+            _kernels.network_up(self._handle, *_conv(conv), factor, steps)
+        _kernels.network_tail(self._handle, *_conv(static.tail))
+        _kernels.network_finish(self._handle)
+
+    def algorithms(self, bit_width: int) -> tuple[str, ...]:
+        """Algorithm of each block convolution at a bit-width, in order."""
+        return tuple(ALGORITHMS[number] for number in _kernels.network_algorithms(self._handle, bit_width))
+
+    def run(
+        self,
+        patches: NDArray[np.uint8],
+        bit_widths: NDArray[np.uint8],
+        cores: NDArray[np.int32],
+        out: NDArray[np.uint8],
+        places: NDArray[np.int32],
+        *,
+        threads: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        """Upscale windows and write their cores into a picture.
+
+        The interpreter lock is released. Patches go to threads one by one, those of 8 bits first. Ctrl-C stops within a
+        layer; ``progress`` cancels by raising. After either, ``out`` is partly written.
+
+        Args:
+            patches: (N, H, W, 3) windows, any strides (so a permuted NCHW array will do).
+            bit_widths: (N,) of the network's bit-widths.
+            cores: (N, 4) rows (y, x, h, w): the part of each window to keep, in window pixels.
+            out: (H', W', 3), rows at any distance; pixels outside the cores stay as they are.
+            places: (N, 2) rows (y, x) of ``out`` where the upscaled core's first pixel goes; cores must not overlap there.
+            threads: number of threads.
+            progress: called on the calling thread with the number of finished patches, every 20 ms and at the end.
+
+        Raises:
+            ValueError: if an array does not fit the others, before anything is computed.
+        """
+        _kernels.network_run(self._handle, patches, bit_widths, cores, out, places, threads, progress)
+
+    def head_features(self, patches: NDArray[np.uint8], *, threads: int) -> NDArray[np.float32]:
+        """First convolution: (N, H, W, 3) uint8 -> (N, H, W, features) float32."""
+        out = np.empty((*patches.shape[:3], self.features), np.float32)
+        _kernels.network_features(self._handle, patches, out, threads)
+        return out
+
+
+class Layer:
+    """A single 3x3 convolution, for tests and benchmarks.
+
+    Args:
+        weight: (O, I, 3, 3) int8.
+        code_range: smallest and largest input code; 0 as the smallest means unsigned codes.
+        isa: instruction set, or None for the fastest.
+        algorithm: one of ``ALGORITHMS``, or None for the fastest that is exact.
+        shuffle: pixel-shuffle factor of ``codes``.
+
+    Raises:
+        DeviceError: if the kernels cannot be used here.
+        ValueError: if the algorithm would not be exact for these weights and codes.
+    """
+
+    def __init__(
+        self,
+        weight: NDArray[np.int8],
+        code_range: tuple[int, int],
+        *,
+        isa: str | None = None,
+        algorithm: str | None = None,
+        shuffle: int = 1,
+    ) -> None:
+        self._outputs, self._shuffle = len(weight), shuffle
+        number = -1 if algorithm is None else ALGORITHMS.index(algorithm)
+        self._handle = _kernels.conv_new(choose_isa(isa), _array(weight, np.int8), *code_range, number, shuffle)
+        self.algorithm = ALGORITHMS[_kernels.conv_algorithm(self._handle)]
+        self.seconds = 0.0
+        """Time of the latest convolution, without copies into and out of the kernels' layout."""
+
+    def accumulators(self, codes: NDArray[np.uint8], *, repeat: int = 1) -> NDArray[np.int32]:
+        """Stored codes (H, W, I) -> raw sums (H, W, O)."""
+        out = np.empty((*codes.shape[:2], self._outputs), np.int32)
+        self._run(codes, out, 0, None, None, None, None, None, (0, 0, 0), repeat)
+        return out
+
+    def codes(
+        self,
+        codes: NDArray[np.uint8],
+        multiplier: NDArray[np.float32],
+        offset: NDArray[np.float32],
+        bounds: tuple[int, int],
+        zero: int = 0,
+        *,
+        repeat: int = 1,
+    ) -> NDArray[np.uint8]:
+        """clamp(rne(fl(fl(a * multiplier) + offset)), *bounds) + zero; pixel-shuffled if the layer says so."""
+        height, width, _ = codes.shape
+        r = self._shuffle
+        out = np.empty((height * r, width * r, self._outputs // r**2), np.uint8)
+        multiplier, offset = self._order(multiplier), self._order(offset)
+        self._run(codes, out, 1, multiplier, offset, None, None, None, (*bounds, zero), repeat)
+        return out
+
+    def stream(
+        self,
+        codes: NDArray[np.uint8],
+        multiplier: NDArray[np.float32],
+        offset: NDArray[np.float32],
+        x: NDArray[np.float32],
+        inverse_step: NDArray[np.float32],
+        bounds: tuple[int, int],
+        *,
+        repeat: int = 1,
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """New x = fl(fl(fl(a * multiplier) + offset) + x), and its signed codes clamp(rne(fl(x * inverse_step))) + ZERO."""
+        out = np.empty((*codes.shape[:2], self._outputs), np.uint8)
+        after = np.empty_like(x)
+        self._run(codes, out, 2, multiplier, offset, inverse_step, x, after, (*bounds, ZERO), repeat)
+        return after, out
+
+    def _order(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Channels in the order in which a shuffling layer stores them: sub-pixel by sub-pixel."""
+        return np.ascontiguousarray(values.reshape(-1, self._shuffle**2).T).reshape(-1)
+
+    def _run(self, codes: Any, out: Any, store: int, m: Any, c: Any, inv: Any, x_in: Any, x_out: Any, q: Any, n: int) -> None:
+        self.seconds = _kernels.conv_run(self._handle, codes, out, store, m, c, inv, x_in, x_out, *q, n)
+
+
+def tail_pixels(
+    weight: NDArray[np.int8],
+    multiplier: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    *,
+    isa: str | None = None,
+) -> NDArray[np.uint8]:
+    """The last convolution on its own: stored codes (H, W, I) -> pixels (H, W, 3)."""
+    out = np.empty((*codes.shape[:2], 3), np.uint8)
+    _kernels.tail_run(choose_isa(isa), weight, multiplier, offset, codes, out)
+    return out

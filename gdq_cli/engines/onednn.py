@@ -1,0 +1,95 @@
+"""int8 engine on torch's own oneDNN convolutions: the fast engine where our kernels were not built.
+
+oneDNN takes uint8 codes, so signed codes are stored with a zero point of 128; its epilogue multiplies and adds with
+two roundings, exactly as the integer contract says (tests/test_engines.py holds it to that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gdq_cli.engines.base import TensorEngine, output_bounds
+from gdq_cli.engines.lowering import ZERO, IntegerConv
+from gdq_cli.networks.edsr import Edsr
+
+_ONES = [1, 1]
+
+
+def is_available() -> bool:
+    """Whether this torch build has the operators at all; whether they are right here is for the self-test."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops, "onednn")
+
+
+class OnednnEngine(TensorEngine):
+    """Codes are uint8 tensors in channels_last; a signed layer's codes stand ``ZERO`` higher."""
+
+    name = "onednn"
+    batch_size = 2  # measured: feature maps of two windows stay in the cache of two cores
+
+    def __init__(self, network: Edsr) -> None:
+        super().__init__(network)
+        self._packed: dict[tuple[int, tuple[int, ...]], tuple[IntegerConv, Tensor]] = {}
+        self._scratch = torch.empty(0)
+
+    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        unsigned = (codes + self._zero_point(conv)).to(torch.uint8).contiguous(memory_format=torch.channels_last)
+        raw = IntegerConv(
+            conv.weight, torch.ones_like(conv.multiplier), torch.zeros_like(conv.offset), conv.input_range, False
+        )
+        return self._convolve(unsigned, raw, torch.float32, "none", []).to(torch.int32)
+
+    @staticmethod
+    def _zero_point(conv: IntegerConv) -> int:
+        return ZERO if conv.input_range[0] < 0 else 0
+
+    def _pack(self, conv: IntegerConv, codes: Tensor) -> Tensor:
+        """Weight in oneDNN's layout for this input shape, made once per layer and window shape."""
+        key = (id(conv), tuple(codes.shape[1:]))
+        if key not in self._packed:
+            packed = torch.ops.onednn.qconv_prepack(
+                conv.weight, conv.multiplier, 1.0, self._zero_point(conv), _ONES, _ONES, _ONES, 1, list(codes.shape)
+            )
+            self._packed[key] = conv, packed  # the conv is kept, so its id stays its own
+        return self._packed[key][1]
+
+    def _arguments(self, codes: Tensor, conv: IntegerConv) -> tuple[Any, ...]:
+        points = torch.zeros(len(conv.multiplier), dtype=torch.int32)
+        return codes, 1.0, self._zero_point(conv), self._pack(conv, codes), conv.multiplier, points
+
+    def _convolve(
+        self, codes: Tensor, conv: IntegerConv, dtype: torch.dtype, unary: str, scalars: list[float]
+    ) -> Tensor:
+        arguments = self._arguments(codes, conv)
+        op: Callable[..., Tensor] = torch.ops.onednn.qconv2d_pointwise
+        return op(*arguments, conv.offset, _ONES, _ONES, _ONES, 1, 1.0, 0, dtype, unary, scalars, "")
+
+    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor:
+        if self._scratch.shape != x.shape:
+            self._scratch = torch.empty_like(x)
+        torch.mul(x, inverse_step, out=self._scratch)
+        low, high = bounds
+        return self._scratch.round_().add_(ZERO).clamp_(low + ZERO, high + ZERO).to(torch.uint8)
+
+    def _conv_codes(self, codes: Tensor, conv: IntegerConv, bounds: tuple[int, int]) -> Tensor:
+        low, high = output_bounds(bounds)
+        if (low, high) == (0, 255):  # the conversion to uint8 saturates by itself
+            return self._convolve(codes, conv, torch.uint8, "relu" if bounds[0] == 0 else "none", [])
+        return self._convolve(codes, conv, torch.uint8, "hardtanh", [float(low), float(high)])
+
+    def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor:
+        op: Callable[..., Tensor] = torch.ops.onednn.qconv2d_pointwise.binary
+        arguments = self._arguments(codes, conv)
+        return op(
+            *arguments, x, conv.offset, _ONES, _ONES, _ONES, 1, 1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "none", [], ""
+        )
+
+    def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        return self._convolve(codes, conv, torch.float32, "none", [])
+
+    def _shuffle(self, codes: Tensor, stage: int) -> Tensor:
+        return F.pixel_shuffle(codes, stage).contiguous(memory_format=torch.channels_last)

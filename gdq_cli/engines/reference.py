@@ -1,0 +1,62 @@
+"""Reference engine: float32 convolutions that carry integers, on any torch device. Slow, simple, exact."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gdq_cli.engines.base import TensorEngine, output_bounds
+from gdq_cli.engines.lowering import ZERO, IntegerConv
+from gdq_cli.networks.edsr import Edsr
+
+
+class ReferenceEngine(TensorEngine):
+    """Codes are float32 tensors that hold integers; every accumulator stays below 2^24 and is therefore exact."""
+
+    name = "reference"
+
+    def __init__(self, network: Edsr, device: str = "cpu") -> None:
+        super().__init__(network)
+        self.device = device
+        if device != "cpu":
+            self._network = network.to(device)
+
+    def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
+        with self._exact_convolutions():
+            return super().__call__(windows, bit_width)
+
+    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        with self._exact_convolutions():
+            return self._convolve(codes.float().to(self.device), conv).to(torch.int32).cpu()
+
+    def _exact_convolutions(self) -> AbstractContextManager[None]:
+        """cuDNN may choose TF32 or a float Winograd, neither of which keeps integers exact: use plain im2col."""
+        return torch.backends.cudnn.flags(enabled=False) if self.device.startswith("cuda") else nullcontext()
+
+    def _convolve(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        return F.conv2d(codes, conv.weight.float().to(self.device), padding=1)
+
+    def _values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        return self._affine(self._convolve(codes, conv), conv.multiplier, conv.offset)
+
+    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor:
+        if isinstance(inverse_step, Tensor):
+            inverse_step = inverse_step.to(self.device)
+        return (x * inverse_step).round_().clamp_(*bounds)
+
+    def _conv_codes(self, codes: Tensor, conv: IntegerConv, bounds: tuple[int, int]) -> Tensor:
+        low, high = output_bounds(bounds)
+        codes = self._values(codes, conv).round_().clamp_(low, high)
+        return codes if bounds[0] == 0 else codes.sub_(ZERO)
+
+    def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor:
+        return self._values(codes, conv).add_(x)
+
+    def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        return self._values(codes, conv)
+
+    def _shuffle(self, codes: Tensor, stage: int) -> Tensor:
+        return F.pixel_shuffle(codes, stage).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,66 @@
+"""Pictures in and out: file to `Picture`, `Picture` to file. numpy and Pillow only.
+
+How the parts fit together:
+
+    picture = read_image(Path("in.jpg"))
+    alpha = None if picture.alpha is None else resize_alpha(picture.alpha, size)
+    sr = network(picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha))
+    warnings = write_image(Path("out.png"), picture.with_pixels(sr, alpha=alpha))
+"""
+
+from gdq_cli.images.atomic import PART_SUFFIX, OutputExistsError, atomic_file, check_target, remove_stale_parts
+from gdq_cli.images.container import ImageHeader
+from gdq_cli.images.formats import (
+    FORMATS,
+    IMAGE_SUFFIXES,
+    READABLE,
+    WRITABLE,
+    check_format_limits,
+    default_format,
+    find_format,
+    format_of_suffix,
+    is_image_name,
+    suffix_of_format,
+)
+from gdq_cli.images.picture import Frame, Metadata, Picture
+from gdq_cli.images.planes import bleed_colour, flatten, is_grey, luma, resize_alpha, to_8bit, upscale_samples16
+from gdq_cli.images.reader import Frames, probe_image, read_frames, read_image
+from gdq_cli.images.sequences import write_frames
+from gdq_cli.images.writer import DEFAULT_QUALITY, parse_colour, write_image
+
+__all__ = [
+    "DEFAULT_QUALITY",
+    "FORMATS",
+    "IMAGE_SUFFIXES",
+    "PART_SUFFIX",
+    "READABLE",
+    "WRITABLE",
+    "Frame",
+    "Frames",
+    "ImageHeader",
+    "Metadata",
+    "OutputExistsError",
+    "Picture",
+    "atomic_file",
+    "bleed_colour",
+    "check_format_limits",
+    "check_target",
+    "default_format",
+    "find_format",
+    "flatten",
+    "format_of_suffix",
+    "is_grey",
+    "is_image_name",
+    "luma",
+    "parse_colour",
+    "probe_image",
+    "read_frames",
+    "read_image",
+    "remove_stale_parts",
+    "resize_alpha",
+    "suffix_of_format",
+    "to_8bit",
+    "upscale_samples16",
+    "write_frames",
+    "write_image",
+]

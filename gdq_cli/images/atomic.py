@@ -1,0 +1,151 @@
+"""Files that appear complete or not at all.
+
+The bytes go to a hidden, uniquely named neighbour of the target, which takes the target's name as the last step.
+A reader, or a run that continues after a kill, finds either no file or a whole one under the final name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gdq_cli.errors import ImageError
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+PART_SUFFIX = ".part"
+_MAX_NAME = 255  # bytes in a file name, on every usual file system
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+
+
+class OutputExistsError(ImageError):
+    """The output is there already and must not be replaced."""
+
+
+@contextmanager
+def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Open a file for writing that becomes `target` when the block ends, and vanishes when the block raises.
+
+    The content is synced to disk before it gets its name: `gdq` skips outputs that exist, so a name must never stand
+    for a file that a power cut emptied. (The name itself is not synced; losing it only means that the picture is made
+    again.) The mode follows the umask, or is that of the file replaced. A symbolic link is followed, not replaced.
+
+    Args:
+        target: where the file shall be; its folder must exist.
+        overwrite: replace a file of that name. Otherwise one that is there, or appears in the meantime, stays.
+
+    Raises:
+        OutputExistsError: there is such a file, and `overwrite` is False.
+        ImageError: the folder does not exist or cannot be written, the disk is full, the target is a folder.
+    """
+    final = Path(os.path.realpath(target))
+    check_target(target, overwrite=overwrite)
+    part = final.with_name(_part_name(final.name))
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(part, flags, 0o666), "w+b") as stream:
+            _lock(stream.fileno())
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            if os.name != "nt":  # under the lock; Windows cannot rename an open file
+                _publish(part, final, overwrite)
+        if os.name == "nt":
+            _publish(part, final, overwrite)
+    except BaseException as e:
+        with suppress(OSError):
+            os.unlink(part)
+        if isinstance(e, FileExistsError):
+            raise OutputExistsError(f"{target}: exists already; --overwrite replaces it") from e
+        if isinstance(e, OSError):
+            raise ImageError(f"{target}: cannot be written ({_strerror(e)})") from e
+        raise
+
+
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """Find out before the work whether `atomic_file` has a chance. Raises as it does."""
+    final = Path(os.path.realpath(target))
+    folder = final.parent
+    if not folder.is_dir():
+        raise ImageError(f"{target}: cannot be written (there is no folder {folder})")
+    if final.is_dir():
+        raise ImageError(f"{target}: cannot be written (is a folder)")
+    if len(os.fsencode(final.name)) > _MAX_NAME:
+        raise ImageError(f"{target}: cannot be written (the name is too long)")
+    if not overwrite and final.exists():
+        raise OutputExistsError(f"{target}: exists already; --overwrite replaces it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ImageError(f"{target}: cannot be written (no permission to write to {folder})")
+
+
+def remove_stale_parts(folder: Path) -> int:
+    """Remove the unfinished files that killed runs left in a folder. Those being written are locked and stay.
+
+    Returns:
+        How many were removed. 0 on systems without file locks, where they cannot be told apart.
+    """
+    removed = 0
+    if fcntl is None:
+        return removed
+    for part in folder.glob(f".*{PART_SUFFIX}"):
+        with suppress(OSError), open(part, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(part)
+            removed += 1
+    return removed
+
+
+def _part_name(name: str) -> str:
+    token = f".{secrets.token_hex(6)}{PART_SUFFIX}"
+    stem = os.fsencode(name)[: _MAX_NAME - 1 - len(token)]
+    return "." + stem.decode("utf-8", "ignore") + token
+
+
+def _lock(descriptor: int) -> None:
+    if fcntl is not None:
+        with suppress(OSError):  # file systems without locks: a leftover stays there, hidden
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _publish(part: Path, final: Path, overwrite: bool) -> None:
+    """Give the finished file its name."""
+    if overwrite:
+        with suppress(OSError):
+            os.chmod(part, stat.S_IMODE(os.stat(final).st_mode))
+        os.replace(part, final)
+    elif os.name == "nt":
+        os.rename(part, final)  # never replaces there
+    else:
+        try:
+            os.link(part, final)  # never replaces; rename would
+        except OSError as e:
+            if e.errno not in _NO_LINKS:
+                raise
+            _claim(part, final)
+        else:
+            os.unlink(part)
+
+
+def _claim(part: Path, final: Path) -> None:
+    """Without hard links (FAT, some network drives): claim the name with an empty file, then rename over that."""
+    os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        os.replace(part, final)
+    except BaseException:
+        os.unlink(final)
+        raise
+
+
+def _strerror(e: OSError) -> str:
+    text = (e.strerror or str(e)).lower()
+    return {errno.ENOSPC: "the disk is full", errno.EACCES: "no permission"}.get(e.errno or 0, text)

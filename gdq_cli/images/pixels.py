@@ -1,0 +1,235 @@
+"""Pillow's many modes to the planes of a `Picture`: 8-bit RGB, alpha, grey, 16-bit samples."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms
+
+from gdq_cli.images.metadata import profile_space
+from gdq_cli.images.picture import U8, U16
+from gdq_cli.images.planes import bands, is_grey, to_8bit
+
+# Pillow decodes 16-bit colour to its high bytes by unpackers that differ in byte order only: the opposite one gives the
+# low bytes, so decoding twice recovers all 16 bits.
+_NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
+_LOW_BYTES = {
+    f"{mode};16{order}": f"{mode};16{low}"
+    for mode in ("RGB", "RGBX", "RGBA")
+    for order, low in (("B", "L"), ("L", "B"), ("N", _FOREIGN))
+}
+# Orientation 1 to 8 as (transpose, flip rows, flip columns), in this order.
+_TURNS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The pixels of one decoded picture, in the order of the file (orientation not applied)."""
+
+    rgb: U8
+    alpha: U8 | None = None
+    alpha_value: int = 255
+    grey: bool = False
+    samples16: U16 | None = None
+
+
+def decode_planes(im: Image.Image, notes: list[str], *, inverted16: bool = False, depth: int = 8) -> Planes:
+    """Decode an opened picture (or frame) of any mode to planes.
+
+    Args:
+        im: loaded, or still to be loaded.
+        notes: conversions are added here, one line each.
+        inverted16: the file says that 0 is white and Pillow does not heed it (16-bit TIFF).
+        depth: bits of each sample in the file; 12 for samples that Pillow leaves unscaled.
+    """
+    im.load()
+    if im.mode in ("I", "F") or im.mode.startswith("I;16"):
+        return _decode_deep_grey(im, notes, inverted16, depth)
+    if im.mode in ("CMYK", "LAB", "YCbCr"):
+        return _finish(np.asarray(_convert_to_srgb(im, notes)))
+    if im.mode in ("1", "L") and "transparency" not in im.info:
+        return _grey(np.asarray(im.convert("L")))
+    if im.mode in ("1", "L", "LA", "La"):
+        return _grey(*_split(im if im.mode == "LA" else im.convert("LA")))
+    has_alpha = im.mode in ("RGBA", "RGBa", "PA") or "transparency" in im.info
+    if im.mode == "P" and im.palette is not None:
+        has_alpha |= im.palette.mode.endswith("A")
+    mode = "RGBA" if has_alpha else "RGB"
+    return _finish(np.asarray(im if im.mode == mode else im.convert(mode)))
+
+
+def _split(im: Image.Image) -> tuple[U8, U8]:
+    array = np.asarray(im)
+    return array[..., 0], array[..., 1]
+
+
+def _finish(array: U8) -> Planes:
+    rgb = np.ascontiguousarray(array[..., :3])
+    planes = Planes(rgb, grey=is_grey(rgb))
+    return with_alpha(planes, array[..., 3]) if array.shape[2] == 4 else planes
+
+
+def _grey(values: U8, alpha: U8 | None = None) -> Planes:
+    planes = Planes(np.repeat(values[..., None], 3, axis=2), grey=True)
+    return planes if alpha is None else with_alpha(planes, alpha)
+
+
+def with_alpha(planes: Planes, alpha: U8) -> Planes:
+    """The planes with this alpha, kept as one value when it is constant."""
+    low, high = int(alpha.min()), int(alpha.max())
+    if low == high:
+        return replace(planes, alpha=None, alpha_value=low)
+    return replace(planes, alpha=np.ascontiguousarray(alpha), alpha_value=255)
+
+
+def _convert_to_srgb(im: Image.Image, notes: list[str]) -> Image.Image:
+    """CMYK, Lab and YCbCr pictures to RGB; CMYK through its embedded profile where it has one."""
+    if im.mode == "YCbCr":
+        return im.convert("RGB")
+    if im.mode == "LAB":
+        notes.append("converted from Lab to sRGB")
+        return im.convert("RGB")
+    icc = im.info.get("icc_profile")
+    if icc and profile_space(icc) == "CMYK":
+        try:
+            converted = ImageCms.profileToProfile(
+                im,
+                ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+                ImageCms.createProfile("sRGB"),
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+            notes.append("converted from CMYK to sRGB with the embedded profile")
+            return converted if converted is not None else im.convert("RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            notes.append("the embedded CMYK profile is damaged")
+    notes.append("converted from CMYK to RGB without a profile; colours are approximate")
+    return im.convert("RGB")
+
+
+def _decode_deep_grey(im: Image.Image, notes: list[str], inverted: bool, depth: int) -> Planes:
+    if im.mode in ("I", "F"):
+        samples: U16 = _to_16bit(np.asarray(im), im, notes)
+    else:
+        samples = np.asarray(im).astype(np.uint16)
+        if depth == 12:
+            samples = (samples << 4 | samples >> 8).astype(np.uint16)
+    key = im.info.get("transparency")
+    if inverted:
+        samples = ~samples
+    planes = Planes(np.repeat(to_8bit(samples)[..., None], 3, axis=2), grey=True, samples16=samples)
+    return with_alpha(planes, np.where(samples == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else planes
+
+
+def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U16:
+    """32-bit integer or float grey to 16 bits, by the smallest customary range that holds all values."""
+    wide = values.astype(np.float64)
+    if not np.isfinite(wide).all():
+        notes.append("not-a-number or infinite values are read as 0")
+        wide = np.nan_to_num(wide, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(wide.min()), float(wide.max())
+    if im.mode == "I" and im.format in ("PNG", "PPM") and low >= 0 and high <= 65535:
+        return wide.astype(np.uint16)  # 16-bit samples as older versions of Pillow hand them over
+    ranges = (1.0, 255.0, 65535.0) if im.mode == "F" else (255.0, 65535.0)
+    top = next((top for top in ranges if low >= 0 and high <= top), None)
+    if top is not None:
+        notes.append(f"{_KINDS[im.mode]} samples read as 16 bits, taking {top:g} for white")
+        return np.rint(wide * (65535.0 / top)).astype(np.uint16)
+    notes.append(f"{_KINDS[im.mode]} samples read as 16 bits, stretched from {low:g} .. {high:g}")
+    return np.rint((wide - low) * (65535.0 / max(high - low, 1e-300))).astype(np.uint16)
+
+
+_KINDS = {"I": "32-bit integer", "F": "floating-point"}
+
+
+def low_bytes_decodable(im: Image.Image) -> bool:
+    """True when a second decode of this 16-bit picture can give its low bytes (see `decode_planes16`)."""
+    known = (*_LOW_BYTES, "LA;16B")
+    return bool(_tiles(im)) and all(_rawmode(tile.args) in known for tile in _tiles(im))
+
+
+def decode_planes16(high: Image.Image, low: Image.Image) -> Planes:
+    """Decode a 16-bit colour (or grey and alpha) picture with all its bits.
+
+    Args:
+        high: the opened, not yet loaded picture; `low_bytes_decodable` is true of it.
+        low: the same picture opened a second time.
+    """
+    key = high.info.get("transparency")
+    if _rawmode(_tiles(high)[0].args) == "LA;16B":
+        # Four bytes a pixel: grey high and low, alpha high and low.
+        _set_rawmode(high, "RGBA", {"LA;16B": "RGBA"})
+        high.load()
+        pairs = np.asarray(high)
+        samples, alpha16 = _join(pairs[..., 0], pairs[..., 1]), _join(pairs[..., 2], pairs[..., 3])
+        planes = Planes(np.repeat(to_8bit(samples)[..., None], 3, axis=2), grey=True, samples16=samples)
+        return with_alpha(planes, to_8bit(alpha16))
+    _set_rawmode(low, low.mode, _LOW_BYTES)
+    high.load()
+    low.load()
+    upper: U8 = np.asarray(high)
+    lower: U8 = np.asarray(low)
+    deep = np.empty(upper.shape, np.uint16)
+    for rows in bands(upper.shape[0], upper.shape[1]):
+        deep[rows] = _join(upper[rows], lower[rows])
+    samples = np.ascontiguousarray(deep[..., :3])
+    grey = bool((samples == samples[..., :1]).all())
+    planes = Planes(to_8bit(samples), grey=grey, samples16=np.ascontiguousarray(samples[..., 0]) if grey else samples)
+    if deep.shape[2] == 4:
+        return with_alpha(planes, to_8bit(deep[..., 3]))
+    if isinstance(key, tuple) and len(key) == 3:
+        return with_alpha(planes, np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 255).astype(np.uint8))
+    return planes
+
+
+def _join(high: U8, low: U8) -> U16:
+    joined: U16 = (high.astype(np.uint16) << 8 | low).astype(np.uint16)
+    return joined
+
+
+def _tiles(im: Image.Image) -> list[Any]:
+    return list(getattr(im, "tile", ()))
+
+
+def _rawmode(args: Any) -> Any:
+    return args[0] if isinstance(args, tuple) and args else args
+
+
+def _set_rawmode(im: Image.Image, mode: str, renamed: dict[str, str]) -> None:
+    tiles = []
+    for tile in _tiles(im):
+        raw = renamed[_rawmode(tile.args)]
+        tiles.append(tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw))
+    target: Any = im
+    target._mode = mode
+    target.tile = tiles
+
+
+def turn_upright(planes: Planes, orientation: int) -> Planes:
+    """Undo an EXIF orientation, 1 to 8."""
+    if orientation not in _TURNS:
+        return planes
+    transpose, rows, columns = _TURNS[orientation]
+
+    def turned(plane: Any) -> Any:
+        if plane is None:
+            return None
+        if transpose:
+            plane = plane.swapaxes(0, 1)
+        return np.ascontiguousarray(plane[:: -1 if rows else 1, :: -1 if columns else 1])
+
+    return replace(planes, rgb=turned(planes.rgb), alpha=turned(planes.alpha), samples16=turned(planes.samples16))

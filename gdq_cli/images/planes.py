@@ -1,0 +1,154 @@
+"""The planes that go around the network: alpha, and the low bits of 16-bit pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from gdq_cli.images.picture import U8, U16
+
+F32 = npt.NDArray[np.float32]
+_BAND_PIXELS = 1 << 20  # work in bands of about a megapixel, so that temporaries stay small for any picture
+
+
+def bands(height: int, width: int, pixels: int = _BAND_PIXELS) -> list[slice]:
+    """Row slices that cover a picture, each of about `pixels` pixels and at least one row."""
+    rows = max(1, pixels // max(1, width))
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def bleed_colour(rgb: U8, alpha: U8) -> U8:
+    """Replace the colour of fully transparent pixels by that of the nearest visible ones.
+
+    What lies under transparent pixels is arbitrary (often black or white); a network or a filter would drag it into the
+    visible edge as a halo. Push-pull on a pyramid of 2 x 2 averages: going down, visible colours are averaged, weighted
+    by alpha; going up, each pixel without a colour takes the colour of its parent. O(pixels).
+
+    Args:
+        rgb: uint8 (H, W, 3).
+        alpha: uint8 (H, W), 0 = transparent.
+
+    Returns:
+        uint8 (H, W, 3). Pixels with alpha > 0 are unchanged; `rgb` itself when there is nothing to fill (no transparent
+        pixel) or nothing to fill from (no visible one).
+    """
+    hole = alpha == 0
+    if not hole.any() or hole.all():
+        return rgb
+    weight = alpha.astype(np.float32)
+    colour = rgb.astype(np.float32) * weight[..., None]
+    filled = _push_pull(colour, weight)
+    return np.where(hole[..., None], np.clip(np.rint(filled), 0, 255).astype(np.uint8), rgb)
+
+
+def _push_pull(colour: F32, weight: F32) -> F32:
+    """Colours (h, w, 3), premultiplied by `weight` (h, w), to plain colours, holes filled from coarser levels."""
+    # A weight shrinks by up to 4 a level, never below 1e-12.
+    plain: F32 = np.divide(colour, np.maximum(weight, np.float32(1e-30))[..., None], dtype=np.float32)
+    hole = weight == 0
+    if not hole.any():
+        return plain
+    h, w = weight.shape
+    pad = ((0, h % 2), (0, w % 2))
+    padded_colour, padded_weight = np.pad(colour, (*pad, (0, 0))), np.pad(weight, pad)
+    coarse_colour = padded_colour.reshape((h + 1) // 2, 2, (w + 1) // 2, 2, 3).sum((1, 3))
+    coarse_weight = padded_weight.reshape((h + 1) // 2, 2, (w + 1) // 2, 2).sum((1, 3))
+    quarter = np.float32(0.25)
+    coarse = _push_pull(coarse_colour * quarter, coarse_weight * quarter)
+    parent = coarse.repeat(2, 0)[:h].repeat(2, 1)[:, :w]
+    plain[hole] = parent[hole]
+    return plain
+
+
+def resize_alpha(alpha: U8, size: tuple[int, int]) -> U8:
+    """Resample an alpha plane with Lanczos, clamped to [0, 255].
+
+    Args:
+        alpha: uint8 (H, W).
+        size: (H, W) of the result.
+
+    Returns:
+        uint8 of that size.
+    """
+    resized = Image.fromarray(np.ascontiguousarray(alpha)).resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return np.array(resized)
+
+
+def flatten(rgb: U8, alpha: U8, background: tuple[int, int, int]) -> U8:
+    """Composite a picture over one colour: round((rgb * alpha + background * (255 - alpha)) / 255).
+
+    Args:
+        rgb: uint8 (H, W, 3), not premultiplied.
+        alpha: uint8 (H, W).
+        background: R, G, B in [0, 255].
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    out = np.empty_like(rgb)
+    for rows in bands(*alpha.shape):
+        opacity = alpha[rows, :, None].astype(np.uint32)
+        mixed = rgb[rows] * opacity + np.asarray(background, np.uint32) * (255 - opacity)
+        out[rows] = (mixed + 127) // 255
+    return out
+
+
+def luma(rgb: U8) -> U8:
+    """BT.601 luma of uint8 (H, W, 3) as uint8 (H, W); exactly R where R == G == B."""
+    red, green, blue = (np.uint32(weight) for weight in (19595, 38470, 7471))  # 0.299, 0.587, 0.114; they sum to 65536
+    out = np.empty(rgb.shape[:2], np.uint8)
+    for rows in bands(*rgb.shape[:2]):
+        band = rgb[rows]
+        out[rows] = (band[..., 0] * red + band[..., 1] * green + band[..., 2] * blue + np.uint32(32768)) >> 16
+    return out
+
+
+def is_grey(rgb: U8) -> bool:
+    """True when R == G == B in every pixel of uint8 (H, W, 3). Stops at the first band that has colour."""
+    return all(
+        bool((rgb[rows, :, 0] == rgb[rows, :, 1]).all() and (rgb[rows, :, 1] == rgb[rows, :, 2]).all())
+        for rows in bands(rgb.shape[0], rgb.shape[1], 1 << 16)
+    )
+
+
+def to_8bit(samples16: U16) -> U8:
+    """uint16 of any shape to uint8: round(v / 257), so that 65535 is 255 and v * 257 goes back exactly."""
+    return ((samples16.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def upscale_samples16(samples16: U16, sr8: U8) -> U16:
+    """Give the network's 8-bit super-resolution the low bits of a 16-bit source.
+
+    The network sees `to_8bit(samples16)`. Its result splits into the Lanczos upsampling of what it saw plus the detail
+    it added; the 16-bit result is the Lanczos upsampling of the 16-bit samples plus that same detail:
+
+        sr16 = lanczos(samples16) + (257 * sr8 - lanczos(257 * to_8bit(samples16)))
+
+    Lanczos is linear, so this is `257 * sr8 + lanczos(samples16 - 257 * to_8bit(samples16))`: the network's picture
+    plus the upsampled rounding error of its input. Smooth gradients get their 16-bit steps back; edges are the
+    network's.
+
+    Args:
+        samples16: uint16 (H, W) for grey or (H, W, 3), range [0, 65535].
+        sr8: uint8 (sH, sW, 3), the network's output; for grey samples its luma is taken ((sH, sW) is accepted too).
+
+    Returns:
+        uint16 (sH, sW) or (sH, sW, 3), clamped to [0, 65535].
+    """
+    if samples16.ndim == 2:
+        return _upscale_plane16(samples16, sr8 if sr8.ndim == 2 else luma(sr8))
+    out = np.empty(sr8.shape, np.uint16)
+    for channel in range(3):
+        out[..., channel] = _upscale_plane16(samples16[..., channel], sr8[..., channel])
+    return out
+
+
+def _upscale_plane16(samples16: U16, sr8: U8) -> U16:
+    error = samples16.astype(np.float32) - np.float32(257) * to_8bit(samples16)
+    upsampled = Image.fromarray(error).resize((sr8.shape[1], sr8.shape[0]), Image.Resampling.LANCZOS)
+    result = np.array(upsampled)
+    result += np.float32(257) * sr8
+    np.rint(result, out=result)
+    clipped: U16 = np.clip(result, 0, 65535).astype(np.uint16)
+    return clipped

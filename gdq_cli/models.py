@@ -1,0 +1,71 @@
+"""From options to a ready Upscaler: find the checkpoint, check it, choose the engine. One per native scale."""
+
+from __future__ import annotations
+
+import torch
+
+from gdq_cli import hub
+from gdq_cli.checkpoint import Checkpoint, read_checkpoint
+from gdq_cli.engines import EngineChoice, choose_device, choose_engine
+from gdq_cli.errors import WeightsError
+from gdq_cli.upscaler import Upscaler
+
+
+def load_checkpoint(model: str, scale: int) -> Checkpoint:
+    """Find and read a checkpoint.
+
+    Args:
+        model: a bare name, or the path of a .safetensors file.
+        scale: native scale it must have.
+
+    Raises:
+        WeightsError: if there is none, its hash is not the expected one, it is damaged, or of another scale.
+    """
+    path = hub.resolve(model, scale)
+    checkpoint = read_checkpoint(path, expected_sha256=hub.expected_sha256(path))
+    if checkpoint.scale != scale:
+        raise WeightsError(f"{path}: an x{checkpoint.scale} checkpoint cannot upscale x{scale}; use -x {checkpoint.scale}")
+    return checkpoint
+
+
+class UpscalerPool:
+    """Upscalers of one model on one device, loaded when first asked for.
+
+    Args:
+        model: see :func:`load_checkpoint`.
+        device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        threads: CPU threads; None for torch's own choice (the cores this process may use).
+        engine: ``auto`` or the name of one engine.
+
+    Raises:
+        DeviceError: if there is no such device.
+    """
+
+    def __init__(
+        self, model: str, device: str = "auto", threads: int | None = None, engine: str = "auto"
+    ) -> None:
+        self._model, self._engine = model, engine
+        self.device = choose_device(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._ready: dict[int, tuple[Upscaler, EngineChoice]] = {}
+
+    def get(self, scale: int) -> Upscaler:
+        """The upscaler of a native scale.
+
+        Raises:
+            WeightsError: if the checkpoint cannot be had.
+            DeviceError: if no engine runs it.
+        """
+        return self._load(scale)[0]
+
+    def choice(self, scale: int) -> EngineChoice:
+        """Which engine runs a native scale, and why not a faster one. Raises as :meth:`get`."""
+        return self._load(scale)[1]
+
+    def _load(self, scale: int) -> tuple[Upscaler, EngineChoice]:
+        if scale not in self._ready:
+            checkpoint = load_checkpoint(self._model, scale)
+            choice = choose_engine(checkpoint.network, self.device, self._engine)
+            self._ready[scale] = Upscaler(checkpoint, choice.engine), choice
+        return self._ready[scale]

@@ -1,0 +1,1 @@
+"""Super-resolution networks, written once in float with quantizers that training learns and engines lower."""

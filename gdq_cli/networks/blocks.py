@@ -1,0 +1,120 @@
+"""The parts networks are made of: a quantized convolution and the residual block."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gdq_cli import quantizers
+
+
+class QuantConv2d(nn.Module):
+    """3x3 convolution (stride 1, zero padding 1) that runs in float32 or at any of its bit-widths.
+
+    Args:
+        in_channels: I.
+        out_channels: O.
+        bit_widths: activation bit-widths it can run at; one entry makes it *static* (the patch's bit-width is
+            ignored), none leaves it float32 only.
+        signed: whether its input can be negative (False after ReLU).
+        equalized: whether each input channel has a step of its own (``activation_step * equalization``).
+
+    Attributes:
+        weight: (O, I, 3, 3); bias: (O,).
+        activation_step: (len(bit_widths),) positive, in the order of ``bit_widths``.
+        wide_step, narrow_step: (O,) positive; steps of the equalized weight on the two grids. Present only where a
+            bit-width needs them.
+        equalization: (I,) positive buffer.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, bit_widths: tuple[int, ...], signed: bool, equalized: bool = False
+    ) -> None:
+        super().__init__()
+        self.bit_widths = bit_widths
+        self.signed = signed
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        if bit_widths:
+            self.activation_step = nn.Parameter(torch.full((len(bit_widths),), 0.1))
+        if any(not quantizers.uses_narrow_grid(b) for b in bit_widths):
+            self.wide_step = nn.Parameter(torch.full((out_channels,), 1e-3))
+        if any(quantizers.uses_narrow_grid(b) for b in bit_widths):
+            self.narrow_step = nn.Parameter(torch.full((out_channels,), 1e-3))
+        if equalized:
+            self.register_buffer("equalization", torch.ones(in_channels))
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it runs at one bit-width whatever the patch's is."""
+        return len(self.bit_widths) == 1
+
+    def own_bit_width(self, bit_width: int) -> int:
+        """The bit-width this layer runs at in a patch of ``bit_width``.
+
+        Raises:
+            ValueError: if the layer was not quantized for it.
+        """
+        if self.is_static:
+            return self.bit_widths[0]
+        if bit_width not in self.bit_widths:
+            raise ValueError(f"bit_width must be one of {self.bit_widths}, not {bit_width}")
+        return bit_width
+
+    def input_step(self, bit_width: int) -> Tensor:
+        """Step of the input codes: a scalar tensor, or (I,) if equalized."""
+        step = self.activation_step[self.bit_widths.index(self.own_bit_width(bit_width))]
+        return step * self.equalization if "equalization" in self._buffers else step
+
+    def equalized_weight(self) -> Tensor:
+        """Weight whose input channels carry the equalization factors; what the weight grids quantize."""
+        if "equalization" in self._buffers:
+            return self.weight * self.equalization.reshape(1, -1, 1, 1)
+        return self.weight
+
+    def weight_step(self, bit_width: int) -> Tensor:
+        """(O,) steps of the weight grid that a patch of ``bit_width`` uses."""
+        narrow = quantizers.uses_narrow_grid(self.own_bit_width(bit_width))
+        return self.narrow_step if narrow else self.wide_step
+
+    def input_range(self, bit_width: int) -> tuple[int, int]:
+        """Smallest and largest input code at ``bit_width``."""
+        return quantizers.code_range(self.own_bit_width(bit_width), signed=self.signed)
+
+    def forward(self, x: Tensor, bit_width: int = quantizers.FP32_BITS) -> Tensor:
+        """Convolve (N, I, H, W) -> (N, O, H, W), in float32 or with fake-quantized input and weight.
+
+        The convolution itself sees integer codes, which bfloat16 autocast carries exactly (|code| <= 256).
+        """
+        if bit_width == quantizers.FP32_BITS:
+            return F.conv2d(x, self.weight, self.bias, padding=1)
+        qmin, qmax = self.input_range(bit_width)
+        step = self.activation_step[self.bit_widths.index(self.own_bit_width(bit_width))]
+        step = quantizers.scale_gradient(step, (x.numel() * qmax) ** -0.5)
+        input_step = step
+        if "equalization" in self._buffers:
+            input_step = step * self.equalization.reshape(1, -1, 1, 1)
+        weight_step = self.weight_step(bit_width)
+        weight_step = quantizers.scale_gradient(weight_step, (self.weight[0].numel() * quantizers.WIDE_MAX) ** -0.5)
+        codes = quantizers.activation_codes(x, input_step, qmin, qmax)
+        weight = quantizers.weight_codes(self.equalized_weight(), weight_step)
+        y = F.conv2d(codes, weight, padding=1)
+        return y * (step * weight_step).reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels = self.weight.shape[:2]
+        return f"{in_channels}, {out_channels}, bit_widths={self.bit_widths}, signed={self.signed}"
+
+
+class ResidualBlock(nn.Module):
+    """x + conv2(relu(conv1(x))), both convolutions dynamic (EDSR, Lim et al. 2017: no batch normalisation)."""
+
+    def __init__(self, channels: int, bit_widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conv1 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=True)
+        self.conv2 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=False)
+
+    def forward(self, x: Tensor, bit_width: int = quantizers.FP32_BITS) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x, bit_width)), bit_width)

@@ -1,0 +1,119 @@
+"""What a user can ask of an upscale run: the only home of defaults and of rules between options. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from gdq_cli.errors import OptionsError
+
+NATIVE_SCALES = (2, 3, 4)
+"""Factors that networks are trained for; others are reached by resampling a native result."""
+
+MAX_SCALE = 64.0
+DEFAULT_SCALE = 4.0
+DEFAULT_MODEL = "edsr"
+BITS_CHOICES = ("auto", "4", "5", "6", "8", "fp32")
+
+Bits = Literal["auto", "4", "5", "6", "8", "fp32"]
+
+
+@dataclass(frozen=True)
+class TargetSize:
+    """How large the output shall be: a factor, or one of three lengths in pixels.
+
+    Raises:
+        OptionsError: if a value is out of range or two of them are given.
+    """
+
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    longest: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("scale", "width", "height", "longest") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise OptionsError(f"--{given[0]} and --{given[1]} contradict each other; give one of them")
+        if self.scale is not None and not 1 <= self.scale <= MAX_SCALE:  # also catches NaN
+            raise OptionsError(f"--scale must be between 1 and {MAX_SCALE:g}, not {self.scale:g}")
+        for name in ("width", "height", "longest"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionsError(f"--{name} must be at least 1 pixel, not {value}")
+
+    def resolve(self, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+        """The native scale to run for an LR image, and the size to deliver.
+
+        Args:
+            size: (H, W) of the input.
+
+        Returns:
+            Native scale (the smallest one that reaches the target, else the largest) and (H, W) of the output.
+
+        Raises:
+            OptionsError: if the target is smaller than the input.
+        """
+        height, width = size
+        if self.width is not None:
+            factor = self.width / width
+            target = (max(1, round(height * factor)), self.width)
+        elif self.height is not None:
+            factor = self.height / height
+            target = (self.height, max(1, round(width * factor)))
+        elif self.longest is not None:
+            factor = self.longest / max(size)
+            target = cast(tuple[int, int], tuple(max(1, round(side * factor)) for side in size))
+        else:
+            factor = DEFAULT_SCALE if self.scale is None else self.scale
+            target = cast(tuple[int, int], tuple(max(1, round(side * factor)) for side in size))
+        if factor < 1:
+            raise OptionsError(f"the target {target[1]}x{target[0]} is smaller than the input {width}x{height}")
+        if factor > MAX_SCALE:
+            raise OptionsError(f"the target {target[1]}x{target[0]} is more than {MAX_SCALE:g} times the input")
+        native = next((scale for scale in NATIVE_SCALES if scale >= factor - 1e-9), NATIVE_SCALES[-1])
+        return native, target
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """Options of one run that bear on pixels.
+
+    Raises:
+        OptionsError: if a value is out of range or options contradict each other.
+    """
+
+    size: TargetSize = TargetSize()
+    model: str = DEFAULT_MODEL
+    device: str = "auto"
+    threads: int | None = None
+    bits: Bits = "auto"
+    budget: float | None = None
+    format: str = "auto"
+    quality: int | None = None
+    lossless: bool = False
+    background: str = "white"
+    overwrite: bool = False
+    strip_metadata: bool = False
+    alpha: Literal["lanczos", "network", "drop"] = "lanczos"
+    max_pixels: int = 200_000_000
+
+    def __post_init__(self) -> None:
+        if self.bits not in BITS_CHOICES:
+            raise OptionsError(f"--bits must be one of {', '.join(BITS_CHOICES)}, not {self.bits}")
+        if self.budget is not None:
+            if self.bits != "auto":
+                raise OptionsError(f"--budget chooses bit-widths, so it contradicts --bits {self.bits}")
+            if not 4 <= self.budget <= 8 or math.isnan(self.budget):
+                raise OptionsError(f"--budget must be between 4 and 8 bits, not {self.budget:g}")
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise OptionsError(f"--threads must be between 1 and 1024, not {self.threads}")
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise OptionsError(f"--quality must be between 1 and 100, not {self.quality}")
+        if self.quality is not None and self.lossless:
+            raise OptionsError("--quality and --lossless contradict each other; give one of them")
+        if self.max_pixels < 1:
+            raise OptionsError(f"--max-pixels must be at least 1, not {self.max_pixels}")
+        if self.alpha not in ("lanczos", "network", "drop"):
+            raise OptionsError(f"--alpha must be lanczos, network or drop, not {self.alpha}")

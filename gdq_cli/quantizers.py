@@ -1,0 +1,145 @@
+"""Uniform symmetric quantization: code ranges, activation codes with learned steps, and the two weight grids.
+
+A *code* is an integer, a *step* the float it counts in: value = code * step. Zero is always code 0, so zero
+padding is exact. Activations are quantized per tensor (LSQ, Esser et al. 2020), weights per output channel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BIT_WIDTHS = (4, 5, 6, 8)
+"""Activation bit-widths a patch can get (paper, section 3: GBC gives 4, 6, 8; E2B turns 8 into 4, 5 or 8)."""
+
+FP32_BITS = 32
+"""The bit-width that stands for the unquantized network."""
+
+WIDE_MAX = 127
+"""Largest weight code of the wide grid, used by 8-bit patches and by the static layers."""
+
+WINOGRAD_MAX = 127
+"""Largest code of an F(2x2, 3x3)-transformed weight: the narrow grid is the finest one that stays within it."""
+
+WINOGRAD_G = ((1, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 1))
+"""Integer weight transform of Winograd F(2x2, 3x3): rows 1 and 2 of the usual G, doubled (Lavin and Gray, 2016)."""
+
+
+def code_range(bit_width: int, *, signed: bool) -> tuple[int, int]:
+    """Return the smallest and the largest code.
+
+    >>> code_range(4, signed=True), code_range(4, signed=False)
+    ((-8, 7), (0, 15))
+    """
+    if not 2 <= bit_width <= 16:
+        raise ValueError(f"bit_width must be between 2 and 16, not {bit_width}")
+    return (-(1 << (bit_width - 1)), (1 << (bit_width - 1)) - 1) if signed else (0, (1 << bit_width) - 1)
+
+
+def uses_narrow_grid(bit_width: int) -> bool:
+    """Whether a bit-width takes its weights from the narrow grid: all widths that fit the Winograd kernel."""
+    return bit_width <= 6
+
+
+class _Codes(torch.autograd.Function):
+    """round(clamp(x / step)) whose backward treats rounding as the identity and clamping as a gate (LSQ)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+        scaled = x / step
+        ctx.save_for_backward(scaled, step)
+        ctx.bounds = (qmin, qmax)
+        return scaled.clamp(qmin, qmax).round_()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        scaled, step = ctx.saved_tensors
+        qmin, qmax = ctx.bounds
+        inside = torch.where((scaled >= qmin) & (scaled <= qmax), grads[0] / step, 0.0)
+        grad_step = None
+        if ctx.needs_input_grad[1]:
+            contribution = inside * scaled
+            axes = [axis for axis in range(contribution.dim()) if step.dim() == 0 or step.shape[axis] == 1]
+            grad_step = -contribution.sum(axes, keepdim=step.dim() > 0)
+        return inside, grad_step, None, None
+
+
+def activation_codes(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    """Quantize activations to codes, differentiably.
+
+    Args:
+        x: activations, any shape, float.
+        step: positive; a scalar, or a tensor that broadcasts over ``x`` along axes of size 1.
+        qmin: smallest code.
+        qmax: largest code.
+
+    Returns:
+        Integers in ``[qmin, qmax]``, in the shape and dtype of ``x``. The gradient for ``x`` passes straight through
+        rounding and is zero outside the range; together with a later multiplication by ``step`` the gradient for
+        ``step`` is LSQ's.
+    """
+    codes: Tensor = _Codes.apply(x, step, qmin, qmax)
+    return codes
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """The value of ``x``, with its gradient multiplied by ``factor`` (LSQ scales the step's by 1/sqrt(n * qmax))."""
+    return x.detach() + (x - x.detach()) * factor
+
+
+def weight_codes(weight: Tensor, step: Tensor, limit: int = WIDE_MAX) -> Tensor:
+    """Quantize a weight to codes with one step per output channel, straight-through.
+
+    Args:
+        weight: (O, I, H, W) float.
+        step: (O,) positive.
+        limit: largest absolute code.
+
+    Returns:
+        (O, I, H, W) integers in ``[-limit, limit]``, dtype of ``weight``.
+    """
+    return activation_codes(weight, step.reshape(-1, 1, 1, 1), -limit, limit)
+
+
+def transform_weight(codes: Tensor) -> Tensor:
+    """F(2x2, 3x3) weight transform G w G^T with integer G.
+
+    Args:
+        codes: (O, I, 3, 3).
+
+    Returns:
+        (O, I, 4, 4) of the same dtype; exact for integers.
+    """
+    g = torch.tensor(WINOGRAD_G, dtype=codes.dtype, device=codes.device)
+    return g @ codes @ g.T
+
+
+def fits_narrow_grid(codes: Tensor) -> Tensor:
+    """Per output channel: do all transformed weights fit the Winograd kernel's int8? (O, I, 3, 3) -> (O,) bool."""
+    return transform_weight(codes).abs().amax(dim=(1, 2, 3)) <= WINOGRAD_MAX
+
+
+def choose_wide_step(weight: Tensor) -> Tensor:
+    """Steps of the wide grid with the least squared rounding and clipping error, (O, I, H, W) -> (O,)."""
+    peak = weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-8)
+    best_step, best_error = peak / WIDE_MAX, torch.full_like(peak, torch.inf)
+    for shrink in torch.linspace(0.7, 1.0, 31):
+        step = peak * shrink / WIDE_MAX
+        error = (weight_codes(weight, step) * step.reshape(-1, 1, 1, 1) - weight).square().sum(dim=(1, 2, 3))
+        better = error < best_error
+        best_step, best_error = torch.where(better, step, best_step), torch.where(better, error, best_error)
+    return best_step
+
+
+def choose_narrow_step(weight: Tensor) -> Tensor:
+    """Finest step per output channel whose codes fit the Winograd kernel, (O, I, 3, 3) -> (O,)."""
+    peak = transform_weight(weight.double()).abs().amax(dim=(1, 2, 3)).clamp_min(1e-8)
+    step = (peak / (WINOGRAD_MAX + 1)).to(weight.dtype)
+    for _ in range(1000):
+        fits = fits_narrow_grid(weight_codes(weight, step))
+        if bool(fits.all()):
+            return step
+        step = torch.where(fits, step, step * 1.004)
+    raise ValueError("no narrow step found; the weights are not finite")

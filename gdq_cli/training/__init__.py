@@ -1,0 +1,1 @@
+"""Making checkpoints: data, calibration, training."""

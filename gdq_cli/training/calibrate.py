@@ -1,0 +1,227 @@
+"""From a float32 network to a quantized checkpoint by statistics alone, without gradients through the network.
+
+Steps: per layer and bit-width the activation step that minimises the squared error of the layer's output, with the
+weights already on their grid; entropy thresholds by quantile; a controller fitted to what a low width costs a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gdq_cli import quantizers
+from gdq_cli.checkpoint import Checkpoint
+from gdq_cli.controller import Descriptor
+from gdq_cli.engines import choose_engine
+from gdq_cli.engines.lowering import lower_head
+from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.networks.edsr import Edsr, EdsrConfig
+from gdq_cli.training.data import ImagePair, PatchSampler
+from gdq_cli.training.fit_controller import choose_thresholds, entropy_table, fit_controller, measure_patches
+
+SEARCH_PATCHES = 256
+CONTROLLER_IMAGES = 400
+TARGET_FAB = 4.9
+SEARCH_POSITIONS = 96  # output pixels a patch contributes to the search of steps
+
+
+def quantized_copy(network: Edsr, static_bits: tuple[int, ...] = ()) -> Edsr:
+    """A quantized network with the weights of a float32 one; its steps are not calibrated yet."""
+    copy = Edsr(replace(network.config, bit_widths=quantizers.BIT_WIDTHS, static_bits=static_bits))
+    missing, unexpected = copy.load_state_dict(network.state_dict(), strict=False)
+    assert not unexpected
+    assert all(key.endswith(("_step", "equalization")) for key in missing)
+    return copy.eval()
+
+
+@torch.inference_mode()
+def calibrate_steps(
+    network: Edsr,
+    sampler: PatchSampler,
+    *,
+    patches: int = SEARCH_PATCHES,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Set every step of a quantized network, in place.
+
+    Args:
+        network: from :func:`quantized_copy` (or a trained one whose steps shall be searched again).
+        sampler: source of LR patches.
+        patches: how many to draw.
+        progress: called with the name of each finished layer.
+    """
+    pixels, _ = sampler.draw(patches)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    names = {module: name for name, module in network.named_modules()}
+
+    def done(layer: QuantConv2d) -> None:
+        if progress is not None:
+            progress(names[layer])
+
+    skip = network.features(pixels)
+    x = skip
+    for block in network.body:
+        _calibrate_layer(block.conv1, x)
+        done(block.conv1)
+        hidden = F.relu(block.conv1(x))
+        _calibrate_layer(block.conv2, hidden)
+        done(block.conv2)
+        x = x + block.conv2(hidden)
+    _calibrate_layer(network.body_conv, x)
+    done(network.body_conv)
+    x = skip + network.body_conv(x)
+    for layer in network.upsampler:
+        if isinstance(layer, QuantConv2d):
+            _calibrate_layer(layer, x)
+            done(layer)
+        x = layer(x)
+    _calibrate_layer(network.tail, x)
+    done(network.tail)
+
+
+def _calibrate_layer(conv: QuantConv2d, x: Tensor) -> None:
+    """Choose equalization, weight steps and activation steps of one layer from its float input."""
+    if "equalization" in conv._buffers:
+        peak = x.abs().amax(dim=(0, 2, 3)).clamp_min(1e-6)
+        conv.equalization.copy_(peak / peak.log().mean().exp())
+    weight = conv.equalized_weight()
+    if hasattr(conv, "wide_step"):
+        conv.wide_step.copy_(quantizers.choose_wide_step(weight))
+    if hasattr(conv, "narrow_step"):
+        conv.narrow_step.copy_(quantizers.choose_narrow_step(weight))
+    columns = _columns(x)  # (positions, I * 9)
+    if "equalization" in conv._buffers:
+        columns = columns / conv.equalization.repeat_interleave(9)
+    target = columns @ weight.flatten(1).T
+    for index, bit_width in enumerate(conv.bit_widths):
+        step = conv.weight_step(bit_width)
+        codes = quantizers.weight_codes(weight, step)
+        grid_weight = (codes * step.reshape(-1, 1, 1, 1)).flatten(1).T
+        qmin, qmax = conv.input_range(bit_width)
+        conv.activation_step[index] = _search_step(columns, grid_weight, target, qmin, qmax)
+
+
+def _columns(x: Tensor) -> Tensor:
+    """The 3x3 neighbourhoods of random output pixels, (N, I, H, W) -> (N * SEARCH_POSITIONS, I * 9)."""
+    n, channels, height, width = x.shape
+    generator = torch.Generator().manual_seed(0)
+    count = min(SEARCH_POSITIONS, height * width)
+    place = torch.stack([torch.randperm(height * width, generator=generator)[:count] for _ in range(n)])
+    padded = F.pad(x, (1, 1, 1, 1)).flatten(2)
+    origin = place // width * (width + 2) + place % width
+    offsets = (torch.arange(3)[:, None] * (width + 2) + torch.arange(3)).flatten()
+    index = (origin[:, :, None] + offsets).flatten(1)  # (N, count * 9)
+    taken = padded.gather(2, index[:, None, :].expand(n, channels, -1))
+    return taken.reshape(n, channels, count, 9).permute(0, 2, 1, 3).reshape(n * count, channels * 9)
+
+
+def _search_step(columns: Tensor, weight: Tensor, target: Tensor, qmin: int, qmax: int) -> float:
+    """Coarse-to-fine search of the step with the least squared output error."""
+    peak = float(columns.abs().max()) / max(-qmin, qmax)
+    errors: dict[float, float] = {}
+
+    def error(step: float) -> float:
+        if step not in errors:
+            codes = (columns / step).round_().clamp_(qmin, qmax)
+            errors[step] = float((codes @ weight).mul_(step).sub_(target).square_().mean())
+        return errors[step]
+
+    best = min((peak * shrink for shrink in np.geomspace(0.06, 1.0, 10)), key=error)
+    for width in (1.22, 1.10, 1.045, 1.02):
+        best = min((best / width, best, best * width), key=error)
+    return best
+
+
+def import_fp32(state: dict[str, Tensor], scale: int, mean: tuple[float, float, float]) -> Edsr:
+    """A float32 network from plain EDSR weights on RGB / 255 - mean.
+
+    Args:
+        state: head, body.{i}.conv1/2, body_conv, upsampler.{0,2}, tail (weight and bias each).
+        scale: upscaling factor.
+        mean: that was subtracted from RGB in [0, 1]; the difference to our integer mean goes into the biases.
+
+    Raises:
+        RuntimeError: if keys or shapes differ.
+    """
+    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("body."))
+    network = Edsr(EdsrConfig(scale, blocks, state["head.weight"].shape[0], bit_widths=()))
+    network.load_state_dict(state)
+    delta = (network.mean.flatten() / 255).double() - torch.tensor(mean, dtype=torch.float64)
+    with torch.no_grad():
+        head = network.head
+        assert isinstance(head, nn.Conv2d)
+        assert head.bias is not None
+        head.bias += torch.einsum("oihw,i->o", head.weight.double(), delta).float()
+        network.tail.bias -= delta.float()
+    return network.eval()
+
+
+def calibrate_checkpoint(
+    network: Edsr,
+    pairs: list[ImagePair],
+    *,
+    name: str,
+    target_fab: float = TARGET_FAB,
+    descriptor: Descriptor = "band_energy",
+    facts: dict[str, Any] | None = None,
+    patches: int = SEARCH_PATCHES,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Checkpoint:
+    """Everything from a float32 network to a runnable quantized checkpoint.
+
+    Args:
+        network: float32.
+        pairs: training images; validation images must not be among them.
+        name: of the model.
+        target_fab: average bit-width of the training patches that the controller aims at.
+        descriptor: kind of controller descriptor.
+        facts: for the model card; calibration adds its own.
+        patches: LR patches that the search of steps draws.
+        seed: of every random draw.
+        progress: called with what is being done.
+    """
+    quantized = quantized_copy(network)
+    calibrate_steps(quantized, PatchSampler(pairs, _patch_size(pairs), seed), patches=patches, progress=progress)
+    return attach_controller(
+        quantized, pairs, name=name, target_fab=target_fab, descriptor=descriptor, facts=facts, seed=seed, progress=progress
+    )
+
+
+def attach_controller(
+    network: Edsr,
+    pairs: list[ImagePair],
+    *,
+    name: str,
+    target_fab: float = TARGET_FAB,
+    descriptor: Descriptor = "band_energy",
+    facts: dict[str, Any] | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Checkpoint:
+    """Entropy thresholds and controller for a quantized network whose steps are set; arguments as above."""
+    say = progress or (lambda _: None)
+    drawn = np.random.default_rng(seed).permutation(len(pairs))[:CONTROLLER_IMAGES]
+    say("measuring every bit-width on the training patches")
+    head = lower_head(network.head)
+    table = measure_patches([pairs[i] for i in drawn], choose_engine(network).engine, head, descriptor)
+    quantiles = entropy_table(table.entropies)
+    say("fitting the controller")
+    controller = fit_controller(
+        table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab, seed=seed
+    )
+    calibration = {"images": len(pairs), "patches": len(table.entropies), "target_fab": target_fab, "seed": seed}
+    return Checkpoint(
+        network, controller, {**(facts or {}), "calibration": calibration, "entropy_quantiles": quantiles}, name
+    )
+
+
+def _patch_size(pairs: list[ImagePair]) -> int:
+    """Side of the patches for the search of steps: 48, or what the images allow."""
+    return min(48, max(min(pair.lr.shape[:2]) for pair in pairs))

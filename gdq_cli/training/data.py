@@ -1,0 +1,141 @@
+"""Pictures for calibration and training: HR images, their LR versions, random patches of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from gdq_cli.errors import ImageError, OptionsError
+from gdq_cli.images import IMAGE_SUFFIXES, read_image
+
+VALIDATION_IMAGES = 50
+"""Images held out from a training folder, evenly spaced by file name."""
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """An HR image and its LR version: uint8 RGB, (H * scale, W * scale, 3) and (H, W, 3)."""
+
+    name: str
+    hr: NDArray[np.uint8]
+    lr: NDArray[np.uint8]
+
+
+def downscale(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """LR image by Pillow's antialiased bicubic (a = -0.5): MATLAB's imresize up to rounding.
+
+    Args:
+        hr: (H * scale, W * scale, 3) uint8.
+        scale: factor that divides both sides.
+    """
+    height, width = hr.shape[0] // scale, hr.shape[1] // scale
+    return np.array(Image.fromarray(hr).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files below a folder, sorted by path.
+
+    Raises:
+        ImageError: if there is no such folder or no image in it.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder}: no such folder of images")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    if not files:
+        raise ImageError(f"{folder}: no images in this folder")
+    return files
+
+
+def split_validation(files: list[Path], count: int = VALIDATION_IMAGES) -> tuple[list[Path], list[Path]]:
+    """Split sorted files into (training, validation); validation gets every n-th, at most a fifth of them."""
+    step = max(5, round(len(files) / count))
+    held_out = files[(step - 1) // 2 :: step][:count]
+    return [f for f in files if f not in set(held_out)], held_out
+
+
+def load_pairs(files: list[Path], scale: int) -> list[ImagePair]:
+    """Read HR images, cut them to a multiple of ``scale`` and make their LR versions.
+
+    Raises:
+        ImageError: if a file is not a readable image.
+    """
+    pairs = []
+    for file in files:
+        hr = read_image(file).rgb
+        hr = np.ascontiguousarray(hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale])
+        if hr.size:
+            pairs.append(ImagePair(file.name, hr, downscale(hr, scale)))
+    return pairs
+
+
+class PatchSampler:
+    """Random pairs of patches, drawn by texture, flipped and turned. The same seed gives the same sequence.
+
+    Args:
+        pairs: images to draw from; those smaller than a patch are left out.
+        patch: side of an LR patch.
+        seed: of the generator; ``state`` saves and restores it.
+
+    Raises:
+        OptionsError: if no image is as large as a patch.
+    """
+
+    def __init__(self, pairs: list[ImagePair], patch: int, seed: int = 0) -> None:
+        self._pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= patch]
+        if not self._pairs:
+            raise OptionsError(f"no training image is at least {patch} LR pixels on each side; use a smaller --patch")
+        self._patch = patch
+        self._rng = np.random.default_rng(seed)
+        texture = np.array([_texture(pair.lr) * (pair.lr.shape[0] * pair.lr.shape[1]) ** 0.5 for pair in self._pairs])
+        self._cumulative = np.cumsum(texture) / texture.sum()
+
+    @property
+    def state(self) -> dict[str, object]:
+        """State of the random generator."""
+        return dict(self._rng.bit_generator.state)
+
+    @state.setter
+    def state(self, value: dict[str, object]) -> None:
+        self._rng.bit_generator.state = value
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Draw patches.
+
+        Returns:
+            LR (count, 3, P, P) and HR (count, 3, P * scale, P * scale), float32 grey levels, channels_last.
+        """
+        drawn = [self._draw_one() for _ in range(count)]
+        lr, hr = (torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2).float() for side in zip(*drawn, strict=True))
+        return lr, hr
+
+    def _draw_one(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        pair = self._pairs[int(np.searchsorted(self._cumulative, self._rng.random()))]
+        height, width = pair.lr.shape[:2]
+        scale = pair.hr.shape[0] // height
+        places = [
+            (int(self._rng.integers(height - self._patch + 1)), int(self._rng.integers(width - self._patch + 1)))
+            for _ in range(2)
+        ]
+        y, x = max(places, key=lambda yx: _texture(pair.lr[yx[0] : yx[0] + self._patch, yx[1] : yx[1] + self._patch]))
+        lr = pair.lr[y : y + self._patch, x : x + self._patch]
+        hr = pair.hr[y * scale : (y + self._patch) * scale, x * scale : (x + self._patch) * scale]
+        turns, mirror = int(self._rng.integers(4)), bool(self._rng.integers(2))
+        return _turn(lr, turns, mirror), _turn(hr, turns, mirror)
+
+
+def _texture(lr: NDArray[np.uint8]) -> float:
+    """Square root of the mean absolute gradient, a weight that favours detail without starving smooth areas."""
+    green = lr[:, :, 1].astype(np.int16)
+    gradient = sum(float(np.abs(np.diff(green, axis=axis)).mean()) for axis in (0, 1) if green.shape[axis] > 1)
+    return float((gradient + 1.0) ** 0.5)
+
+
+def _turn(image: NDArray[np.uint8], turns: int, mirror: bool) -> NDArray[np.uint8]:
+    turned = np.rot90(image, turns)
+    return np.ascontiguousarray(turned[:, ::-1] if mirror else turned)
