@@ -216,7 +216,9 @@ def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, ...]]) 
     found = set(file.keys())
     missing, unexpected = sorted(expected.keys() - found), sorted(found - expected.keys())
     if missing or unexpected:
-        parts = [f"{label} {_shorten(keys)}" for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+        parts = [
+            f"{label} {_shorten(keys)}" for label, keys in (("missing", missing), ("unexpected", unexpected)) if keys
+        ]
         raise WeightsError(f"{path}: its tensors are not those of the network: {'; '.join(parts)}")
     for key, shape in expected.items():
         found_shape = tuple(file.get_slice(key).get_shape())

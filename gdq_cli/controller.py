@@ -21,6 +21,9 @@ from gdq_cli import entropy
 GBC_BITS = (4, 6, 8)
 """Bit-widths of the controller's three logits."""
 
+_STEP_SAVINGS = ((5, math.log(3 / 4)), (6, math.log(3 / 16)), (8, math.log(3 / 128)))
+"""Logarithm of the share of its 4-bit cost that a patch saves per bit on the step to 5, 6 and 8 bits."""
+
 Descriptor = Literal["mean", "band_energy"]
 
 
@@ -49,17 +52,18 @@ def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> Tensor:
         head: integer head.
 
     Returns:
-        (N, C, H', W') int32 in units of ``head.multiplier``; H' and W' are H and W cut down to multiples of 4
+        (N, H', W', C) int32 in units of ``head.multiplier``; H' and W' are H and W cut down to multiples of 4
         (stretched up to 4 by repetition where smaller).
     """
     _, height, width, _ = cores.shape
     target = [max(4, side // 4 * 4) for side in (height, width)]
     reach = head.weight.shape[-1] // 2
-    x = torch.from_numpy(cores).permute(0, 3, 1, 2)[:, :, : target[0], : target[1]].float()
+    x = torch.from_numpy(cores.astype(np.float32)).permute(0, 3, 1, 2)[:, :, : target[0], : target[1]]
     x = x - torch.tensor(head.mean, dtype=torch.float32).reshape(1, 3, 1, 1)
     grow = [side - have for side, have in zip(target, x.shape[2:], strict=True)]
     x = F.pad(x, (reach, reach + grow[1], reach, reach + grow[0]), mode="replicate")
-    return head.accumulate(x).to(torch.int32)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return head.accumulate(x).permute(0, 2, 3, 1).to(torch.int32).contiguous()
 
 
 def band_energy(accumulators: Tensor, multiplier: Tensor) -> NDArray[np.float64]:
@@ -70,22 +74,18 @@ def band_energy(accumulators: Tensor, multiplier: Tensor) -> NDArray[np.float64]
     the long tail of textured patches and is correctly rounded everywhere.
 
     Args:
-        accumulators: (N, C, H, W) int32, H and W multiples of 4.
+        accumulators: (N, H, W, C) int32, H and W multiples of 4.
         multiplier: (C,) float32, feature value of one accumulator unit.
 
     Returns:
         (N, 3 * C) float64, fine then medium then coarse.
     """
-    n, channels, height, width = accumulators.shape
-    sum2 = accumulators.reshape(n, channels, height // 2, 2, width // 2, 2).sum((3, 5), dtype=torch.int32)
-    sum4 = sum2.reshape(n, channels, height // 4, 2, width // 4, 2).sum((3, 5), dtype=torch.int32)
-    cells = sum4.shape[2] * sum4.shape[3]
-    wide2 = sum2.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    wide4 = sum4.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    fine = (accumulators * 4 - wide2).abs_().sum((2, 3), dtype=torch.int64)  # in quarters of a unit
-    medium = (sum2 * 4 - wide4).abs_().sum((2, 3), dtype=torch.int64)  # in sixteenths
-    total = sum4.sum((2, 3), dtype=torch.int64)
-    coarse = (sum4.to(torch.int64) * cells - total[:, :, None, None]).abs_().sum((2, 3))  # in sixteenths / cells
+    _, height, width, _ = accumulators.shape
+    sum2, fine = _detail(accumulators)  # detail in quarters of a unit
+    sum4, medium = _detail(sum2)  # in sixteenths
+    cells = sum4.shape[1] * sum4.shape[2]
+    total = sum4.sum((1, 2), dtype=torch.int64)
+    coarse = (sum4.to(torch.int64) * cells - total[:, None, None]).abs_().sum((1, 2))  # in sixteenths / cells
     unit = multiplier.double().numpy()
     bands = [
         fine.double().numpy() / (4 * height * width),
@@ -95,14 +95,28 @@ def band_energy(accumulators: Tensor, multiplier: Tensor) -> NDArray[np.float64]
     return np.concatenate([np.sqrt(band * unit) for band in bands], axis=1)
 
 
+def _detail(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of 2x2 cells, and the total of |4 x - sum of its cell|; (N, H, W, C) int32 -> (N, H/2, W/2, C), (N, C)."""
+    n, height, width, channels = x.shape
+    cells = x.view(n, height // 2, 2, width // 2, 2, channels)
+    corners = [cells[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
+    sums = corners[0] + corners[1]
+    sums += corners[2]
+    sums += corners[3]
+    total = torch.zeros((n, channels), dtype=torch.int64)
+    for corner in corners:
+        total += torch.sub(corner * 4, sums).abs_().view(n, -1, channels).sum(1, dtype=torch.int64)
+    return sums, total
+
+
 def mean_feature(accumulators: Tensor, head: IntegerHead) -> NDArray[np.float64]:
     """The descriptor of the released code: three times the mean feature (parity/NOTES.md, section 3).
 
     Returns:
         (N, 3 * C) float64.
     """
-    pixels = accumulators.shape[2] * accumulators.shape[3]
-    mean = accumulators.sum((2, 3), dtype=torch.int64).double().numpy() / pixels
+    pixels = accumulators.shape[1] * accumulators.shape[2]
+    mean = accumulators.sum((1, 2), dtype=torch.int64).double().numpy() / pixels
     feature = mean * head.multiplier.double().numpy() + head.offset.double().numpy()
     return np.concatenate([feature] * 3, axis=1)
 
@@ -170,9 +184,9 @@ class Controller:
 def spend_budget(logits: NDArray[np.float64], budget: float) -> list[int]:
     """Bit-widths that spend at most ``budget`` bits on average, where the controller ranks the need highest.
 
-    Raising a patch from 4 over 5 and 6 to 8 bits takes three steps; the worth of a step is the gain in logit per bit
-    (the multiplier at which the argmax of ``logit - multiplier * bits`` flips). Steps are taken by worth until the
-    budget is spent, so the maps of growing budgets are nested.
+    A patch's need is the logit of 6 bits over that of 4, in natural-log units of what 4 bits cost it. A further bit
+    quarters the noise power, so the steps 4 -> 5, 5 -> 6 and 6 -> 8 save 3/4, 3/16 and 3/128 of that cost per bit.
+    Steps are taken by what they save per bit until the budget is spent: the maps of growing budgets are nested.
 
     Args:
         logits: (N, 3) of the widths 4, 6, 8.
@@ -187,11 +201,9 @@ def spend_budget(logits: NDArray[np.float64], budget: float) -> list[int]:
     if not 4 <= budget <= 8:
         raise ValueError(f"budget must be between 4 and 8 bits, not {budget}")
     steps = []
-    for patch, (four, six, eight) in enumerate(logits.tolist()):
-        to_six = (six - four) / 2
-        to_five = to_six + abs(to_six) / 2  # the first bit is worth more than the second
-        to_eight = min((eight - six) / 2, to_six)
-        steps += [(-to_five, patch, 5), (-to_six, patch, 6), (-to_eight, patch, 8)]
+    for patch, (four, six, _) in enumerate(logits.tolist()):
+        need = (six - four) / 2
+        steps += [(-need - saved, patch, bit_width) for bit_width, saved in _STEP_SAVINGS]
     steps.sort()  # equal worth: by patch, then narrow to wide
     bit_widths = [4] * len(logits)
     left = math.floor((budget - 4) * len(logits) + 1e-9)

@@ -41,7 +41,7 @@ _XTERM = {  # 256-colour codes: the nearest ones whose lightness still rises in 
 }
 _RESET = "\x1b[0m"
 _CELL_HEIGHTS = (8, 6, 4, 3, 2, 1)  # in half lines; even ones can carry a digit
-_MIN_COLUMNS, _MIN_LINES = 20, 8
+_MIN_COLUMNS = 20
 
 
 def bit_label(bit_width: int) -> str:
@@ -177,7 +177,7 @@ def _legend(bit_map: NDArray[np.integer], columns: int, mode: ColorMode) -> list
             tail = f"  {_sgr(mode, color, None)}{'━' * bar}{_RESET}" if bar > 0 else ""
             lines.append(f"{_sgr(mode, None, color)}  {_RESET} {text}{tail}")
     rows, cols = bit_map.shape
-    fab = f"FAB {bit_map.mean():.2f} bits, {rows}x{cols} patches"
+    fab = f"FAB {bit_map.mean():.2f} bits, " + ("1 patch" if bit_map.size == 1 else f"{rows}x{cols} patches")
     return lines + textwrap.wrap(fab, columns)
 
 
@@ -200,7 +200,7 @@ def terminal_map(
         bit_map: (rows, cols) of bit-widths.
         image_size: (H, W) of the picture, in any unit.
         columns: of the terminal; no line is wider (fewer than 20 count as 20).
-        lines_limit: most lines of map and legend together (fewer than 8 count as 8).
+        lines_limit: most lines of map and legend together; the legend is always whole and the map at least one line.
         color: ``truecolor`` or ``256`` with ANSI codes, every line reset at its end; ``none`` for ASCII text.
 
     Returns:
@@ -211,7 +211,7 @@ def terminal_map(
     """
     if min(image_size) < 1:
         raise ValueError(f"an image has at least one pixel, not {image_size}")
-    columns, lines_limit = max(columns, _MIN_COLUMNS), max(lines_limit, _MIN_LINES)
+    columns = max(columns, _MIN_COLUMNS)
     legend = ["", *_legend(bit_map, columns, color)]
     note: list[str] = []
     while True:

@@ -46,22 +46,36 @@ def _frame(core: NDArray[np.uint8], line: int, color: Rgb) -> None:
         edge[...] = (edge.astype(np.uint16) + np.array(color, np.uint16) + 1) // 2
 
 
-def _number(draw: ImageDraw.ImageDraw, box: Box, bit_width: int) -> None:
-    """Write a patch's bit-width on a badge in its corner, if there is room to read it."""
-    top, left, bottom, right = box
-    side = min(bottom - top, right - left)
-    if side < _NUMBERED_SIDE:
-        return
-    size = min(max(side * 0.2, 11), 48)
-    text = "32" if bit_width == FP32_BITS else str(bit_width)
+def _side(box: Box) -> int:
+    return min(box[2] - box[0], box[3] - box[1])
+
+
+def _badge(bit_width: int, size: float) -> Image.Image:
+    """A bit-width in its colour, with rounded corners, as RGBA."""
+    text, color = "32" if bit_width == FP32_BITS else str(bit_width), PALETTE[bit_width]
     font = ImageFont.load_default(size)
     height = round(size * 1.3)
     width = max(height, round(font.getlength(text) + size * 0.5))
+    badge = Image.new("RGBA", (width, height), (*color, 0))
+    draw = ImageDraw.Draw(badge)
+    draw.rounded_rectangle((0, 0, width - 1, height - 1), radius=size / 4, fill=color)
+    draw.text((width / 2, height / 2), text, fill=ink_on(color), font=font, anchor="mm")
+    return badge
+
+
+def _write_numbers(picture: NDArray[np.uint8], boxes: list[Box], bit_widths: list[int]) -> None:
+    """Put a badge into the corner of every patch that has room for one, in place."""
+    size = min(max(_side(boxes[0]) * 0.2, 11), 48)  # the first patch is the largest
     margin = round(size * 0.2)
-    x, y = left + margin, top + margin
-    draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), radius=size / 4, fill=PALETTE[bit_width])
-    middle = (x + width / 2, y + height / 2)
-    draw.text(middle, text, fill=ink_on(PALETTE[bit_width]), font=font, anchor="mm")
+    badges = {bits: _badge(bits, size) for bits in set(bit_widths)}
+    for box, bits in zip(boxes, bit_widths, strict=True):
+        badge, (top, left) = badges[bits], (box[0] + margin, box[1] + margin)
+        if _side(box) < max(_NUMBERED_SIDE, margin + max(badge.size)):  # a last patch may be narrower than the first
+            continue
+        spot = picture[top : top + badge.height, left : left + badge.width]
+        mixed = Image.fromarray(spot)
+        mixed.paste(badge, (0, 0), badge)
+        spot[...] = np.asarray(mixed)
 
 
 def _legend_strip(bit_map: NDArray[np.integer], width: int) -> Image.Image:
@@ -134,25 +148,19 @@ def overlay_image(
         raise ValueError(f"opacity must be between 0 and 1, not {opacity}")
     count_bits(bit_map)
     height, width = image.shape[:2]
-    result = image.copy()
-    boxes = _boxes(plan, (height, width))
+    strip = _legend_strip(bit_map, width) if legend else Image.new("RGB", (width, 0))
+    result = np.full((height + strip.height, strip.width, 3), _STRIP_COLOR, np.uint8)
+    result[height:] = np.asarray(strip)
+    picture = result[:height, :width]
+    picture[...] = image
+    boxes, bit_widths = _boxes(plan, (height, width)), bit_map.ravel().tolist()
     line = max(1, round(min(height, width) / 900))
-    for (top, left, bottom, right), bit_width in zip(boxes, bit_map.ravel().tolist(), strict=True):
-        core = result[top:bottom, left:right]
+    for (top, left, bottom, right), bits in zip(boxes, bit_widths, strict=True):
+        core = picture[top:bottom, left:right]
         if opacity > 0 and core.size:
-            _tint(core, PALETTE[bit_width], opacity)
+            _tint(core, PALETTE[bits], opacity)
             if min(core.shape[:2]) >= 8 * line:  # a border on less would hide the patch
-                _frame(core, line, PALETTE[bit_width])
-    if not numbers and not legend:
-        return result
-    canvas = Image.fromarray(result)
+                _frame(core, line, PALETTE[bits])
     if numbers:
-        draw = ImageDraw.Draw(canvas)
-        for box, bit_width in zip(boxes, bit_map.ravel().tolist(), strict=True):
-            _number(draw, box, bit_width)
-    if legend:
-        strip = _legend_strip(bit_map, width)
-        picture, canvas = canvas, Image.new("RGB", (strip.width, height + strip.height), _STRIP_COLOR)
-        canvas.paste(picture, (0, 0))
-        canvas.paste(strip, (0, height))
-    return np.asarray(canvas)
+        _write_numbers(picture, boxes, bit_widths)
+    return result

@@ -24,7 +24,9 @@ def load_checkpoint(model: str, scale: int) -> Checkpoint:
     path = hub.resolve(model, scale)
     checkpoint = read_checkpoint(path, expected_sha256=hub.expected_sha256(path))
     if checkpoint.scale != scale:
-        raise WeightsError(f"{path}: an x{checkpoint.scale} checkpoint cannot upscale x{scale}; use -x {checkpoint.scale}")
+        raise WeightsError(
+            f"{path}: an x{checkpoint.scale} checkpoint cannot upscale x{scale}; use -x {checkpoint.scale}"
+        )
     return checkpoint
 
 
@@ -41,9 +43,7 @@ class UpscalerPool:
         DeviceError: if there is no such device.
     """
 
-    def __init__(
-        self, model: str, device: str = "auto", threads: int | None = None, engine: str = "auto"
-    ) -> None:
+    def __init__(self, model: str, device: str = "auto", threads: int | None = None, engine: str = "auto") -> None:
         self._model, self._engine = model, engine
         self.device = choose_device(device)
         if threads is not None:

@@ -23,7 +23,9 @@ def file(small_checkpoint: Checkpoint, tmp_path: Path) -> Path:
     return path
 
 
-def rewrite(path: Path, *, metadata: dict[str, Any] | None = None, tensors: dict[str, torch.Tensor] | None = None) -> None:
+def rewrite(
+    path: Path, *, metadata: dict[str, Any] | None = None, tensors: dict[str, torch.Tensor] | None = None
+) -> None:
     """Write a checkpoint again with some metadata fields and tensors replaced (None removes a tensor)."""
     from safetensors import safe_open
 
@@ -98,7 +100,10 @@ def test_not_a_checkpoint(tmp_path: Path) -> None:
         ({"config": []}, "'config'"),
         ({"config": {"scale": 2}}, "configuration is damaged"),
         ({"config": {"scale": 7, "blocks": 2, "features": 64, "bit_widths": [], "static_bits": []}}, "scale must be"),
-        ({"config": {"scale": 2, "blocks": 10**9, "features": 64, "bit_widths": [], "static_bits": []}}, "out of range"),
+        (
+            {"config": {"scale": 2, "blocks": 10**9, "features": 64, "bit_widths": [], "static_bits": []}},
+            "out of range",
+        ),
         ({"config": {"scale": 2, "blocks": 2, "features": 1e9, "bit_widths": [], "static_bits": []}}, "not an integer"),
         ({"config": {"scale": 2, "blocks": -1, "features": 64, "bit_widths": [], "static_bits": []}}, "out of range"),
         ({"controller": {"descriptor": "band_energy", "thresholds": [3, 2]}}, "controller"),

@@ -101,8 +101,9 @@ def test_budget_is_kept_and_nested(logits: np.ndarray, one: float, other: float)
 
 def test_budget_goes_where_the_controller_wants_it() -> None:
     logits = np.array([[0.0, -3, -5], [0, 4, 9], [0, 1, 1]])
-    assert gbc.spend_budget(logits, 5) == [4, 6, 4]  # the next step is 6 -> 8, too dear
-    assert gbc.spend_budget(logits, 5.7) == [4, 8, 5]
+    assert gbc.spend_budget(logits, 5) == [4, 6, 5]
+    assert gbc.spend_budget(logits, 5.7) == [4, 6, 6]  # the next step is 6 -> 8, two bits for the one left
+    assert gbc.spend_budget(logits, 6) == [4, 8, 6]
     assert gbc.spend_budget(logits, 4) == [4, 4, 4]
     assert gbc.spend_budget(logits, 8) == [8, 8, 8]
 

@@ -1,20 +1,27 @@
 """Engines against each other: equal accumulators, equal pixels, and a self-test that catches a wrong one."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from gdq_cli.checkpoint import Checkpoint
-from gdq_cli.engines import choose_device, choose_engine, self_test
+from gdq_cli.engines import choose_device, choose_engine, kernels, self_test
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.lowering import EXACT, IntegerConv, lower_network
+from gdq_cli.engines.native import NativeEngine
 from gdq_cli.engines.onednn import OnednnEngine, is_available
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
+from gdq_cli.networks.edsr import Edsr
 
 from .conftest import make_network, make_picture
 
-needs_onednn = pytest.mark.skipif(not is_available(), reason="this torch build has no oneDNN")
+FAST = [
+    pytest.param(NativeEngine, marks=pytest.mark.skipif(not kernels.report().chosen, reason="kernels not built")),
+    pytest.param(OnednnEngine, marks=pytest.mark.skipif(not is_available(), reason="this torch build has no oneDNN")),
+]
 
 
 def windows_of(*pictures: np.ndarray) -> torch.Tensor:
@@ -27,9 +34,9 @@ def all_convs(checkpoint: Checkpoint) -> list[IntegerConv]:
     return [*convs, integers.static.body_conv, *(conv for conv, _ in integers.static.upsampler), integers.static.tail]
 
 
-@needs_onednn
-def test_accumulators_are_equal(checkpoint: Checkpoint) -> None:
-    reference, onednn = ReferenceEngine(checkpoint.network), OnednnEngine(checkpoint.network)
+@pytest.mark.parametrize("engine", FAST)
+def test_accumulators_are_equal(checkpoint: Checkpoint, engine: Callable[[Edsr], Engine]) -> None:
+    reference, fast = ReferenceEngine(checkpoint.network), engine(checkpoint.network)
     generator = torch.Generator().manual_seed(0)
     for conv in all_convs(checkpoint):
         low, high = conv.input_range
@@ -40,18 +47,19 @@ def test_accumulators_are_equal(checkpoint: Checkpoint) -> None:
             exact = torch.nn.functional.conv2d(codes.double(), conv.weight.double(), padding=1).to(torch.int32)
             assert int(exact.abs().max()) < EXACT
             assert torch.equal(reference.accumulators(codes, conv), exact)
-            assert torch.equal(onednn.accumulators(codes, conv), exact)
+            assert torch.equal(fast.accumulators(codes, conv), exact)
 
 
-@needs_onednn
+@pytest.mark.parametrize("engine", FAST)
 @pytest.mark.parametrize("bit_width", [4, 5, 6, 8])
 @pytest.mark.parametrize("size", [(1, 1), (3, 20), (31, 26)])
-def test_pixels_are_equal(checkpoint: Checkpoint, bit_width: int, size: tuple[int, int]) -> None:
+def test_pixels_are_equal(
+    checkpoint: Checkpoint, engine: Callable[[Edsr], Engine], bit_width: int, size: tuple[int, int]
+) -> None:
     windows = windows_of(make_picture(*size, seed=3), make_picture(*size, seed=4))
-    reference, onednn = ReferenceEngine(checkpoint.network), OnednnEngine(checkpoint.network)
-    expected = reference(windows, bit_width)
+    expected = ReferenceEngine(checkpoint.network)(windows, bit_width)
     assert expected.shape == (2, 3, size[0] * checkpoint.scale, size[1] * checkpoint.scale)
-    assert torch.equal(onednn(windows, bit_width), expected)
+    assert torch.equal(engine(checkpoint.network)(windows, bit_width), expected)
 
 
 @pytest.mark.parametrize("bit_width", [4, 5, 6, 8])
@@ -138,8 +146,6 @@ def test_a_float_checkpoint_has_no_integers() -> None:
 
 
 def test_accumulators_that_could_leave_the_exact_range_are_refused(small_checkpoint: Checkpoint) -> None:
-    from gdq_cli.networks.edsr import Edsr
-
     network = Edsr(small_checkpoint.network.config)
     network.load_state_dict(small_checkpoint.network.state_dict())
     with torch.no_grad():

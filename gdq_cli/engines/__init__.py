@@ -9,6 +9,7 @@ import torch
 
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.lowering import IntegerConv
+from gdq_cli.engines.native import NativeEngine
 from gdq_cli.engines.onednn import OnednnEngine, is_available
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError
@@ -70,7 +71,7 @@ def choose_engine(network: Edsr, device: str = "cpu", name: str = "auto") -> Eng
                 if not network.config.bit_widths or self_test(engine, network):
                     return EngineChoice(engine, tuple(rejected))
                 rejected.append(f"{candidate}: its self-test gave other integers than the reference")
-            except (RuntimeError, NotImplementedError, ImportError) as error:
+            except (RuntimeError, NotImplementedError, ValueError, DeviceError) as error:
                 rejected.append(f"{candidate}: {str(error).splitlines()[0]}")
     if name in ("auto", "reference"):
         reference = ReferenceEngine(network, device)
@@ -82,8 +83,10 @@ def choose_engine(network: Edsr, device: str = "cpu", name: str = "auto") -> Eng
 
 def _cpu_engines(network: Edsr) -> list[tuple[str, Callable[[], Engine]]]:
     """Fast CPU engines for a network, fastest first."""
-    engines: list[tuple[str, Callable[[], Engine]]] = []
-    if network.config.bit_widths and is_available():
+    if not network.config.bit_widths:
+        return []
+    engines: list[tuple[str, Callable[[], Engine]]] = [("native", lambda: NativeEngine(network))]
+    if is_available():
         engines.append(("onednn", lambda: OnednnEngine(network)))
     return engines
 

@@ -180,5 +180,3 @@ def output_bounds(bounds: tuple[int, int]) -> tuple[int, int]:
     """Range of the unsigned codes an epilogue writes: as they are from 0 on, else moved up by ``ZERO``."""
     low, high = bounds
     return (0, high) if low == 0 else (low + ZERO, high + ZERO)
-
-

@@ -100,7 +100,12 @@ def lower_head(head: nn.Conv2d, mean: tuple[int, int, int] = MEAN) -> IntegerHea
 
 
 def lower_conv(
-    conv: QuantConv2d, bit_width: int, *, output_step: Tensor | None = None, gain: float = 1.0, shift: Tensor | float = 0
+    conv: QuantConv2d,
+    bit_width: int,
+    *,
+    output_step: Tensor | None = None,
+    gain: float = 1.0,
+    shift: Tensor | float = 0,
 ) -> IntegerConv:
     """Lower one convolution.
 
@@ -170,4 +175,3 @@ def lower_network(network: Edsr) -> IntegerNetwork:
         lower_conv(network.tail, 8, gain=255, shift=torch.tensor(MEAN, dtype=torch.float64)),
     )
     return IntegerNetwork(config.scale, lower_head(network.head), blocks, static)
-

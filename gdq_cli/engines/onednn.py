@@ -85,7 +85,23 @@ class OnednnEngine(TensorEngine):
         op: Callable[..., Tensor] = torch.ops.onednn.qconv2d_pointwise.binary
         arguments = self._arguments(codes, conv)
         return op(
-            *arguments, x, conv.offset, _ONES, _ONES, _ONES, 1, 1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "none", [], ""
+            *arguments,
+            x,
+            conv.offset,
+            _ONES,
+            _ONES,
+            _ONES,
+            1,
+            1.0,
+            0,
+            torch.float32,
+            1.0,
+            0,
+            "sum",
+            1.0,
+            "none",
+            [],
+            "",
         )
 
     def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor:

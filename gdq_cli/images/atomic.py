@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ except ImportError:  # Windows
     fcntl = None
 
 PART_SUFFIX = ".part"
+_PART_NAME = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.DOTALL)
 _MAX_NAME = 255  # bytes in a file name, on every usual file system
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
@@ -52,9 +54,7 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     check_target(target, overwrite=overwrite)
     part = final.with_name(_part_name(final.name))
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(part, flags, 0o666), "w+b") as stream:
-            _lock(stream.fileno())
+        with _create(part) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -76,12 +76,12 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
     """Find out before the work whether `atomic_file` has a chance. Raises as it does."""
     final = Path(os.path.realpath(target))
     folder = final.parent
+    if len(os.fsencode(final.name)) > _MAX_NAME:
+        raise ImageError(f"{target}: cannot be written (the name is too long)")
     if not folder.is_dir():
         raise ImageError(f"{target}: cannot be written (there is no folder {folder})")
     if final.is_dir():
         raise ImageError(f"{target}: cannot be written (is a folder)")
-    if len(os.fsencode(final.name)) > _MAX_NAME:
-        raise ImageError(f"{target}: cannot be written (the name is too long)")
     if not overwrite and final.exists():
         raise OutputExistsError(f"{target}: exists already; --overwrite replaces it")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -97,7 +97,9 @@ def remove_stale_parts(folder: Path) -> int:
     removed = 0
     if fcntl is None:
         return removed
-    for part in folder.glob(f".*{PART_SUFFIX}"):
+    for part in folder.iterdir():
+        if not _PART_NAME.fullmatch(part.name):
+            continue
         with suppress(OSError), open(part, "rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(part)
@@ -111,10 +113,18 @@ def _part_name(name: str) -> str:
     return "." + stem.decode("utf-8", "ignore") + token
 
 
-def _lock(descriptor: int) -> None:
-    if fcntl is not None:
-        with suppress(OSError):  # file systems without locks: a leftover stays there, hidden
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _create(part: Path) -> BinaryIO:
+    """Create a part file, locked for as long as it is open, so that `remove_stale_parts` of another run lets it be."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    while True:
+        stream = os.fdopen(os.open(part, flags, 0o666), "w+b")
+        if fcntl is None:
+            return stream
+        with suppress(OSError):  # file systems without locks: there a leftover stays, hidden
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream
+        stream.close()  # taken for a stale one in the instant before the lock
 
 
 def _publish(part: Path, final: Path, overwrite: bool) -> None:

@@ -24,10 +24,17 @@ from PIL import (
 from gdq_cli.errors import ImageError
 from gdq_cli.images.formats import FORMATS, READABLE, name_foreign, sniff_format
 from gdq_cli.images.guard import lifted_pixel_limit
-from gdq_cli.images.headers import Scan, scan_gif, scan_png, scan_webp
+from gdq_cli.images.headers import Scan, scan_gif, scan_jpeg, scan_png, scan_webp
 from gdq_cli.images.metadata import profile_space, read_metadata
 from gdq_cli.images.picture import Frame, Metadata, Picture
-from gdq_cli.images.pixels import Planes, decode_planes, decode_planes16, low_bytes_decodable, turn_upright
+from gdq_cli.images.pixels import (
+    Planes,
+    decode_planes,
+    decode_planes16,
+    decode_ppm16,
+    low_bytes_decodable,
+    turn_upright,
+)
 from gdq_cli.images.sources import Source, name_of, open_source, reported
 
 # Importing a plugin registers it; doing so here spares `Image.init`, which would import all forty of them.
@@ -43,7 +50,7 @@ _PLUGINS = (
 if "avif" in FORMATS:
     importlib.import_module("PIL.AvifImagePlugin")
 
-_SCANS: dict[str, Callable[[BinaryIO], Scan]] = {"png": scan_png, "webp": scan_webp, "gif": scan_gif}
+_SCANS: dict[str, Callable[[BinaryIO], Scan]] = {"png": scan_png, "jpg": scan_jpeg, "webp": scan_webp, "gif": scan_gif}
 # TIFF tags
 _SUBFILE, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SUB_IFDS, _DNG = 254, 258, 259, 262, 284, 330, 50706
 
@@ -88,8 +95,9 @@ class ImageContainer:
         if width < 1 or height < 1:
             raise ImageError(f"{self.name}: not a readable image (a side of 0 pixels)")
         if self.max_pixels is not None and pixels > self.max_pixels:
+            size = f"{width} x {height}" if pixels == width * height else f"frames that span {pixels}"
             raise ImageError(
-                f"{self.name}: {width} x {height} pixels are more than the limit of {self.max_pixels}; "
+                f"{self.name}: {size} pixels are more than the limit of {self.max_pixels}; "
                 "raise --max-pixels to read it"
             )
 
@@ -149,6 +157,10 @@ class ImageContainer:
     def _bits(self) -> int:
         bits = self.im.tag_v2.get(_BITS_PER_SAMPLE, 1)
         return max(bits) if isinstance(bits, tuple) else int(bits)
+
+    def _magic(self) -> bytes:
+        self.stream.seek(0)
+        return self.stream.read(2)
 
     def _hidden_depth(self) -> int:
         """Bits per sample of a PPM or AVIF file, which Pillow hands over as 8."""
@@ -210,7 +222,7 @@ class ImageContainer:
                 planes.alpha_value,
                 planes.grey,
                 planes.samples16,
-                depth,
+                8 if planes.samples16 is None else 16,
                 self.header.lossless,
                 self.format,
                 metadata,
@@ -230,6 +242,8 @@ class ImageContainer:
             if planes.alpha is not None:
                 notes.append("16-bit alpha is kept with 8 bits")
             return planes
+        if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self._magic() == b"P6":
+            return decode_ppm16(self.im, self.stream)
         inverted = depth > 8 and tags.get(_PHOTOMETRIC) == 0
         return decode_planes(self.im, notes, inverted16=inverted, depth=self._bits() if tags else 8)
 

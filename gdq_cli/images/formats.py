@@ -31,6 +31,7 @@ class Format:
     """Fields of `Metadata` that it carries."""
 
 
+_HAS_AVIF = "avif" in features.get_supported_modules()
 _TAGS = frozenset({"exif", "icc", "xmp"})
 _ALL = (
     Format(
@@ -52,7 +53,7 @@ _ALL = (
     Format("ppm", "PPM", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), 2**31 - 1, depth16=True),
     Format("avif", "AVIF", (".avif",), 65535, alpha=True, carries=_TAGS),
 )
-FORMATS: dict[str, Format] = {format.name: format for format in _ALL if format.name != "avif" or features.check("avif")}
+FORMATS: dict[str, Format] = {format.name: format for format in _ALL if format.name != "avif" or _HAS_AVIF}
 """The formats that this installation reads, by name."""
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(suffix for format in FORMATS.values() for suffix in format.suffixes)
@@ -106,6 +107,8 @@ def sniff_format(head: bytes) -> str | None:
     name = next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
     if name == "webp" and not head.startswith(b"RIFF"):
         return None
+    if head[4:12] in (b"ftypmif1", b"ftypmsf1") and b"avi" in head[16:]:
+        name = "avif"  # the general brand first, what it really is among the compatible ones
     return name if name in FORMATS else None
 
 

@@ -3,10 +3,13 @@
 Pillow reports doubts with `warnings.warn` and refuses large pictures by one global number. Neither suits a library
 whose threads read pictures side by side: a warning belongs to the picture that caused it, and gdq has its own pixel
 limit. `warnings.catch_warnings` swaps global state and is not safe across threads; the counted swap below is.
+libtiff, which Pillow wraps, writes its complaints straight to stderr; it is told not to for as long.
 """
 
 from __future__ import annotations
 
+import ctypes
+import importlib
 import logging
 import threading
 import warnings
@@ -29,6 +32,7 @@ _lock = threading.Lock()
 _readers = 0
 _saved_show: Callable[..., None] = warnings.showwarning
 _saved_filters: warnings.catch_warnings[None] | None = None
+_restore_libtiff: Callable[[], None] | None = None
 _lifters = 0
 _saved_limit: int | None = None
 
@@ -48,10 +52,29 @@ def _show(
         _notes.current.append(text)
 
 
+def _silence_libtiff() -> Callable[[], None] | None:
+    """Take away libtiff's message handlers; what is returned puts them back. None where they are out of reach."""
+    try:
+        # Looks through the libraries that Pillow's own is linked to as well.
+        library = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
+        setters = [library.TIFFSetErrorHandler, library.TIFFSetWarningHandler]
+    except (AttributeError, ImportError, OSError):  # a Pillow without libtiff, or with it linked in (Windows)
+        return None
+    for setter in setters:
+        setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+    before = [setter(None) for setter in setters]
+
+    def restore() -> None:
+        for setter, handler in zip(setters, before, strict=True):
+            setter(handler)
+
+    return restore
+
+
 @contextmanager
 def collect_warnings(notes: list[str]) -> Iterator[None]:
     """Add the warnings that Pillow raises in this thread to `notes`, one line each, instead of printing them."""
-    global _readers, _saved_show, _saved_filters
+    global _readers, _saved_show, _saved_filters, _restore_libtiff
     with _lock:
         if _readers == 0:
             _saved_filters = warnings.catch_warnings()
@@ -59,6 +82,7 @@ def collect_warnings(notes: list[str]) -> Iterator[None]:
             warnings.filterwarnings("always", module=r"PIL\.")
             _saved_show = warnings.showwarning
             warnings.showwarning = _show
+            _restore_libtiff = _silence_libtiff()
         _readers += 1
     outer, _notes.current = _notes.current, notes
     try:
@@ -72,6 +96,8 @@ def collect_warnings(notes: list[str]) -> Iterator[None]:
                 leaving: Any = _saved_filters
                 leaving.__exit__(None, None, None)
                 _saved_filters = None
+                if _restore_libtiff is not None:
+                    _restore_libtiff()
 
 
 @contextmanager

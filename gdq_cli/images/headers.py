@@ -1,4 +1,4 @@
-"""Facts that Pillow does not tell, or tells too late: read straight from the first bytes of PNG, WebP and GIF files."""
+"""Facts that Pillow does not tell, tells too late, or searches for without end: read straight from the raw file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import BinaryIO
 
 _KEPT_CHUNKS = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt"})
 _MAX_KEPT = 1 << 23  # bytes of text and colour chunks that are kept; prompts of generated pictures are a few kB
+
+
+# Bytes between the segments of a JPEG or the blocks of a GIF that belong to neither. Pillow skips any number of them,
+# one by one, which takes minutes for a large file that is damaged near its start.
+_MAX_JUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,39 @@ def _international_text(payload: bytes) -> bytes | None:
         return None
 
 
+def scan_jpeg(stream: BinaryIO) -> Scan:
+    """Size of a JPEG file. Raises ValueError where the segments before the picture are damaged."""
+    stream.seek(2)
+    size, junk = None, 0
+    while junk < _MAX_JUNK:
+        byte = stream.read(1)
+        kind = stream.read(1)[0] if byte == b"\xff" else 0
+        if not byte:
+            raise ValueError("truncated file")
+        if kind in (0, 0xFF):  # not a marker, or padding before one
+            stream.seek(-1 if kind else 0, 1)
+            junk += 1
+        elif kind != 1 and not 0xD0 <= kind <= 0xD9:  # those have no length
+            head = stream.read(7)
+            if len(head) < 7:
+                raise ValueError("truncated file")
+            length, height, width = *struct.unpack(">H", head[:2]), *struct.unpack(">HH", head[3:])
+            if kind == 0xDA and size is not None:
+                return Scan(*size, size[0] * size[1])
+            if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+                size = (width, height)
+            stream.seek(max(length, 2) - 7, 1)
+    raise ValueError("damaged data")
+
+
 def scan_webp(stream: BinaryIO) -> Scan:
-    """Canvas size of a WebP file. Raises ValueError where the header is damaged."""
+    """Canvas size of a WebP file. Raises ValueError where the header is damaged or the file is cut short."""
+    size = stream.seek(0, 2)
+    stream.seek(4)
+    announced = int.from_bytes(stream.read(4), "little")
     stream.seek(12)
     head = stream.read(18)
-    if len(head) < 18:
+    if len(head) < 18 or size < announced + 8:
         raise ValueError("truncated file")
     kind, alpha = head[:4], False
     if kind == b"VP8X":
@@ -122,7 +155,7 @@ def scan_gif(stream: BinaryIO) -> Scan:
     if flags & 128:
         stream.seek(3 << (flags & 7) + 1, 1)
     width, height = screen_w, screen_h
-    most_w, most_h, frames, transparent = width, height, 0, False
+    most_w, most_h, frames, transparent, junk = width, height, 0, False, 0
     while (kind := stream.read(1)) not in (b"", b";"):
         if kind == b"!":
             if stream.read(1) == b"\xf9":
@@ -141,6 +174,8 @@ def scan_gif(stream: BinaryIO) -> Scan:
                 transparent |= w < width or h < height
             stream.seek((3 << (flags & 7) + 1 if flags & 128 else 0) + 1, 1)
             _skip_blocks(stream)
+        elif (junk := junk + 1) > _MAX_JUNK:
+            raise ValueError("damaged data")
     if not frames:
         raise ValueError("no picture in it")
     return Scan(width, height, most_w * most_h, has_alpha=transparent)

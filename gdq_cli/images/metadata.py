@@ -23,7 +23,6 @@ _SRGB_GAMMA = range(45000, 45920)  # gAMA values (1/2.2 is 45455) that say nothi
 _XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:\s*=\s*["\']|>)\s*)([0-9]+)')
 _XMP_WIDTH = re.compile(rb'((?:tiff:ImageWidth|exif:PixelXDimension)(?:\s*=\s*["\']|>)\s*)[0-9]+')
 _XMP_HEIGHT = re.compile(rb'((?:tiff:ImageLength|exif:PixelYDimension)(?:\s*=\s*["\']|>)\s*)[0-9]+')
-_XMP_THUMBNAILS = re.compile(rb"<((?:xmp|xap):Thumbnails)\b[^>]*?(?:/>|>.*?</\1>)", re.DOTALL)
 
 
 def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple[Metadata, int]:
@@ -108,8 +107,10 @@ def _xmp_packet(packet: object, notes: list[str]) -> bytes | None:
 
 def _sound_dpi(dpi: object) -> tuple[float, float] | None:
     """A resolution that every format can store; None for the nonsense that files contain (zero, NaN, millions)."""
+    if not isinstance(dpi, tuple) or len(dpi) != 2:
+        return None
     try:
-        x, y = (float(value) for value in dpi)  # type: ignore[attr-defined]
+        x, y = float(dpi[0]), float(dpi[1])
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
     return (x, y) if all(math.isfinite(value) and 1 <= value <= 65535 for value in (x, y)) else None
@@ -125,7 +126,10 @@ def refresh_xmp(xmp: bytes, height: int, width: int) -> bytes:
     xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
     xmp = _XMP_WIDTH.sub(rb"\g<1>%d" % width, xmp)
     xmp = _XMP_HEIGHT.sub(rb"\g<1>%d" % height, xmp)
-    return _XMP_THUMBNAILS.sub(b"", xmp)
+    for name in (b"xmp:Thumbnails", b"xap:Thumbnails"):
+        while (start := xmp.find(b"<" + name)) >= 0 and (end := xmp.find(b"</" + name + b">", start)) >= 0:
+            xmp = xmp[:start] + xmp[end + len(name) + 3 :]
+    return xmp
 
 
 def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -183,17 +183,37 @@ def decode_planes16(high: Image.Image, low: Image.Image) -> Planes:
     low.load()
     upper: U8 = np.asarray(high)
     lower: U8 = np.asarray(low)
-    deep = np.empty(upper.shape, np.uint16)
+    deep: U16 = np.empty((high.height, high.width, len(high.getbands())), np.uint16)
     for rows in bands(upper.shape[0], upper.shape[1]):
         deep[rows] = _join(upper[rows], lower[rows])
     samples = np.ascontiguousarray(deep[..., :3])
-    grey = bool((samples == samples[..., :1]).all())
-    planes = Planes(to_8bit(samples), grey=grey, samples16=np.ascontiguousarray(samples[..., 0]) if grey else samples)
+    planes = _colour16(samples)
     if deep.shape[2] == 4:
         return with_alpha(planes, to_8bit(deep[..., 3]))
     if isinstance(key, tuple) and len(key) == 3:
         return with_alpha(planes, np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 255).astype(np.uint8))
     return planes
+
+
+def decode_ppm16(im: Image.Image, stream: BinaryIO) -> Planes:
+    """Decode an opened 16-bit binary RGB PPM (P6), whose samples lie in the file as they are, big end first."""
+    tile = _tiles(im)[0]
+    top = int(tile.args[-1])
+    stream.seek(tile.offset)
+    size = im.width * im.height * 6
+    data = stream.read(size)
+    if len(data) < size:
+        raise ValueError("truncated file")
+    samples = np.frombuffer(data, ">u2").reshape(im.height, im.width, 3).astype(np.uint16)
+    if top != 65535:
+        samples = ((np.minimum(samples, top).astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+    return _colour16(samples)
+
+
+def _colour16(samples: U16) -> Planes:
+    """16-bit RGB samples (H, W, 3), found to be grey or not."""
+    grey = bool((samples == samples[..., :1]).all())
+    return Planes(to_8bit(samples), grey=grey, samples16=np.ascontiguousarray(samples[..., 0]) if grey else samples)
 
 
 def _join(high: U8, low: U8) -> U16:

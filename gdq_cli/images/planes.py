@@ -23,7 +23,7 @@ def bleed_colour(rgb: U8, alpha: U8) -> U8:
 
     What lies under transparent pixels is arbitrary (often black or white); a network or a filter would drag it into the
     visible edge as a halo. Push-pull on a pyramid of 2 x 2 averages: going down, visible colours are averaged, weighted
-    by alpha; going up, each pixel without a colour takes the colour of its parent. O(pixels).
+    by alpha; going up, a pixel without a colour takes that of the coarse cells around it. O(pixels).
 
     Args:
         rgb: uint8 (H, W, 3).
@@ -36,29 +36,52 @@ def bleed_colour(rgb: U8, alpha: U8) -> U8:
     hole = alpha == 0
     if not hole.any() or hole.all():
         return rgb
-    weight = alpha.astype(np.float32)
-    colour = rgb.astype(np.float32) * weight[..., None]
-    filled = _push_pull(colour, weight)
-    return np.where(hole[..., None], np.clip(np.rint(filled), 0, 255).astype(np.uint8), rgb)
+    weighted = np.empty((4, *alpha.shape), np.float32)
+    weighted[:3] = np.moveaxis(rgb, 2, 0)
+    weighted[3] = 1
+    weighted *= alpha
+    _fill_holes(weighted)
+    out = rgb.copy()
+    out[hole] = np.clip(np.rint(weighted[:3, hole]), 0, 255).astype(np.uint8).T
+    return out
 
 
-def _push_pull(colour: F32, weight: F32) -> F32:
-    """Colours (h, w, 3), premultiplied by `weight` (h, w), to plain colours, holes filled from coarser levels."""
-    # A weight shrinks by up to 4 a level, never below 1e-12.
-    plain: F32 = np.divide(colour, np.maximum(weight, np.float32(1e-30))[..., None], dtype=np.float32)
-    hole = weight == 0
+def _fill_holes(weighted: F32) -> None:
+    """Fill, in place, the first three of the planes (4, h, w) where the fourth, the weight, is 0.
+
+    On entry colours are multiplied by the weight; on return the holes have plain colours, the rest is as it was.
+    """
+    h, w = weighted.shape[1:]
+    hole = weighted[3] == 0
     if not hole.any():
-        return plain
-    h, w = weight.shape
-    pad = ((0, h % 2), (0, w % 2))
-    padded_colour, padded_weight = np.pad(colour, (*pad, (0, 0))), np.pad(weight, pad)
-    coarse_colour = padded_colour.reshape((h + 1) // 2, 2, (w + 1) // 2, 2, 3).sum((1, 3))
-    coarse_weight = padded_weight.reshape((h + 1) // 2, 2, (w + 1) // 2, 2).sum((1, 3))
-    quarter = np.float32(0.25)
-    coarse = _push_pull(coarse_colour * quarter, coarse_weight * quarter)
-    parent = coarse.repeat(2, 0)[:h].repeat(2, 1)[:, :w]
-    plain[hole] = parent[hole]
-    return plain
+        return
+    padded = np.pad(weighted, ((0, 0), (0, h % 2), (0, w % 2))) if h % 2 or w % 2 else weighted
+    coarse = padded[:, 0::2, 0::2] + padded[:, 0::2, 1::2]
+    coarse += padded[:, 1::2, 0::2]
+    coarse += padded[:, 1::2, 1::2]
+    coarse *= np.float32(0.25)
+    # The coarse cells around a hole count by their distance, so that what is near wins; where none is visible, its own
+    # cell's colour, filled from further up.
+    near = _interpolate(_interpolate(coarse, 1), 2)[:, :h, :w][:, hole]
+    _fill_holes(coarse)
+    rows, columns = np.nonzero(hole)
+    own = coarse[:3, rows // 2, columns // 2]
+    seen = near[3] > 0
+    weighted[:3, rows, columns] = np.where(seen, near[:3] / np.where(seen, near[3], np.float32(1)), own)
+
+
+def _interpolate(coarse: F32, axis: int) -> F32:
+    """Twice the samples along an axis, linear between the centres of the cells; zero outside."""
+    cells = np.moveaxis(coarse, axis, 0)
+    shape = list(coarse.shape)
+    shape[axis] *= 2
+    result = np.empty(shape, np.float32)
+    out = np.moveaxis(result, axis, 0)
+    out[0::2] = np.float32(0.75) * cells
+    out[1::2] = out[0::2]
+    out[2::2] += np.float32(0.25) * cells[:-1]
+    out[1:-1:2] += np.float32(0.25) * cells[1:]
+    return result
 
 
 def resize_alpha(alpha: U8, size: tuple[int, int]) -> U8:
@@ -96,11 +119,11 @@ def flatten(rgb: U8, alpha: U8, background: tuple[int, int, int]) -> U8:
 
 def luma(rgb: U8) -> U8:
     """BT.601 luma of uint8 (H, W, 3) as uint8 (H, W); exactly R where R == G == B."""
-    red, green, blue = (np.uint32(weight) for weight in (19595, 38470, 7471))  # 0.299, 0.587, 0.114; they sum to 65536
+    red, green, blue = 19595, 38470, 7471  # 0.299, 0.587, 0.114 of 65536, their sum
     out = np.empty(rgb.shape[:2], np.uint8)
     for rows in bands(*rgb.shape[:2]):
-        band = rgb[rows]
-        out[rows] = (band[..., 0] * red + band[..., 1] * green + band[..., 2] * blue + np.uint32(32768)) >> 16
+        band = rgb[rows].astype(np.uint32)
+        out[rows] = (band[..., 0] * red + band[..., 1] * green + band[..., 2] * blue + 32768) >> 16
     return out
 
 

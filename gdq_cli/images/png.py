@@ -7,9 +7,8 @@ boundaries.
 
 Upscaled photographs have almost no repeated strings, so searching for them costs time and even bytes: run lengths plus
 Huffman codes (`Z_RLE`) are the fastest and the smallest setting. Text and drawings do repeat; a sample of each band
-decides.
-Measured on a 16-megapixel upscaled photo mosaic, one thread: this encoder 0.85 s, 17.6 MB; Pillow level 6 (its default)
-5.2 s, 16.9 MB; Pillow level 1 0.94 s, 19.0 MB.
+decides. Measured on a 16-megapixel mosaic of upscaled photographs, CPU seconds of one thread: this encoder 0.96 s for
+16.7 MB, Pillow at its default level 3.9 s for 16.3 MB, Pillow at level 1 0.91 s for 19.0 MB.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def encode_apng(
         threads: for encoding one frame.
     """
     before: Raster | None = None
-    sequence = 0
+    sequence = written = 0
     for raster, duration in frames:
         if before is None:
             _write_head(stream, raster, metadata, struct.pack(">LL", count, plays))
@@ -74,7 +73,9 @@ def encode_apng(
             else:
                 _chunk(stream, b"fdAT", struct.pack(">L", sequence) + part)
                 sequence += 1
-        before = raster
+        before, written = raster, written + 1
+    if written != count:
+        raise ValueError(f"announced {count} frames, got {written}")
     _chunk(stream, b"IEND", b"")
 
 

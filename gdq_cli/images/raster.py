@@ -96,9 +96,12 @@ def lay_out(picture: Picture, format: Format, background: tuple[int, int, int], 
     """
     flattened = picture.has_alpha and not format.alpha
     tinted = flattened and len(set(background)) > 1
-    grey = picture.grey and not keep_rgb and not tinted
+    alpha = picture.has_alpha and format.alpha
     deep = format.depth16 and picture.samples16 is not None and not flattened
-    return Raster(picture, grey, picture.has_alpha and format.alpha, deep, background)
+    # Pillow, and with it this package, cannot read 16-bit grey with alpha from TIFF.
+    unreadable = deep and alpha and format.name == "tiff"
+    grey = picture.grey and not (keep_rgb or tinted or unreadable)
+    return Raster(picture, grey, alpha, deep, background)
 
 
 def spans(height: int, rows: int) -> list[tuple[int, int]]:

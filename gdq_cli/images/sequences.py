@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from gdq_cli.errors import ImageError
+from gdq_cli.images.atomic import check_target
 from gdq_cli.images.container import ImageHeader
 from gdq_cli.images.formats import check_format_limits, default_format, find_format
 from gdq_cli.images.picture import Frame, Metadata
@@ -23,6 +26,7 @@ from gdq_cli.images.writer import (
     name_of_suffix,
     pillow_metadata,
     prepare,
+    save_by_pillow,
     write_image,
 )
 
@@ -50,6 +54,8 @@ def write_frames(
 
     The other arguments, the result and the errors are those of `write_image`.
     """
+    if isinstance(target, (str, os.PathLike)):
+        check_target(Path(target), overwrite=overwrite)  # before the first frame is asked for, which may take long
     feed = iter(frames)
     try:
         first = next(feed)
@@ -151,7 +157,8 @@ def _encode_webp_animation(
     feed = _FrameFeed(rasters, header.frames)
     options = options | pillow_metadata(metadata)
     try:
-        feed.save(
+        save_by_pillow(
+            feed,
             stream,
             "WEBP",
             save_all=True,
@@ -164,3 +171,5 @@ def _encode_webp_animation(
         if feed.failure is not None:
             raise feed.failure from None
         raise
+    if next(rasters, None) is not None:
+        raise ValueError(f"announced {header.frames} frames, got more")

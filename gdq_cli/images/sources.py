@@ -82,19 +82,25 @@ def reported(name: str, notes: list[str], where: str = "") -> Iterator[None]:
             raise ImageError(f"{name}: not a readable image ({where}{_reason(e)}); gdq reads {READABLE}") from e
 
 
+_REASONS = (
+    (("truncated", "not enough", "reached eof", "unexpected end", "missing dimensions"), "truncated file"),
+    (("compression", "codec"), "unsupported compression"),
+    (("mode", "layers", "layer images"), "unsupported pixel layout"),
+)
+
+
 def _reason(e: Exception) -> str:
-    text = " ".join(str(e).split())
-    lowered = text.lower()
+    """A few words for a decoder's exception."""
+    text = " ".join(str(e).split()).removesuffix(" when reading image file")
     if isinstance(e, MemoryError):
         return "not enough memory to decode it"
-    if isinstance(e, EOFError) or "truncated" in lowered or "unexpected end" in lowered:
+    if isinstance(e, EOFError):
         return "truncated file"
-    if "compression" in lowered or "codec" in lowered:
-        return "unsupported compression"
-    if "mode" in lowered or "layers" in lowered or "layer images" in lowered:
-        return "unsupported pixel layout"
     if isinstance(e, Image.DecompressionBombError):
         return "a frame is larger than the picture"
     if isinstance(e, OSError) and e.errno is not None and e.strerror:
         return e.strerror.lower()
+    for words, reason in _REASONS:
+        if any(word in text.lower() for word in words):
+            return reason
     return f"damaged data: {text}" if 0 < len(text) < 80 else "damaged data"

@@ -81,7 +81,8 @@ def read_ifd(fetch: Fetch, offset: int, order: str, *, big: bool = False) -> tup
         if len(value) == size:
             entries.append(Entry(tag, kind, values, value, at=offset + head_size + index * record_size))
     following = table[count * record_size :]
-    return entries, struct.unpack(order + pointer, following)[0] if len(following) == struct.calcsize(pointer) else 0
+    last = len(following) < struct.calcsize(order + pointer)  # cut off where the link would be
+    return entries, 0 if last else int(struct.unpack(order + pointer, following)[0])
 
 
 def pack_ifd(entries: Iterable[Entry], order: str, at: int, *, big: bool = False) -> bytes:

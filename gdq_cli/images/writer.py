@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from PIL import ImageColor
+from PIL import Image, ImageColor
 
 from gdq_cli.errors import GdqError, ImageError, OptionsError
 from gdq_cli.images.atomic import atomic_file
@@ -82,10 +82,8 @@ def write_image(
         elif chosen.name == "ppm":
             _encode_ppm(stream, raster)
         else:
-            options.update(pillow_metadata(metadata))
-            if chosen.name == "avif":
-                options["max_threads"] = threads
-            raster.image().save(stream, chosen.pillow, **options)
+            more = {"max_threads": threads} if chosen.name == "avif" else {}
+            save_by_pillow(raster.image(), stream, chosen.pillow, **options, **pillow_metadata(metadata), **more)
 
     deliver(target, encode, overwrite)
     return tuple(dict.fromkeys(notes))
@@ -105,6 +103,7 @@ def parse_colour(text: str) -> tuple[int, int, int]:
 
 
 def name_of_suffix(target: Target) -> str | None:
+    """The format that a path's suffix stands for; None for a stream and for a suffix that gdq does not write."""
     if not isinstance(target, (str, os.PathLike)):
         return None
     found = format_of_suffix(Path(target))
@@ -159,14 +158,24 @@ def prepare(
 
 
 def keep_metadata(picture: Picture, format: Format, strip: bool, notes: list[str]) -> Metadata:
+    """What of the metadata goes along; what the format cannot hold is noted."""
     return Metadata() if strip else fit_metadata(picture, format, notes)
 
 
 def pillow_metadata(metadata: Metadata) -> dict[str, Any]:
+    """The metadata as options of Pillow's `save`."""
     named: dict[str, Any] = {"icc_profile": metadata.icc, "xmp": metadata.xmp, "dpi": metadata.dpi}
     if metadata.exif:
         named["exif"] = PREFIX + metadata.exif
     return {name: value for name, value in named.items() if value}
+
+
+def save_by_pillow(image: Image.Image, stream: BinaryIO, format: str, **options: Any) -> None:
+    """Encode with Pillow; what its codecs raise becomes an OSError without a number, as Pillow's own refusals are."""
+    try:
+        image.save(stream, format, **options)
+    except (RuntimeError, SystemError, ValueError) as e:
+        raise OSError(" ".join(str(e).split()) or format) from e
 
 
 def _encode_ppm(stream: BinaryIO, raster: Raster) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gdq_cli import quantizers
 from gdq_cli.checkpoint import Checkpoint
@@ -21,14 +21,14 @@ from gdq_cli.controller import Descriptor
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.lowering import lower_head
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import Edsr, EdsrConfig
+from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.data import ImagePair, PatchSampler
 from gdq_cli.training.fit_controller import choose_thresholds, entropy_table, fit_controller, measure_patches
 
 SEARCH_PATCHES = 256
 CONTROLLER_IMAGES = 400
-TARGET_FAB = 4.9
-SEARCH_POSITIONS = 96  # output pixels a patch contributes to the search of steps
+TARGET_FAB = 4.7
+SEARCH_POSITIONS = 40  # output pixels a patch contributes to the search of steps
 
 
 def quantized_copy(network: Edsr, static_bits: tuple[int, ...] = ()) -> Edsr:
@@ -99,12 +99,14 @@ def _calibrate_layer(conv: QuantConv2d, x: Tensor) -> None:
     if "equalization" in conv._buffers:
         columns = columns / conv.equalization.repeat_interleave(9)
     target = columns @ weight.flatten(1).T
+    guess: float | None = None
     for index, bit_width in enumerate(conv.bit_widths):
         step = conv.weight_step(bit_width)
         codes = quantizers.weight_codes(weight, step)
         grid_weight = (codes * step.reshape(-1, 1, 1, 1)).flatten(1).T
         qmin, qmax = conv.input_range(bit_width)
-        conv.activation_step[index] = _search_step(columns, grid_weight, target, qmin, qmax)
+        guess = _search_step(columns, grid_weight, target, (qmin, qmax), guess)
+        conv.activation_step[index] = guess
 
 
 def _columns(x: Tensor) -> Tensor:
@@ -121,45 +123,30 @@ def _columns(x: Tensor) -> Tensor:
     return taken.reshape(n, channels, count, 9).permute(0, 2, 1, 3).reshape(n * count, channels * 9)
 
 
-def _search_step(columns: Tensor, weight: Tensor, target: Tensor, qmin: int, qmax: int) -> float:
-    """Coarse-to-fine search of the step with the least squared output error."""
-    peak = float(columns.abs().max()) / max(-qmin, qmax)
+def _search_step(
+    columns: Tensor, weight: Tensor, target: Tensor, bounds: tuple[int, int], narrower: float | None
+) -> float:
+    """Coarse-to-fine search of the step with the least squared output error.
+
+    ``narrower`` is the best step of a narrower width, from which the search can start: more codes never need a
+    coarser step.
+    """
     errors: dict[float, float] = {}
 
     def error(step: float) -> float:
         if step not in errors:
-            codes = (columns / step).round_().clamp_(qmin, qmax)
+            codes = (columns / step).round_().clamp_(*bounds)
             errors[step] = float((codes @ weight).mul_(step).sub_(target).square_().mean())
         return errors[step]
 
-    best = min((peak * shrink for shrink in np.geomspace(0.06, 1.0, 10)), key=error)
-    for width in (1.22, 1.10, 1.045, 1.02):
+    if narrower is None:
+        peak = float(columns.abs().max()) / max(-bounds[0], bounds[1])
+        best = min((peak * shrink for shrink in np.geomspace(0.06, 1.0, 10)), key=error)
+    else:
+        best = min((narrower * shrink for shrink in np.geomspace(0.2, 1.0, 6)), key=error)
+    for width in (1.15, 1.06, 1.02):
         best = min((best / width, best, best * width), key=error)
     return best
-
-
-def import_fp32(state: dict[str, Tensor], scale: int, mean: tuple[float, float, float]) -> Edsr:
-    """A float32 network from plain EDSR weights on RGB / 255 - mean.
-
-    Args:
-        state: head, body.{i}.conv1/2, body_conv, upsampler.{0,2}, tail (weight and bias each).
-        scale: upscaling factor.
-        mean: that was subtracted from RGB in [0, 1]; the difference to our integer mean goes into the biases.
-
-    Raises:
-        RuntimeError: if keys or shapes differ.
-    """
-    blocks = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("body."))
-    network = Edsr(EdsrConfig(scale, blocks, state["head.weight"].shape[0], bit_widths=()))
-    network.load_state_dict(state)
-    delta = (network.mean.flatten() / 255).double() - torch.tensor(mean, dtype=torch.float64)
-    with torch.no_grad():
-        head = network.head
-        assert isinstance(head, nn.Conv2d)
-        assert head.bias is not None
-        head.bias += torch.einsum("oihw,i->o", head.weight.double(), delta).float()
-        network.tail.bias -= delta.float()
-    return network.eval()
 
 
 def calibrate_checkpoint(
@@ -190,7 +177,14 @@ def calibrate_checkpoint(
     quantized = quantized_copy(network)
     calibrate_steps(quantized, PatchSampler(pairs, _patch_size(pairs), seed), patches=patches, progress=progress)
     return attach_controller(
-        quantized, pairs, name=name, target_fab=target_fab, descriptor=descriptor, facts=facts, seed=seed, progress=progress
+        quantized,
+        pairs,
+        name=name,
+        target_fab=target_fab,
+        descriptor=descriptor,
+        facts=facts,
+        seed=seed,
+        progress=progress,
     )
 
 
@@ -214,7 +208,7 @@ def attach_controller(
     quantiles = entropy_table(table.entropies)
     say("fitting the controller")
     controller = fit_controller(
-        table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab, seed=seed
+        table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab
     )
     calibration = {"images": len(pairs), "patches": len(table.entropies), "target_fab": target_fab, "seed": seed}
     return Checkpoint(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gdq_cli import entropy
 from gdq_cli.controller import GBC_BITS, Controller, Descriptor, IntegerHead
@@ -80,79 +79,74 @@ def choose_thresholds(table: list[float], quantiles: tuple[float, float] = entro
     return low, high
 
 
+def patch_harm(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a width costs a patch beyond 8 bits, (N, 4) errors -> (N, 4).
+
+    Within a picture squared errors add up, between pictures PSNR adds up, which is their logarithm. Patches of a
+    training folder are both, so the difference of errors is divided by the root of the error.
+    """
+    widest = np.maximum(errors[:, -1:], 1e-3)
+    harm: NDArray[np.float64] = (errors - errors[:, -1:]) / np.sqrt(widest)
+    return harm
+
+
 def fit_controller(
-    table: PatchTable,
-    *,
-    descriptor: Descriptor,
-    thresholds: tuple[float, float],
-    target_fab: float,
-    seed: int = 0,
-    epochs: int = 400,
+    table: PatchTable, *, descriptor: Descriptor, thresholds: tuple[float, float], target_fab: float, ridge: float = 3.0
 ) -> Controller:
     """Fit GBC's linear layer so that it spends ``target_fab`` bits on average where they save most error.
 
-    The loss is the gate-weighted sum of the candidate widths' error plus a price per bit; the gate is
-    Gumbel-softmax with a straight-through one-hot (tau = 1), as in the paper, so what is optimised is the error of
-    the widths that would be chosen. What "8" means is what E2B makes of it: 4, 5 or 8 bits. The price is found by
-    bisection on the FAB of the deterministic choice.
+    Ridge regression gives the logarithm of a patch's harm at 4 bits, s, from its descriptors. Harm falls by about the
+    same factor per bit in all patches, so the best width for a price per bit is a matter of thresholds on s, and three
+    linear logits can say exactly that: 0 for 4 bits, s - c1 for what E2B makes of "8" (mostly 5 bits), 2 s - c1 - c2
+    for 6 bits. The price is found by bisection on the FAB of the finished choice, entropy step included.
 
     Args:
-        table: patches, of one checkpoint.
+        table: patches of one checkpoint.
         descriptor: kind of the table's descriptors.
         thresholds: of E2B.
         target_fab: average bit-width on the table's patches.
-        seed: of initialisation and Gumbel noise.
-        epochs: optimizer steps per price.
+        ridge: of the regression on standardised descriptors, relative to 1000 patches.
 
     Returns:
         The controller whose FAB is closest to the target from below.
     """
-    features = torch.from_numpy(table.descriptors)
-    centre, spread = features.mean(0), features.std(0).clamp_min(1e-9)
-    normal = (features - centre) / spread
-    column = [BIT_WIDTHS.index(bits) for bits in GBC_BITS]
-    costs = torch.from_numpy(table.errors)[:, column].clone()
-    bits = torch.tensor(GBC_BITS, dtype=torch.float64).repeat(len(costs), 1)
-    for index, value in enumerate(table.entropies):
-        width = entropy.entropy_to_bit(float(value), thresholds)
-        bits[index, 2] = width
-        costs[index, 2] = float(table.errors[index, BIT_WIDTHS.index(width)])
-    # Within a picture errors add up (harm = difference of squared errors), between pictures their logarithms do (harm
-    # = ratio); patches of a training folder are both, so the difference is divided by the root of the error.
-    widest = torch.from_numpy(table.errors[:, -1:])
-    harm = (costs - widest) / widest.clamp_min(1e-3).sqrt()
-    harm = harm / harm[:, 0].mean().clamp_min(1e-9)
-    low, high = np.log(1e-4), np.log(1e2)
-    best: tuple[Tensor, Tensor] | None = None
-    for _ in range(14):
-        price = (low + high) / 2 if best is not None else high
-        weight, bias = _fit_gate(normal, harm + np.exp(price) * (bits - 4), seed, epochs)
-        chosen = (normal @ weight.T + bias).argmax(dim=1, keepdim=True)
-        if float(bits.gather(1, chosen).mean()) <= target_fab:
-            high, best = price, (weight, bias)
+    harm = patch_harm(table.errors)
+    at_four, at_five, at_six = (float(harm[:, i].mean()) for i in range(3))
+    at_four = max(at_four, 1e-6)  # a further bit never hurts, whatever a few patches say
+    at_five = min(max(at_five, 0.02 * at_four), 0.7 * at_four)
+    at_six = min(max(at_six, 0.02 * at_five), 0.7 * at_five)
+    first, second = np.log(1 - at_five / at_four), np.log((at_five - at_six) / at_four)
+    target = np.log(np.maximum(harm[:, 0], 0.02 * at_four))
+    centre, spread = table.descriptors.mean(0), np.maximum(table.descriptors.std(0), 1e-9)
+    normal = (table.descriptors - centre) / spread
+    gram = normal.T @ normal + ridge * len(normal) / 1000 * np.eye(normal.shape[1])
+    slope = np.linalg.solve(gram, normal.T @ (target - target.mean())) / spread
+    level = float(target.mean() - centre @ slope)
+
+    def controller(price: float) -> Controller:
+        weight = np.stack([0 * slope, 2 * slope, slope])
+        one, two = price - first, price - second
+        return Controller(descriptor, weight, np.array([0.0, 2 * level - one - two, level - one]), thresholds)
+
+    low, high = -20.0, 20.0  # logarithm of the price; the highest price buys 4 bits everywhere
+    for _ in range(40):
+        price = (low + high) / 2
+        if average_bits(controller(price), table) <= target_fab:
+            high = price
         else:
             low = price
-    assert best is not None
-    weight, bias = best[0] / spread, best[1] - (best[0] * (centre / spread)).sum(1)
-    return Controller(descriptor, weight.numpy(), bias.numpy(), thresholds)
+    return controller(high)
 
 
-def _fit_gate(features: Tensor, costs: Tensor, seed: int, epochs: int) -> tuple[Tensor, Tensor]:
-    """Minimise the gated cost; Gumbel noise is annealed away so that the argmax is what was optimised."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.zeros(3, features.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([weight, bias], lr=0.05)
-    for epoch in range(epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = 0.05 * (1 - epoch / epochs)
-        uniform = torch.rand(costs.shape, generator=generator, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
-        noise = -torch.log(-torch.log(uniform))
-        soft = torch.softmax(features @ weight.T + bias + noise, dim=1)
-        hard = torch.nn.functional.one_hot(soft.argmax(dim=1), 3).to(soft.dtype)
-        gate = hard + soft - soft.detach()
-        loss = (gate * costs).sum(1).mean() + 1e-4 * weight.square().sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return weight.detach(), bias.detach()
+def average_bits(controller: Controller, table: PatchTable) -> float:
+    """FAB of a controller's choice on the patches of a table."""
+    return float(np.mean(choose_widths(controller, table)))
+
+
+def choose_widths(controller: Controller, table: PatchTable) -> list[int]:
+    """Bit-widths that a controller gives the patches of a table, entropy step included."""
+    chosen = (table.descriptors @ controller.weight.T + controller.bias).argmax(1)
+    return [
+        GBC_BITS[index] if GBC_BITS[index] != 8 else entropy.entropy_to_bit(float(value), controller.thresholds)
+        for index, value in zip(chosen, table.entropies, strict=True)
+    ]

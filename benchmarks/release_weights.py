@@ -1,0 +1,121 @@
+"""Write weights/manifest.json and the model card of every checkpoint in weights/, with figures measured now.
+
+    python benchmarks/release_weights.py ../shared/data [--only edsr_x4]
+
+The validation row is measured on the held-out images of data/train, the others on data/bench (reporting only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+
+import numpy as np
+
+from gdq_cli.checkpoint import Checkpoint, file_sha256, read_checkpoint
+from gdq_cli.engines import choose_engine
+from gdq_cli.images import read_image
+from gdq_cli.metrics import psnr_y
+from gdq_cli.training.data import ImagePair, list_images, load_pairs, split_validation
+from gdq_cli.upscaler import Upscaler
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+WIDTHS = ("fp32", "8", "6", "5", "4", "auto")
+
+CARD = """# {stem}
+
+EDSR-baseline ({blocks} residual blocks, {features} features) x{scale} with Granular-DQ: residual blocks at 4, 5, 6 or 8 bits
+per patch, everything after them at 8, all in integers. The controller's descriptor is `{descriptor}`; entropy thresholds
+{low:.4f} and {high:.4f} nats.
+
+- File: `{stem}.safetensors`, {size} bytes, SHA-256 `{sha256}`
+- Licence: Apache-2.0
+- Training data: `{data}`
+- Made from: {source}
+- Calibration: {calibration}
+- Figures below: {date}, `benchmarks/release_weights.py`. Y of BT.601, shave {scale} pixels, patches of 96 pixels with
+  halo 4, the integer network as shipped; FP32 is the float network of the same weights.
+
+| set | {header} |
+| --- | {rule} |
+{rows}
+
+PSNR in dB, and for auto the average bit-width (FAB). Trained on clean bicubic downscaling for PSNR: it sharpens what is
+there, it does not remove noise or JPEG artefacts and invents no texture.
+"""
+
+
+def load_bench(folder: Path, scale: int) -> list[ImagePair]:
+    """LR and HR images of one test set."""
+    pairs = []
+    for lr in sorted((folder / f"x{scale}" / "LR").glob("*.png")):
+        same = lr.parents[1] / "HR" / lr.name
+        hr = same if same.exists() else next(same.parent.glob(lr.stem.rpartition("x")[0] + ".*"))
+        pairs.append(ImagePair(lr.stem, read_image(hr).rgb, read_image(lr).rgb))
+    return pairs
+
+
+def measure(upscaler: Upscaler, pairs: list[ImagePair]) -> dict[str, tuple[float, float]]:
+    """Mean PSNR and mean FAB of every width."""
+    figures = {}
+    for bits in WIDTHS:
+        results = [upscaler.upscale(pair.lr, bits=bits) for pair in pairs]
+        psnr = [psnr_y(r.image, pair.hr, upscaler.scale) for r, pair in zip(results, pairs, strict=True)]
+        figures[bits] = float(np.mean(psnr)), float(np.mean([r.fab for r in results]))
+    return figures
+
+
+def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePair]]) -> None:
+    """Measure a checkpoint and write its card beside it."""
+    upscaler = Upscaler(checkpoint, choose_engine(checkpoint.network).engine)
+    rows = []
+    for name, pairs in sets.items():
+        figures = measure(upscaler, pairs)
+        cells = [f"{psnr:.3f}" + (f" ({fab:.2f})" if bits == "auto" else "") for bits, (psnr, fab) in figures.items()]
+        rows.append(f"| {name} ({len(pairs)}) | {' | '.join(cells)} |")
+        print(path.stem, rows[-1], flush=True)
+    facts, controller = checkpoint.facts, checkpoint.controller
+    assert controller is not None
+    card = CARD.format(
+        stem=path.stem,
+        blocks=checkpoint.network.config.blocks,
+        features=checkpoint.network.config.features,
+        scale=checkpoint.scale,
+        descriptor=controller.descriptor,
+        low=controller.thresholds[0],
+        high=controller.thresholds[1],
+        size=path.stat().st_size,
+        sha256=checkpoint.sha256,
+        data=facts.get("data", "photographs of public packages, Sun-Hays 80, BSDS500 train, ImageNet samples"),
+        source=facts.get("source", "float training by this project"),
+        calibration=json.dumps(facts.get("calibration", {})),
+        date=datetime.date.today(),
+        header=" | ".join(WIDTHS),
+        rule=" | ".join("---" for _ in WIDTHS),
+        rows="\n".join(rows),
+    )
+    path.with_suffix(".md").write_text(card)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="holds train/ and bench/")
+    parser.add_argument("--only", help="stem of one checkpoint; the others keep their cards")
+    arguments = parser.parse_args()
+    manifest = {}
+    for path in sorted(WEIGHTS.glob("*.safetensors")):
+        manifest[path.name] = {"sha256": file_sha256(path), "size": path.stat().st_size}
+        if arguments.only not in (None, path.stem):
+            continue
+        checkpoint = read_checkpoint(path)
+        _, held_out = split_validation(list_images(arguments.data / "train"))
+        sets = {"validation": load_pairs(held_out, checkpoint.scale)}
+        sets |= {name: load_bench(arguments.data / "bench" / name, checkpoint.scale) for name in ("Set5", "Set14")}
+        write_card(path, checkpoint, sets)
+    (WEIGHTS / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The command line: one app, its commands in cli_*.py. Only these modules print; torch is imported inside commands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gdq_cli._version import __version__
+from gdq_cli.cli_bitmap import bitmap
+from gdq_cli.cli_common import print_error
+from gdq_cli.cli_training import calibrate
+from gdq_cli.cli_upscale import upscale
+from gdq_cli.errors import GdqError
+
+app = typer.Typer(
+    help="Upscale images with real Granular-DQ: every patch gets the bit-width it deserves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (upscale, bitmap, calibrate):
+    app.command()(command)
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point: known errors become one line on stderr and their exit code."""
+    try:
+        app()
+    except GdqError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gdq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass

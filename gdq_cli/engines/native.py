@@ -1,0 +1,98 @@
+"""Our own kernels: direct int8 convolution for 8 bits, exact integer Winograd below, one patch per thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gdq_cli.engines import kernels
+from gdq_cli.engines.base import Engine
+from gdq_cli.engines.lowering import ZERO, IntegerConv, lower_network
+from gdq_cli.networks.edsr import Edsr
+from gdq_cli.patches import PatchPlan, cut_windows
+from gdq_cli.quantizers import FP32_BITS
+
+_BAND_PATCHES = 512  # windows cut at a time: tens of MiB, and enough that no thread waits at the end of a band
+
+
+class NativeEngine(Engine):
+    """The compiled extension on all threads that torch may use.
+
+    Args:
+        network: quantized.
+        isa: instruction set, or None for the fastest that passes the kernels' own test.
+
+    Raises:
+        DeviceError: if the extension is not built or not right on this machine.
+        ValueError: if the network's sizes are not those of the kernels.
+    """
+
+    name = "native"
+
+    def __init__(self, network: Edsr, isa: str | None = None) -> None:
+        super().__init__(network)
+        self._float_network = network
+        self._kernels = kernels.Network(lower_network(network), isa)
+        self.isa = self._kernels.isa
+
+    @torch.inference_mode()
+    def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
+        if bit_width == FP32_BITS:
+            return self._run_float(windows)
+        n, _, height, width = windows.shape
+        target = np.empty((n * height * self.scale, width * self.scale, 3), np.uint8)
+        cores = np.tile(np.array([0, 0, height, width], np.int32), (n, 1))
+        places = np.array([(index * height * self.scale, 0) for index in range(n)], np.int32)
+        patches = windows.permute(0, 2, 3, 1).numpy()
+        self._kernels.run(
+            patches, np.full(n, bit_width, np.uint8), cores, target, places, threads=torch.get_num_threads()
+        )
+        return torch.from_numpy(target.reshape(n, height * self.scale, width * self.scale, 3)).permute(0, 3, 1, 2)
+
+    def _run_float(self, windows: Tensor) -> Tensor:
+        x = windows.float().contiguous(memory_format=torch.channels_last)
+        return self._float_network(x).round_().clamp_(0, 255).to(torch.uint8)
+
+    def run(
+        self,
+        image: NDArray[np.uint8],
+        plan: PatchPlan,
+        bit_widths: Sequence[int],
+        target: NDArray[np.uint8],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        if FP32_BITS in bit_widths:
+            super().run(image, plan, bit_widths, target, progress)
+            return
+        for start in range(0, len(plan), _BAND_PATCHES):
+            indices = list(range(start, min(start + _BAND_PATCHES, len(plan))))
+            patches = [plan[index] for index in indices]
+            cores = [
+                (p.row.core - p.row.window, p.col.core - p.col.window, p.row.core_size, p.col.core_size)
+                for p in patches
+            ]
+            places = [(p.row.core * self.scale, p.col.core * self.scale) for p in patches]
+
+            def report(finished: int, start: int = start) -> None:
+                if progress is not None:
+                    progress(start + finished, len(plan))
+
+            self._kernels.run(
+                cut_windows(image, plan, indices),
+                np.array([bit_widths[index] for index in indices], np.uint8),
+                np.array(cores, np.int32),
+                target,
+                np.array(places, np.int32),
+                threads=torch.get_num_threads(),
+                progress=report,
+            )
+
+    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        layer = kernels.Layer(conv.weight.numpy(), conv.input_range, isa=self.isa)
+        stored = codes + (ZERO if conv.input_range[0] < 0 else 0)
+        sums = [layer.accumulators(one) for one in stored.permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()]
+        return torch.from_numpy(np.stack(sums)).permute(0, 3, 1, 2)

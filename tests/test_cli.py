@@ -1,0 +1,315 @@
+"""The command line by table: what it prints, what it writes, which code it exits with."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from gdq_cli.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.cli import app
+from gdq_cli.errors import GdqError
+
+from .conftest import make_picture
+
+runner = CliRunner()
+
+
+@pytest.fixture(scope="session")
+def model(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small_x2.safetensors"
+    write_checkpoint(path, small_checkpoint)
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "in.png"
+    Image.fromarray(make_picture(40, 60)).save(path)
+    return path
+
+
+def gdq(*arguments: object, code: int = 0) -> str:
+    """Run a command in this process; a known error counts as its exit code, as ``main`` has it."""
+    result = runner.invoke(app, [str(argument) for argument in arguments])
+    found = result.exception.exit_code if isinstance(result.exception, GdqError) else result.exit_code
+    assert found == code, (result.output, result.exception)
+    return str(result.exception) if isinstance(result.exception, GdqError) else result.output
+
+
+def run_process(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:
+    """Run ``python -m gdq_cli`` as a user would."""
+    command = [sys.executable, "-m", "gdq_cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=120, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def test_upscale_writes_the_picture_and_tells_about_it(picture: Path, model: Path) -> None:
+    output = gdq("upscale", picture, "-x", 2, "-m", model)
+    target = picture.with_name("in_x2.png")
+    assert Image.open(target).size == (120, 80)
+    assert "FAB" in output
+    assert "60x40" in output
+    assert "120x80" in output
+    assert "BitOPs" in output
+
+
+def test_json_has_the_promised_keys(picture: Path, model: Path) -> None:
+    lines = [json.loads(line) for line in gdq("upscale", picture, "-x", 2, "-m", model, "--json").splitlines()]
+    facts, last = lines
+    promised = (
+        "input output status error model model_sha256 scale engine device threads in_size out_size patches bits fab "
+        "bitops_g bitops_fp32_g seconds output_mp_per_s peak_rss_mib warnings"
+    )
+    assert set(promised.split()) <= facts.keys()
+    assert facts["in_size"] == [40, 60]
+    assert facts["out_size"] == [80, 120]
+    assert sum(facts["bits"].values()) == facts["patches"] == 1
+    assert {"read", "bits", "network", "write", "total"} <= facts["seconds"].keys()
+    assert last["summary"]["ok"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        (["-x", "1.5"], (90, 60)),
+        (["-x", "1"], (60, 40)),
+        (["--width", "100"], (100, 67)),
+        (["--height", "50"], (75, 50)),
+        (["--longest", "120"], (120, 80)),
+    ],
+)
+def test_other_sizes(picture: Path, model: Path, tmp_path: Path, arguments: list[str], size: tuple[int, int]) -> None:
+    target = tmp_path / "out.png"
+    output = gdq("upscale", picture, "-m", model, "-o", target, *arguments)
+    assert Image.open(target).size == size
+    assert ("Lanczos" in output) == (size != (120, 80))
+
+
+@pytest.mark.parametrize("bits", ["auto", "4", "5", "6", "8", "fp32"])
+def test_every_width(picture: Path, model: Path, bits: str) -> None:
+    facts = json.loads(gdq("upscale", picture, "-x", 2, "-m", model, "--bits", bits, "--json").splitlines()[0])
+    if bits not in ("auto", "fp32"):
+        assert facts["bits"][bits] == 1
+        assert facts["fab"] == float(bits)
+    if bits == "fp32":
+        assert facts["fab"] == 32
+
+
+def test_an_existing_output_is_skipped_and_replaced_on_request(picture: Path, model: Path) -> None:
+    target = picture.with_name("in_x2.png")
+    target.write_bytes(b"precious")
+    assert "exists" in gdq("upscale", picture, "-x", 2, "-m", model)
+    assert target.read_bytes() == b"precious"
+    gdq("upscale", picture, "-x", 2, "-m", model, "--overwrite")
+    assert Image.open(target).size == (120, 80)
+
+
+def test_the_output_is_never_the_input(picture: Path, model: Path) -> None:
+    before = picture.read_bytes()
+    assert "replace the input" in gdq("upscale", picture, "-x", 2, "-m", model, "-o", picture, "--overwrite", code=3)
+    assert picture.read_bytes() == before
+
+
+MODES = {
+    "grey.png": ("L", "L"),
+    "alpha.png": ("RGBA", "RGBA"),
+    "palette.png": ("P", "RGB"),
+    "cmyk.jpg": ("CMYK", "RGB"),
+    "grey_alpha.png": ("LA", "LA"),
+    "deep.png": ("I;16", "I;16"),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_kinds_of_pictures(tmp_path: Path, model: Path, name: str) -> None:
+    mode, expected = MODES[name]
+    source = Image.fromarray(make_picture(20, 30))
+    if mode == "I;16":
+        source = Image.fromarray(make_picture(20, 30)[:, :, 0].astype(np.uint16) * 257)
+    elif "A" in mode:
+        source = source.convert("RGBA")
+        source.putalpha(Image.linear_gradient("L").resize((30, 20)))
+        source = source.convert(mode)
+    else:
+        source = source.convert(mode)
+    path = tmp_path / name
+    source.save(path)
+    gdq("upscale", path, "-x", 2, "-m", model, "-o", tmp_path / f"out{path.suffix}")
+    result = Image.open(tmp_path / f"out{path.suffix}")
+    assert result.size == (60, 40)
+    assert result.mode == expected
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (97, 3)])
+def test_tiny_pictures(tmp_path: Path, model: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "tiny.png"
+    Image.fromarray(make_picture(*size)).save(path)
+    gdq("upscale", path, "-x", 2, "-m", model)
+    assert Image.open(tmp_path / "tiny_x2.png").size == (size[1] * 2, size[0] * 2)
+
+
+def test_orientation_is_applied_and_the_profile_kept(tmp_path: Path, model: Path) -> None:
+    from PIL import ImageCms
+
+    path = tmp_path / "turned.jpg"
+    image = Image.fromarray(make_picture(20, 30))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image.save(path, exif=exif, icc_profile=profile)
+    gdq("upscale", path, "-x", 2, "-m", model)
+    result = Image.open(tmp_path / "turned_x2.jpg")
+    assert result.size == (40, 60)
+    assert result.getexif().get(0x0112, 1) == 1
+    assert result.info["icc_profile"] == profile
+
+
+def test_bitmap_in_every_format(picture: Path, model: Path, tmp_path: Path) -> None:
+    output = gdq("bitmap", picture, "-x", 2, "-m", model, "-o", tmp_path / "map.png")
+    assert "decided by" in output
+    assert Image.open(tmp_path / "map.png").width >= 60
+    gdq("bitmap", picture, "-x", 2, "-m", model, "-o", tmp_path / "map.csv")
+    assert len((tmp_path / "map.csv").read_text().splitlines()) == 2
+    facts = json.loads(gdq("bitmap", picture, "-x", 2, "-m", model, "-o", tmp_path / "map.json", "--json"))
+    assert facts == json.loads((tmp_path / "map.json").read_text())
+    assert facts["grid"] == [1, 1]
+    assert len(facts["logits"][0][0]) == 3
+
+
+def test_overlay_beside_the_picture(picture: Path, model: Path, tmp_path: Path) -> None:
+    gdq("upscale", picture, "-x", 2, "-m", model, "--bitmap", tmp_path / "map.png")
+    assert (tmp_path / "map.png").exists()
+
+
+def test_a_folder_of_pictures(tmp_path: Path, model: Path) -> None:
+    for index in range(3):
+        Image.fromarray(make_picture(10, 12, index)).save(tmp_path / f"{index}.png")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "broken.jpg").write_text("not a picture either")
+    output = gdq("upscale", tmp_path, "-x", 2, "-m", model, code=1)
+    assert "3 upscaled, 0 skipped, 1 failed" in output
+    assert {p.name for p in tmp_path.glob("*_x2*")} == {"0_x2.png", "1_x2.png", "2_x2.png"}
+
+
+def broken_jpeg(folder: Path) -> Path:
+    (folder / "text.jpg").write_text("this is text")
+    return folder / "text.jpg"
+
+
+def truncated_png(folder: Path) -> Path:
+    buffer = io.BytesIO()
+    Image.fromarray(make_picture(50, 50)).save(buffer, "png")
+    (folder / "cut.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    return folder / "cut.png"
+
+
+def test_bad_inputs(tmp_path: Path, model: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path, message in (
+        (broken_jpeg(tmp_path), "not a readable image"),
+        (truncated_png(tmp_path), "truncated"),
+        (tmp_path / "absent.png", "no such file"),
+        (empty, "no pictures"),
+    ):
+        before = sorted(tmp_path.rglob("*"))
+        output = gdq("upscale", path, "-x", 2, "-m", model, code=3)
+        assert message in output, output
+        assert "Traceback" not in output
+        assert len([line for line in output.splitlines() if line.strip()]) == 1
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-x", "0"], 2, "--scale must be"),
+        (["-x", "3.7e9"], 2, "--scale must be"),
+        (["-x", "2", "--width", "9"], 2, "contradict"),
+        (["-x", "2", "-o", "absent/out.png"], 3, "no folder"),
+        (["-x", "2", "-o", "out.xyz"], 2, "does not write"),
+        (["-x", "2", "-d", "tpu"], 5, "unknown device"),
+        (["-x", "2", "-m", "nothing"], 4, "no model"),
+        (["-x", "2", "-m", "nothing.safetensors"], 4, "no such checkpoint"),
+        (["-x", "4"], 4, "cannot upscale x4"),
+        (["-x", "2", "--bits", "7"], 2, "--bits must be"),
+        (["-x", "2", "--budget", "3"], 2, "--budget must be"),
+        (["-x", "2", "--max-pixels", "100"], 3, "pixels"),
+    ],
+)
+def test_bad_options(
+    picture: Path, model: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    given = arguments if "-m" in arguments else [*arguments, "-m", str(model)]
+    assert message in gdq("upscale", picture, *given, code=code)
+    assert [p.name for p in picture.parent.iterdir()] == ["in.png"]
+
+
+def test_a_checkpoint_cut_in_half(picture: Path, model: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half_x2.safetensors"
+    half.write_bytes(model.read_bytes()[: model.stat().st_size // 2])
+    assert "not a readable" in gdq("upscale", picture, "-x", 2, "-m", half, code=4)
+
+
+def test_a_bundled_checkpoint_with_a_wrong_hash(
+    picture: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = tmp_path / "box"
+    box.mkdir()
+    (box / "edsr_x2.safetensors").write_bytes(model.read_bytes())
+    (box / "manifest.json").write_text(json.dumps({"edsr_x2.safetensors": {"sha256": "0" * 64, "size": 1}}))
+    monkeypatch.setattr("gdq_cli.hub.bundled_folder", lambda: box)
+    assert "SHA-256" in gdq("upscale", picture, "-x", 2, code=4)
+
+
+def test_as_a_process_one_line_and_no_traceback(picture: Path) -> None:
+    done = run_process("upscale", picture, "-x", "0")
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr.decode().startswith("error: --scale")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_stdin_to_stdout(picture: Path, model: Path) -> None:
+    done = run_process("upscale", "-", "-x", 2, "-m", model, "-o", "-", input=picture.read_bytes())
+    assert done.returncode == 0, done.stderr
+    assert Image.open(io.BytesIO(done.stdout)).size == (120, 80)
+
+
+def test_no_colour_without_a_terminal(picture: Path, model: Path) -> None:
+    done = run_process("upscale", picture, "-x", 2, "-m", model)
+    assert done.returncode == 0, done.stderr
+    assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys, gdq_cli.cli; print(sorted({'torch', 'numpy', 'PIL'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_interrupt_leaves_nothing_behind(tmp_path: Path, model: Path) -> None:
+    source = tmp_path / "large.png"
+    Image.fromarray(make_picture(1500, 1500)).save(source)
+    command = [sys.executable, "-m", "gdq_cli", "upscale", str(source), "-x", "2", "-m", str(model), "--bits", "fp32"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        while "libtorch_cpu" not in maps.read_text():  # the command is at work, past Python's own start
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.decode().strip() == "interrupted"
+    assert [p.name for p in tmp_path.iterdir()] == ["large.png"]

@@ -1,0 +1,65 @@
+"""Fitting the controller on patches whose harm is known."""
+
+import numpy as np
+import pytest
+
+from gdq_cli import entropy
+from gdq_cli.controller import spend_budget
+from gdq_cli.training.fit_controller import (
+    PatchTable,
+    average_bits,
+    choose_thresholds,
+    choose_widths,
+    entropy_table,
+    fit_controller,
+    patch_harm,
+)
+
+POSITION = {4: 0, 5: 1, 6: 2, 8: 3}
+
+
+@pytest.fixture(scope="module")
+def table() -> PatchTable:
+    """Patches whose harm at 4 bits grows with a mix of two descriptors, quartered per bit, with some noise."""
+    rng = np.random.default_rng(0)
+    descriptors = rng.gamma(2, 1, (600, 12))
+    harm = np.exp(0.8 * descriptors[:, 0] + 0.4 * descriptors[:, 5] + rng.normal(0, 0.2, 600) - 2)
+    base = rng.uniform(20, 200, 600)
+    errors = base[:, None] + np.sqrt(base)[:, None] * harm[:, None] * np.array([1, 1 / 4, 1 / 16, 0])
+    return PatchTable(errors, descriptors, rng.uniform(1.5, 3.3, 600))
+
+
+def mean_harm(table: PatchTable, widths: list[int]) -> float:
+    return float(patch_harm(table.errors)[np.arange(len(widths)), [POSITION[w] for w in widths]].mean())
+
+
+@pytest.mark.parametrize("target", [4.3, 4.7, 5.2])
+def test_spends_what_it_should_where_it_counts(table: PatchTable, target: float) -> None:
+    thresholds = choose_thresholds(entropy_table(table.entropies))
+    controller = fit_controller(table, descriptor="band_energy", thresholds=thresholds, target_fab=target)
+    widths = choose_widths(controller, table)
+    assert target - 0.1 < average_bits(controller, table) <= target
+    shuffled = [mean_harm(table, list(np.random.default_rng(s).permutation(widths))) for s in range(5)]
+    assert mean_harm(table, widths) < 0.7 * min(shuffled)
+
+
+def test_beats_five_bits_everywhere_at_the_same_average(table: PatchTable) -> None:
+    controller = fit_controller(table, descriptor="band_energy", thresholds=(0.0, 9.0), target_fab=5.0)
+    assert mean_harm(table, choose_widths(controller, table)) < 0.9 * mean_harm(table, [5] * 600)
+
+
+def test_budget_agrees_with_the_controllers_own_choice(table: PatchTable) -> None:
+    controller = fit_controller(table, descriptor="band_energy", thresholds=(0.0, 9.0), target_fab=4.8)
+    widths = choose_widths(controller, table)
+    spent = spend_budget(controller.logits(table.descriptors), float(np.mean(widths)))
+    assert mean_harm(table, spent) < 1.1 * mean_harm(table, widths)
+
+
+def test_thresholds_are_quantiles() -> None:
+    values = np.linspace(1, 3, 2001)
+    table = entropy_table(values)
+    assert len(table) == 199
+    assert choose_thresholds(table, (0.5, 0.9)) == pytest.approx((2.0, 2.8))
+    low, high = choose_thresholds(table)
+    assert low < high
+    assert entropy.entropy_to_bit((low + high) / 2, (low, high)) == 5
