@@ -1,54 +1,58 @@
-"""Commands that make checkpoints: gdq calibrate."""
+"""Commands that make checkpoints: gdq calibrate and gdq train."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gdq_cli.errors import OptionsError, WeightsError
 
+if TYPE_CHECKING:
+    from gdq_cli.checkpoint import Checkpoint
+    from gdq_cli.networks.edsr import Edsr
+    from gdq_cli.training.data import ImagePair
+    from gdq_cli.training.train import TrainProgress
+
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
+FromOption = Annotated[Path, typer.Option("--from", help="Checkpoint to start from, or plain EDSR weights.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.")]
+ScaleOption = Annotated[
+    int | None, typer.Option("--scale", "-x", "-s", help="Scale, where the file to start from does not say.")
+]
+FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")]
+DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")]
+
+DEFAULT_FAB = 4.7
 
 
 def calibrate(
     folder: FolderArgument,
-    source: Annotated[Path, typer.Option("--from", help="float32 checkpoint to quantize.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.")],
-    scale: Annotated[
-        int | None, typer.Option("--scale", "-x", "-s", help="Of plain EDSR weights without metadata.")
-    ] = None,
-    target_fab: Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")] = 4.9,
-    descriptor: Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")] = (
-        "band_energy"
-    ),
-    seed: Annotated[int, typer.Option("--seed", help="Of every random draw.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")] = False,
+    source: FromOption,
+    output: OutputOption,
+    scale: ScaleOption = None,
+    target_fab: FabOption = DEFAULT_FAB,
+    descriptor: DescriptorOption = "band_energy",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Quantize a float32 network by statistics of some pictures, without training."""
-    if output.suffix != ".safetensors":
-        raise OptionsError(f"--output {output}: a checkpoint's name ends with .safetensors")
-    if output.exists() and not overwrite:
-        raise WeightsError(f"{output}: exists already; --overwrite replaces it")
-    if not 4 <= target_fab <= 8:
-        raise OptionsError(f"--fab must be between 4 and 8 bits, not {target_fab:g}")
-    if descriptor not in ("band_energy", "mean"):
-        raise OptionsError(f"--descriptor must be band_energy or mean, not {descriptor}")
+    _check(output, overwrite, target_fab, descriptor)
     from gdq_cli.checkpoint import write_checkpoint
     from gdq_cli.training.calibrate import calibrate_checkpoint
-    from gdq_cli.training.data import list_images, load_pairs, split_validation
     from gdq_cli.training.start import read_start
 
     start = time.perf_counter()
     network, facts = read_start(source, scale)
-    training, validation = split_validation(list_images(folder))
-    typer.echo(f"{len(training)} training images, {len(validation)} held out for validation", err=True)
+    training, _ = _load(folder, network.config.scale)
     checkpoint = calibrate_checkpoint(
         network,
-        load_pairs(training, network.config.scale),
-        name=output.stem.rpartition("_x")[0] or output.stem,
+        training,
+        name=_name(output),
         target_fab=target_fab,
         descriptor="mean" if descriptor == "mean" else "band_energy",
         facts=facts,
@@ -57,3 +61,160 @@ def calibrate(
     )
     write_checkpoint(output, checkpoint)
     typer.echo(f"{output}: calibrated in {time.perf_counter() - start:.0f} s")
+
+
+def train(
+    folder: FolderArgument,
+    source: FromOption,
+    output: OutputOption,
+    stage: Annotated[str, typer.Option("--stage", help="fp32, or quantized (from a calibrated checkpoint).")] = "fp32",
+    steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.")] = 5000,
+    batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
+    patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Highest learning rate; default 2e-4, quantized 2e-5.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Stop after this time; the same command goes on.")
+    ] = None,
+    scale: ScaleOption = None,
+    target_fab: FabOption = DEFAULT_FAB,
+    descriptor: DescriptorOption = "band_energy",
+    device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train a network; the state beside the output lets the same command go on after any interruption."""
+    _check(output, overwrite, target_fab, descriptor)
+    if stage not in ("fp32", "quantized"):
+        raise OptionsError(f"--stage must be fp32 or quantized, not {stage}")
+    from gdq_cli.engines import choose_device
+    from gdq_cli.training.data import PatchSampler
+    from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage
+    from gdq_cli.training.train import Trainer, TrainOptions
+
+    options = TrainOptions(steps=steps, batch=batch, rate=rate or (2e-4 if stage == "fp32" else 2e-5), seed=seed)
+    network, facts, start_name = _starting_network(source, scale, stage)
+    training, held_out = _load(folder, network.config.scale)
+    chosen_device = choose_device(device)
+    network.to(chosen_device)
+    loss: Stage = FloatStage(network) if stage == "fp32" else QuantizedStage(network, seed=seed)
+    state_file = output.with_name(output.name + ".state")
+    trainer = Trainer(loss, PatchSampler(training, patch, seed), options, state_file, chosen_device)
+    if trainer.step:
+        typer.echo(f"going on from step {trainer.step} of {state_file}", err=True)
+
+    def report(progress: TrainProgress) -> None:
+        typer.echo(
+            f"step {progress.step}/{steps}  loss {progress.loss:.4f}  rate {progress.rate:.2e}  "
+            f"{progress.seconds_per_step:.2f} s/step",
+            err=True,
+        )
+
+    complete = trainer.run(
+        report, lambda step, average: _print_figures(step, average, held_out), minutes and minutes * 60
+    )
+    history = [*facts.get("training", []), _history(stage, start_name, trainer.step, options, patch, chosen_device)]
+    checkpoint = _finished(
+        trainer.average, training, output, facts | {"training": history}, target_fab, descriptor, seed
+    )
+    from gdq_cli.checkpoint import write_checkpoint
+
+    write_checkpoint(output, checkpoint)
+    if complete:
+        state_file.unlink(missing_ok=True)
+        typer.echo(f"{output}: trained for {steps} steps")
+    else:
+        typer.echo(f"{output}: stopped at step {trainer.step} of {steps}; the same command with --overwrite goes on")
+
+
+def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str) -> None:
+    """What can be wrong with the options that both commands share."""
+    if output.suffix != ".safetensors":
+        raise OptionsError(f"--output {output}: a checkpoint's name ends with .safetensors")
+    if not output.parent.is_dir():
+        raise WeightsError(f"{output}: there is no folder {output.parent}")
+    if output.exists() and not overwrite:
+        raise WeightsError(f"{output}: exists already; --overwrite replaces it")
+    if not 4 <= target_fab <= 8:
+        raise OptionsError(f"--fab must be between 4 and 8 bits, not {target_fab:g}")
+    if descriptor not in ("band_energy", "mean"):
+        raise OptionsError(f"--descriptor must be band_energy or mean, not {descriptor}")
+
+
+def _name(output: Path) -> str:
+    return output.stem.rpartition("_x")[0] or output.stem
+
+
+def _load(folder: Path, scale: int) -> tuple[list[ImagePair], list[ImagePair]]:
+    """Training and validation images of a folder."""
+    from gdq_cli.training.data import list_images, load_pairs, split_validation
+
+    training, held_out = split_validation(list_images(folder))
+    typer.echo(f"{len(training)} training images, {len(held_out)} held out for validation", err=True)
+    return load_pairs(training, scale), load_pairs(held_out, scale)
+
+
+def _starting_network(source: Path, scale: int | None, stage: str) -> tuple[Edsr, dict[str, Any], str]:
+    """The network to train, the facts of its file, and the file's name."""
+    from gdq_cli.checkpoint import read_checkpoint
+    from gdq_cli.training.start import read_start
+
+    if stage == "fp32":
+        network, facts = read_start(source, scale)
+        return network, facts, source.name
+    checkpoint = read_checkpoint(source)
+    if not checkpoint.is_quantized:
+        raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
+    return checkpoint.network, checkpoint.facts, source.name
+
+
+def _history(stage: str, start: str, steps: int, options: Any, patch: int, device: str) -> dict[str, Any]:
+    """What the model card says about a run."""
+    import torch
+
+    return {
+        "stage": stage,
+        "from": start,
+        "steps": steps,
+        "batch": options.batch,
+        "patch": patch,
+        "rate": options.rate,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+    }
+
+
+def _print_figures(step: int, network: Edsr, held_out: list[ImagePair]) -> None:
+    from gdq_cli.training.validate import validate_network
+
+    figures = validate_network(network, held_out)
+    text = ", ".join(f"{'fp32' if bits == 32 else bits} {psnr:.3f}" for bits, psnr in figures.items())
+    typer.echo(f"step {step}  validation PSNR dB: {text}", err=True)
+
+
+def _finished(
+    network: Edsr,
+    training: list[ImagePair],
+    output: Path,
+    facts: dict[str, Any],
+    target_fab: float,
+    descriptor: str,
+    seed: int,
+) -> Checkpoint:
+    """The checkpoint to write: with a new controller if it is quantized."""
+    from gdq_cli.checkpoint import Checkpoint
+    from gdq_cli.training.calibrate import attach_controller
+
+    network.cpu()
+    if not network.config.bit_widths:
+        return Checkpoint(network, None, facts, _name(output))
+    return attach_controller(
+        network,
+        training,
+        name=_name(output),
+        target_fab=target_fab,
+        descriptor="mean" if descriptor == "mean" else "band_energy",
+        facts=facts,
+        seed=seed,
+        progress=lambda what: typer.echo(what, err=True),
+    )

@@ -80,7 +80,7 @@ def activation_codes(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
         rounding and is zero outside the range; together with a later multiplication by ``step`` the gradient for
         ``step`` is LSQ's.
     """
-    codes: Tensor = _Codes.apply(x, step, qmin, qmax)
+    codes: Tensor = _Codes.apply(x, step, qmin, qmax)  # type: ignore[no-untyped-call]
     return codes
 
 

@@ -14,6 +14,7 @@ from gdq_cli.networks.edsr import Edsr, EdsrConfig
 from gdq_cli.training.calibrate import calibrate_checkpoint
 from gdq_cli.training.data import ImagePair, downscale
 
+torch.set_num_threads(1)  # tiny networks: on a busy machine two threads mostly wait for each other
 settings.register_profile("gdq", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("gdq")
 

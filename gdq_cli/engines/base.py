@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdq_cli.controller import IntegerHead
 from gdq_cli.engines.lowering import ZERO, IntegerConv, IntegerNetwork, lower_network
+from gdq_cli.engines.lowering_srresnet import IntegerSrresnet, lower_srresnet
 from gdq_cli.errors import WeightsError
-from gdq_cli.networks.edsr import Edsr
+from gdq_cli.networks import Network, Srresnet
 from gdq_cli.patches import PatchPlan, cut_windows, paste_core
 from gdq_cli.quantizers import FP32_BITS
 
@@ -31,7 +33,7 @@ class Engine(ABC):
     device: str = "cpu"
     batch_size: int = 4
 
-    def __init__(self, network: Edsr) -> None:
+    def __init__(self, network: Network) -> None:
         self.scale = network.config.scale
 
     @abstractmethod
@@ -97,20 +99,20 @@ class TensorEngine(Engine):
     Codes are whatever a subclass makes of them; the residual stream is float32 (N, C, h, w) in channels_last.
     """
 
-    def __init__(self, network: Edsr) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__(network)
         self._network = network
-        self._integers = lower_network(network) if network.config.bit_widths else None
+        self._integers = _lower(network) if network.config.bit_widths else None
 
     @property
-    def integers(self) -> IntegerNetwork:
+    def integers(self) -> IntegerNetwork | IntegerSrresnet:
         """The lowered network.
 
         Raises:
             WeightsError: for a float32 checkpoint.
         """
         if self._integers is None:
-            self._integers = lower_network(self._network)
+            self._integers = _lower(self._network)
         return self._integers
 
     @torch.inference_mode()
@@ -120,14 +122,17 @@ class TensorEngine(Engine):
             pixels = self._network(x)
         else:
             pixels = self._run_integers(x, bit_width)
-        return pixels.round_().clamp_(0, 255).to(torch.uint8).cpu()
+        rounded: Tensor = pixels.round_().clamp_(0, 255).to(torch.uint8).cpu()
+        return rounded
 
     def _run_integers(self, pixels: Tensor, bit_width: int) -> Tensor:
         integers = self.integers
         if bit_width not in integers.blocks:
             raise WeightsError(f"this checkpoint has no {bit_width}-bit patches; it has {sorted(integers.blocks)}")
+        if isinstance(integers, IntegerSrresnet):
+            return integers.run(pixels, bit_width, self)
         static = integers.static
-        skip = self._head(pixels).contiguous(memory_format=torch.channels_last)
+        skip = self._head(pixels, integers.head).contiguous(memory_format=torch.channels_last)
         x = skip.clone()
         for block in integers.blocks[bit_width]:
             codes = self._quantize(x, block.inverse_step, block.conv1.input_range)
@@ -142,9 +147,8 @@ class TensorEngine(Engine):
             codes = self._shuffle(self._conv_codes(codes, conv, following.input_range), stage)
         return self._conv_values(codes, static.tail)
 
-    def _head(self, pixels: Tensor) -> Tensor:
+    def _head(self, pixels: Tensor, head: IntegerHead) -> Tensor:
         """Head features from centred pixels: integers carried by float32, exact in any order of summation."""
-        head = self.integers.head
         mean = torch.tensor(head.mean, dtype=torch.float32, device=self.device).reshape(1, 3, 1, 1)
         weight = head.weight.float().to(self.device)
         accumulators = torch.nn.functional.conv2d(pixels - mean, weight, padding=weight.shape[-1] // 2)
@@ -174,6 +178,10 @@ class TensorEngine(Engine):
     @abstractmethod
     def _shuffle(self, codes: Tensor, stage: int) -> Tensor:
         """Pixel shuffle of codes."""
+
+
+def _lower(network: Network) -> IntegerNetwork | IntegerSrresnet:
+    return lower_srresnet(network) if isinstance(network, Srresnet) else lower_network(network)
 
 
 def output_bounds(bounds: tuple[int, int]) -> tuple[int, int]:

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from gdq_cli import quantizers
 from gdq_cli.controller import IntegerHead
+from gdq_cli.controller_release import ReleaseHead
 from gdq_cli.errors import WeightsError
+from gdq_cli.networks import Network
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import MEAN, Edsr
 
@@ -137,6 +139,13 @@ def lower_conv(
     return IntegerConv(weight.to(torch.int8), scale.float(), (offset + shift).float(), (qmin, qmax), fits)
 
 
+def controller_head(network: Network) -> IntegerHead | ReleaseHead:
+    """The head of a network as its controller sees it."""
+    if isinstance(network, Edsr):
+        return lower_head(network.head)
+    return ReleaseHead(network.head.weight.detach().cpu().numpy())
+
+
 def inverse_steps(conv: QuantConv2d, bit_width: int) -> Tensor:
     """float32 factor(s) that turn input values into codes: a scalar tensor, or (I,) if equalized."""
     return (1 / conv.input_step(bit_width).detach().double()).float()
@@ -158,11 +167,11 @@ def lower_network(network: Edsr) -> IntegerNetwork:
                 lower_conv(block.conv1, bits, output_step=block.conv2.input_step(bits)),
                 lower_conv(block.conv2, bits),
             )
-            for block in network.body
+            for block in network.blocks
         )
         for bits in config.bit_widths
     }
-    convs = [layer for layer in network.upsampler if isinstance(layer, QuantConv2d)]
+    convs = network.upsampler_convs
     upsampler = []
     for conv, following, stage in zip(convs, [*convs[1:], network.tail], config.stages, strict=True):
         output_step = following.input_step(8).repeat_interleave(stage**2)  # channel c fills outputs c*r*r ...

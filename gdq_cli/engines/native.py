@@ -12,7 +12,7 @@ from torch import Tensor
 from gdq_cli.engines import kernels
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.lowering import ZERO, IntegerConv, lower_network
-from gdq_cli.networks.edsr import Edsr
+from gdq_cli.networks import Edsr, Network
 from gdq_cli.patches import PatchPlan, cut_windows
 from gdq_cli.quantizers import FP32_BITS
 
@@ -33,8 +33,10 @@ class NativeEngine(Engine):
 
     name = "native"
 
-    def __init__(self, network: Edsr, isa: str | None = None) -> None:
+    def __init__(self, network: Network, isa: str | None = None) -> None:
         super().__init__(network)
+        if not isinstance(network, Edsr):
+            raise ValueError(f"the compiled kernels run {Edsr.name} networks only, not {network.name}")
         self._float_network = network
         self._kernels = kernels.Network(lower_network(network), isa)
         self.isa = self._kernels.isa
@@ -55,7 +57,8 @@ class NativeEngine(Engine):
 
     def _run_float(self, windows: Tensor) -> Tensor:
         x = windows.float().contiguous(memory_format=torch.channels_last)
-        return self._float_network(x).round_().clamp_(0, 255).to(torch.uint8)
+        pixels: Tensor = self._float_network(x).round_().clamp_(0, 255).to(torch.uint8)
+        return pixels
 
     def run(
         self,

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from gdq_cli.engines.base import TensorEngine, output_bounds
 from gdq_cli.engines.lowering import ZERO, IntegerConv
-from gdq_cli.networks.edsr import Edsr
+from gdq_cli.networks import Network
 
 _ONES = [1, 1]
 
 
 def is_available() -> bool:
     """Whether this torch build has the operators at all; whether they are right here is for the self-test."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops, "onednn")
+    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops, "onednn")  # type: ignore[no-untyped-call]
 
 
 class OnednnEngine(TensorEngine):
@@ -31,7 +31,7 @@ class OnednnEngine(TensorEngine):
     name = "onednn"
     batch_size = 2  # measured: feature maps of two windows stay in the cache of two cores
 
-    def __init__(self, network: Edsr) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__(network)
         self._packed: dict[tuple[int, tuple[int, ...]], tuple[IntegerConv, Tensor]] = {}
         self._scratch = torch.empty(0)
@@ -73,6 +73,8 @@ class OnednnEngine(TensorEngine):
             self._scratch = torch.empty_like(x)
         torch.mul(x, inverse_step, out=self._scratch)
         low, high = bounds
+        if low == 0:
+            return self._scratch.round_().clamp_(low, high).to(torch.uint8)
         return self._scratch.round_().add_(ZERO).clamp_(low + ZERO, high + ZERO).to(torch.uint8)
 
     def _conv_codes(self, codes: Tensor, conv: IntegerConv, bounds: tuple[int, int]) -> Tensor:

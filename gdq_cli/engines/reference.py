@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gdq_cli.engines.base import TensorEngine, output_bounds
 from gdq_cli.engines.lowering import ZERO, IntegerConv
-from gdq_cli.networks.edsr import Edsr
+from gdq_cli.networks import Network
 
 
 class ReferenceEngine(TensorEngine):
@@ -18,7 +18,7 @@ class ReferenceEngine(TensorEngine):
 
     name = "reference"
 
-    def __init__(self, network: Edsr, device: str = "cpu") -> None:
+    def __init__(self, network: Network, device: str = "cpu") -> None:
         super().__init__(network)
         self.device = device
         if device != "cpu":

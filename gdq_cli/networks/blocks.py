@@ -28,6 +28,8 @@ class QuantConv2d(nn.Module):
         equalization: (I,) positive buffer.
     """
 
+    equalization: Tensor
+
     def __init__(
         self, in_channels: int, out_channels: int, *, bit_widths: tuple[int, ...], signed: bool, equalized: bool = False
     ) -> None:
@@ -117,4 +119,6 @@ class ResidualBlock(nn.Module):
         self.conv2 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=False)
 
     def forward(self, x: Tensor, bit_width: int = quantizers.FP32_BITS) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x, bit_width)), bit_width)
+        hidden = F.relu(self.conv1(x, bit_width))
+        output: Tensor = x + self.conv2(hidden, bit_width)
+        return output

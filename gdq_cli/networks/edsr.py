@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -52,12 +52,13 @@ class Edsr(nn.Module):
     """
 
     name = "edsr"
+    mean: Tensor
 
     def __init__(self, config: EdsrConfig) -> None:
         super().__init__()
         self.config = config
         features = config.features
-        static = [(b,) for b in config.static_bits] or [()] * (2 + len(config.stages))
+        static: list[tuple[int, ...]] = [(bits,) for bits in config.static_bits] or [()] * (2 + len(config.stages))
         equalized = bool(config.bit_widths)
         self.head = nn.Conv2d(3, features, 3, padding=1)
         self.body = nn.ModuleList(ResidualBlock(features, config.bit_widths) for _ in range(config.blocks))
@@ -69,6 +70,16 @@ class Edsr(nn.Module):
         self.upsampler = nn.ModuleList(upsampler)
         self.tail = QuantConv2d(features, 3, bit_widths=static[-1], signed=True, equalized=equalized)
         self.register_buffer("mean", torch.tensor(MEAN, dtype=torch.float32).reshape(1, 3, 1, 1), persistent=False)
+
+    @property
+    def blocks(self) -> list[ResidualBlock]:
+        """The residual blocks, in order."""
+        return [cast(ResidualBlock, block) for block in self.body]
+
+    @property
+    def upsampler_convs(self) -> list[QuantConv2d]:
+        """The convolutions of the upsampler, without the pixel shuffles."""
+        return [layer for layer in self.upsampler if isinstance(layer, QuantConv2d)]
 
     def features(self, pixels: Tensor) -> Tensor:
         """Head features before any activation, (N, 3, H, W) pixels in [0, 255] -> (N, C, H, W)."""
@@ -87,7 +98,7 @@ class Edsr(nn.Module):
         """
         skip = self.features(pixels).float()
         x = skip
-        for block in self.body:
+        for block in self.blocks:
             x = block(x, bit_width)
         x = skip + self.body_conv(x, bit_width)
         for layer in self.upsampler:

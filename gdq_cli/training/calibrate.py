@@ -66,7 +66,7 @@ def calibrate_steps(
 
     skip = network.features(pixels)
     x = skip
-    for block in network.body:
+    for block in network.blocks:
         _calibrate_layer(block.conv1, x)
         done(block.conv1)
         hidden = F.relu(block.conv1(x))
@@ -146,7 +146,7 @@ def _search_step(
         best = min((narrower * shrink for shrink in np.geomspace(0.2, 1.0, 6)), key=error)
     for width in (1.15, 1.06, 1.02):
         best = min((best / width, best, best * width), key=error)
-    return best
+    return float(best)
 
 
 def calibrate_checkpoint(
@@ -218,4 +218,4 @@ def attach_controller(
 
 def _patch_size(pairs: list[ImagePair]) -> int:
     """Side of the patches for the search of steps: 48, or what the images allow."""
-    return min(48, max(min(pair.lr.shape[:2]) for pair in pairs))
+    return min(48, max(min(pair.lr.shape[0], pair.lr.shape[1]) for pair in pairs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ def measure_patches(
 def _spans(side: int, size: int) -> list[slice]:
     count = max(1, round(side / size))
     edges = np.linspace(0, side, count + 1).round().astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def entropy_table(entropies: NDArray[np.float64]) -> list[float]:

@@ -40,6 +40,8 @@ def read_start(path: Path, scale: int | None = None) -> tuple[Edsr, dict[str, An
         raise WeightsError(f"{path}: not a readable .safetensors file ({error})") from error
     if "gdq" in metadata:
         checkpoint = read_checkpoint(path)
+        if not isinstance(checkpoint.network, Edsr):
+            raise WeightsError(f"{path}: {checkpoint.network.name} networks can be run but not calibrated or trained")
         return float_copy(checkpoint.network), checkpoint.facts
     state = load_file(path)
     scale = scale or _guess_scale(state)
@@ -85,6 +87,6 @@ def import_fp32(state: dict[str, Tensor], scale: int, mean: tuple[float, float, 
         head = network.head
         assert isinstance(head, nn.Conv2d)
         assert head.bias is not None
-        head.bias += torch.einsum("oihw,i->o", head.weight.double(), delta).float()
-        network.tail.bias -= delta.float()
+        head.bias.add_(torch.einsum("oihw,i->o", head.weight.double(), delta).float())
+        network.tail.bias.sub_(delta.float())
     return network.eval()

@@ -1,0 +1,129 @@
+"""What one training step minimises: the float network's error, or that of two bit-widths at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gdq_cli import quantizers
+from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.networks.edsr import Edsr
+from gdq_cli.training.start import float_copy
+
+STEP_RATE = 30.0
+"""Learning rate of quantizer steps relative to that of weights, as a share of the step itself (steps are LSQ's)."""
+
+
+class Stage(Protocol):
+    """A loss with the parameters it trains."""
+
+    network: Edsr
+
+    def parameter_groups(self, rate: float) -> list[dict[str, object]]:
+        """Adam parameter groups, each with its own learning rate ``lr``."""
+
+    def backward(self, lr: Tensor, hr: Tensor) -> float:
+        """Add the gradients of one batch of grey levels; returns the loss in grey levels."""
+
+    def after_step(self, step: int) -> None:
+        """Restore what the optimizer does not know about."""
+
+
+@dataclass
+class FloatStage:
+    """L1 between the float network's output and HR."""
+
+    network: Edsr
+    autocast: torch.dtype | None = torch.bfloat16
+
+    def parameter_groups(self, rate: float) -> list[dict[str, object]]:
+        return [{"params": list(self.network.parameters()), "lr": rate}]
+
+    def backward(self, lr: Tensor, hr: Tensor) -> float:
+        with torch.autocast(lr.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+            output = self.network(lr)
+        loss = (output.float() - hr).abs().mean() / 255
+        loss.backward()
+        return float(loss.detach()) * 255
+
+    def after_step(self, step: int) -> None:
+        pass
+
+
+class QuantizedStage:
+    """L1 to HR and to the float teacher, at 8 bits and at one narrow width drawn per step (a sandwich of grids).
+
+    Both weight grids are derived from the same float weights, so each step trains them together. The narrow grid's
+    steps follow the weights by rule (the finest that fits the Winograd kernel); all other steps are learned.
+
+    Args:
+        network: quantized and calibrated.
+        teacher: float network to stay close to; the network's own float weights by default.
+        distillation: weight of the distance to the teacher, against 1 for the distance to HR.
+        seed: of the draw of widths.
+        autocast: dtype of the convolutions; None for float32.
+    """
+
+    def __init__(
+        self,
+        network: Edsr,
+        teacher: Edsr | None = None,
+        *,
+        distillation: float = 1.0,
+        seed: int = 0,
+        autocast: torch.dtype | None = torch.bfloat16,
+    ) -> None:
+        self.network = network
+        self._teacher = teacher or float_copy(network)
+        self._distillation = distillation
+        self._rng = np.random.default_rng(seed)
+        self._autocast = autocast
+        self._convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
+        for conv in self._convs:
+            if hasattr(conv, "narrow_step"):
+                conv.narrow_step.requires_grad_(False)
+
+    def parameter_groups(self, rate: float) -> list[dict[str, object]]:
+        steps = {name: p for name, p in self.network.named_parameters() if name.endswith("_step") and p.requires_grad}
+        weights = [p for name, p in self.network.named_parameters() if not name.endswith("_step")]
+        groups: list[dict[str, object]] = [{"params": weights, "lr": rate}]
+        # Adam moves every entry by about lr, whatever its gradient: each tensor gets a rate of its own size.
+        groups += [{"params": [p], "lr": rate * STEP_RATE * float(p.detach().mean())} for p in steps.values()]
+        return groups
+
+    def backward(self, lr: Tensor, hr: Tensor) -> float:
+        enabled = self._autocast is not None
+        with torch.no_grad(), torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
+            aim = self._teacher(lr).float()
+        total = 0.0
+        for bit_width in (int(self._rng.choice([4, 4, 5, 6])), 8):
+            with torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
+                output = self.network(lr, bit_width)
+            to_hr = (output.float() - hr).abs().mean() / 255
+            to_teacher = (output.float() - aim).abs().mean() / 255
+            loss = (to_hr + self._distillation * to_teacher) / 2
+            loss.backward()
+            total += float(loss.detach()) * 255
+        return total
+
+    def after_step(self, step: int) -> None:
+        """Keep steps positive, and now and then fit the narrow grid to the weights as they are."""
+        with torch.no_grad():
+            for conv in self._convs:
+                conv.activation_step.clamp_(min=1e-8)
+                if hasattr(conv, "wide_step"):
+                    conv.wide_step.clamp_(min=1e-8)
+        if step % 25 == 0:
+            fit_narrow_grids(self.network)
+
+
+@torch.no_grad()
+def fit_narrow_grids(network: nn.Module) -> None:
+    """Set every narrow step of a network to the finest one whose transformed weights fit int8, in place."""
+    for conv in network.modules():
+        if isinstance(conv, QuantConv2d) and hasattr(conv, "narrow_step"):
+            conv.narrow_step.copy_(quantizers.choose_narrow_step(conv.equalized_weight()))

@@ -1,0 +1,33 @@
+"""How good a network is on held-out images: PSNR of every bit-width, by the integer engine that will run it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gdq_cli.engines import choose_engine
+from gdq_cli.metrics import psnr_y
+from gdq_cli.networks.edsr import Edsr
+from gdq_cli.quantizers import FP32_BITS
+from gdq_cli.training.data import ImagePair
+
+
+def validate_network(network: Edsr, pairs: list[ImagePair]) -> dict[int, float]:
+    """Mean Y-PSNR in dB (shave = scale) of whole held-out images, per bit-width; 32 stands for the float network.
+
+    Args:
+        network: float32 or quantized; not changed.
+        pairs: held-out images.
+    """
+    shipped = Edsr(network.config)
+    shipped.load_state_dict({key: value.cpu() for key, value in network.state_dict().items()})
+    engine = choose_engine(shipped.eval()).engine
+    figures = {}
+    for bit_width in (FP32_BITS, *network.config.bit_widths):
+        values = []
+        for pair in pairs:
+            window = torch.from_numpy(pair.lr[None]).permute(0, 3, 1, 2)
+            sr = engine(window, bit_width)[0].permute(1, 2, 0).numpy()
+            values.append(psnr_y(sr, pair.hr, network.config.scale))
+        figures[bit_width] = float(np.mean(values))
+    return figures

@@ -1,0 +1,244 @@
+"""Training: it learns, it goes on exactly where it stopped, and it stops cleanly when something is wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from gdq_cli import quantizers
+from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.cli import app
+from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
+from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.networks.edsr import Edsr
+from gdq_cli.training.data import PatchSampler, downscale, list_images, load_pairs, split_validation
+from gdq_cli.training.stages import FloatStage, QuantizedStage
+from gdq_cli.training.start import float_copy, import_fp32, read_start
+from gdq_cli.training.train import DivergedError, Trainer, TrainOptions, TrainProgress
+from gdq_cli.training.validate import validate_network
+
+from .conftest import make_network, make_pairs, make_picture
+
+
+def sampler(scale: int = 2, seed: int = 0) -> PatchSampler:
+    return PatchSampler(make_pairs(scale), 12, seed)
+
+
+def float_trainer(tmp_path: Path, steps: int = 12, **options: float) -> Trainer:
+    network = make_network(2, blocks=1)
+    given = {"steps": steps, "batch": 4, "rate": 1e-3, "save_every": 4} | options
+    return Trainer(FloatStage(network), sampler(), TrainOptions(**given), tmp_path / "run.state")  # type: ignore[arg-type]
+
+
+def test_the_float_stage_learns(tmp_path: Path) -> None:
+    trainer = float_trainer(tmp_path, 60)
+    seen: list[TrainProgress] = []
+    assert trainer.run(seen.append)
+    assert [p.step for p in seen] == [10, 20, 30, 40, 50, 60]
+    assert seen[-1].loss < 0.7 * seen[0].loss
+    pairs = make_pairs(2, 2)
+    assert validate_network(trainer.average, pairs)[32] > validate_network(make_network(2, blocks=1), pairs)[32]
+
+
+def test_a_run_cut_in_two_equals_an_unbroken_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = float_trainer(tmp_path / "a")
+    whole.run(lambda _: None)
+    first = float_trainer(tmp_path / "b")
+    assert not first.run(lambda _: None, seconds=0)
+    assert 0 < first.step < 12
+    second = float_trainer(tmp_path / "b")
+    assert second.step == first.step
+    assert second.run(lambda _: None)
+    for one, other in zip(whole.average.parameters(), second.average.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_sigterm_saves_and_ends(tmp_path: Path) -> None:
+    trainer = float_trainer(tmp_path, 10_000)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    assert not trainer.run(lambda _: None)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert float_trainer(tmp_path, 10_000).step == trainer.step
+
+
+def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    float_trainer(tmp_path, 4).run(lambda _: None)
+    with pytest.raises(WeightsError, match="another run \\(steps"):
+        float_trainer(tmp_path, 5)
+    (tmp_path / "run.state").write_bytes(b"garbage")
+    with pytest.raises(WeightsError, match="not a readable training state"):
+        float_trainer(tmp_path, 4)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path: Path) -> None:
+    trainer = float_trainer(tmp_path, 20)
+    good = trainer._stage.backward
+
+    def backward(lr: torch.Tensor, hr: torch.Tensor) -> float:
+        return float("nan") if trainer.step == 6 else good(lr, hr)
+
+    trainer._stage.backward = backward  # type: ignore[method-assign]
+    with pytest.raises(DivergedError, match="step 6"):
+        trainer.run(lambda _: None)
+    assert float_trainer(tmp_path, 20).step == 4
+
+
+@pytest.fixture
+def quantized(small_checkpoint: Checkpoint) -> Edsr:
+    return copy.deepcopy(small_checkpoint.network)
+
+
+def test_the_quantized_stage_trains_every_step_size_and_keeps_grids_fitting(quantized: Edsr, tmp_path: Path) -> None:
+    before = {name: value.detach().clone() for name, value in quantized.named_parameters()}
+    stage = QuantizedStage(quantized, seed=1)
+    trainer = Trainer(stage, sampler(), TrainOptions(steps=25, batch=4, rate=1e-4), tmp_path / "q.state")
+    assert trainer.run(lambda _: None)
+    moved = {name for name, value in trainer._network.named_parameters() if not torch.equal(value, before[name])}
+    assert {name for name in before if name.endswith(("weight", "bias", "activation_step", "wide_step"))} <= moved
+    for conv in trainer.average.modules():
+        if isinstance(conv, QuantConv2d) and hasattr(conv, "narrow_step"):
+            codes = quantizers.weight_codes(conv.equalized_weight().detach(), conv.narrow_step.detach())
+            assert bool(quantizers.fits_narrow_grid(codes).all())
+
+
+def test_training_at_four_bits_pays(quantized: Edsr, tmp_path: Path) -> None:
+    """Distance to the float teacher on held-out patches shrinks at 4 bits and does not grow at 8."""
+    lr, _ = sampler(seed=9).draw(8)
+    teacher = float_copy(quantized)
+
+    def distance(network: Edsr, bits: int) -> float:
+        with torch.inference_mode():
+            return float((network(lr, bits) - teacher(lr)).abs().mean())
+
+    before = {bits: distance(quantized, bits) for bits in (4, 8)}
+    stage = QuantizedStage(quantized, distillation=4, seed=1)
+    trainer = Trainer(stage, sampler(), TrainOptions(steps=40, batch=4, rate=2e-4), tmp_path / "q.state")
+    trainer.run(lambda _: None)
+    assert distance(trainer.average, 4) < 0.97 * before[4]
+    assert distance(trainer.average, 8) < 1.3 * before[8]
+
+
+def test_sampler_is_repeatable_and_aligned() -> None:
+    first, again = sampler(seed=3), sampler(seed=3)
+    lr, hr = first.draw(6)
+    assert torch.equal(lr, again.draw(6)[0])
+    assert hr.shape == (6, 3, 24, 24)
+    for one_lr, one_hr in zip(lr, hr, strict=True):
+        small = downscale(one_hr.permute(1, 2, 0).byte().numpy(), 2).astype(float)
+        assert np.abs(small - one_lr.permute(1, 2, 0).numpy())[2:-2, 2:-2].mean() < 1.5
+    state = first.state
+    expected = first.draw(2)[0]
+    again.state = state
+    assert torch.equal(again.draw(2)[0], expected)
+
+
+def test_pictures_smaller_than_a_patch_are_refused() -> None:
+    with pytest.raises(OptionsError, match="smaller --patch"):
+        PatchSampler(make_pairs(2, side=8), 12)
+
+
+def test_folders(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no such folder"):
+        list_images(tmp_path / "absent")
+    with pytest.raises(ImageError, match="no images"):
+        list_images(tmp_path)
+    for index in range(12):
+        Image.fromarray(make_picture(31, 33, index)).save(tmp_path / f"{index:02}.png")
+    training, held_out = split_validation(list_images(tmp_path))
+    assert not set(training) & set(held_out)
+    assert (len(training), len(held_out)) == (10, 2)
+    pair = load_pairs(training, 2)[0]
+    assert (pair.hr.shape, pair.lr.shape) == ((30, 32, 3), (15, 16, 3))
+
+
+def plain_weights(network: Edsr) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def test_imported_weights_give_the_same_picture(tmp_path: Path) -> None:
+    """Plain EDSR weights subtract their own mean; ours subtracts an integer one: only the border may differ."""
+    plain = make_network(3)
+    mean = (0.4488, 0.4371, 0.4040)
+    network = import_fp32(plain_weights(plain), 3, mean)
+    lr = torch.from_numpy(make_picture(30, 30)[None]).permute(0, 3, 1, 2).float()
+    shift = torch.tensor(mean).reshape(1, 3, 1, 1) * 255
+    with torch.inference_mode():
+        plain.mean = shift
+        difference = (network(lr) - plain(lr)).abs()[:, :, 30:60, 30:60]
+    assert float(difference.max()) < 0.05
+
+
+def test_read_start_knows_what_it_reads(tmp_path: Path, small_checkpoint: Checkpoint) -> None:
+    from safetensors.torch import save_file
+
+    for scale in (2, 3, 4):
+        save_file(plain_weights(make_network(scale)), tmp_path / "plain.safetensors")
+        assert read_start(tmp_path / "plain.safetensors")[0].config.scale == scale
+    write_checkpoint(tmp_path / "ours_x2.safetensors", small_checkpoint)
+    network, _ = read_start(tmp_path / "ours_x2.safetensors")
+    assert network.config.bit_widths == ()
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="not EDSR weights"):
+        read_start(tmp_path / "other.safetensors")
+
+
+def gdq(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, GdqError):
+        return result.exception.exit_code, str(result.exception)
+    return result.exit_code, result.output
+
+
+def test_commands_from_pictures_to_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gdq_cli.training.calibrate.SEARCH_PATCHES", 12)
+    pictures = tmp_path / "hr"
+    pictures.mkdir()
+    for index in range(6):
+        Image.fromarray(make_picture(64, 64, index)).save(pictures / f"{index}.png")
+    start = tmp_path / "start_x2.safetensors"
+    write_checkpoint(start, Checkpoint(make_network(2, blocks=1), None, {}, "start"))
+    float_file, first, final = (tmp_path / f"{name}_x2.safetensors" for name in ("float", "first", "final"))
+    run = ("--batch", 2, "--patch", 12)
+    code, text = gdq("train", pictures, "--from", start, "-o", float_file, "--steps", 3, *run)
+    assert code == 0, text
+    assert not read_checkpoint(float_file).is_quantized
+    code, text = gdq("calibrate", pictures, "--from", float_file, "-o", first)
+    assert code == 0, text
+    code, text = gdq("train", pictures, "--stage", "quantized", "--from", first, "-o", final, "--steps", 3, *run)
+    assert code == 0, text
+    checkpoint = read_checkpoint(final)
+    assert checkpoint.controller is not None
+    assert [run["stage"] for run in checkpoint.facts["training"]] == ["fp32", "quantized"]
+    assert json.dumps(checkpoint.facts)
+    assert not list(tmp_path.glob("*.state"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--stage", "half"), 2, "--stage"),
+        (("--steps", "0"), 2, "--steps"),
+        (("--fab", "9"), 2, "--fab"),
+        (("--descriptor", "colour"), 2, "--descriptor"),
+        (("--stage", "quantized"), 4, "gdq calibrate first"),
+    ],
+)
+def test_bad_options(tmp_path: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
+    start = tmp_path / "start_x2.safetensors"
+    write_checkpoint(start, Checkpoint(make_network(2, blocks=1), None, {}, "start"))
+    result = gdq("train", tmp_path, "--from", start, "-o", tmp_path / "out_x2.safetensors", *arguments)
+    assert result[0] == code
+    assert message in result[1]
