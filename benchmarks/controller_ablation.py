@@ -2,10 +2,10 @@
 
     python benchmarks/controller_ablation.py ../shared/data/train [--scale 4] [--images 900] [--fab 4.5 4.9 5.0]
 
-Every image of the training split is measured at 4, 5, 6 and 8 bits by the shipped network; the controllers are fitted on
-four fifths of the images and judged on the fifth, five times. Prints one Markdown table. The same data, the same fit and
-the same average for all: random (the widths of band_energy, shuffled), entropy alone, the release's mean feature, band
-energy. Loss is against 8 bits everywhere: mean over patches of the PSNR loss, and of the squared error in grey levels.
+Images of the training split are measured at 4, 5, 6 and 8 bits by the shipped network; the controllers are fitted on
+four fifths of them and judged on the fifth, five times. Prints one Markdown table. Same data, same fit and same average
+for all: random (the widths of band_energy, shuffled), entropy alone, the release's mean feature, band energy. Loss is
+against 8 bits everywhere: mean over patches of the PSNR loss, and of the squared error in grey levels.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ WIDTHS = ("fp32", "8", "6", "5", "4", "auto")
 
 CARD = """# {stem}
 
-EDSR-baseline ({blocks} residual blocks, {features} features) x{scale} with Granular-DQ: residual blocks at 4, 5, 6 or 8 bits
-per patch, everything after them at 8, all in integers. The controller's descriptor is `{descriptor}`; entropy thresholds
-{low:.4f} and {high:.4f} nats.
+EDSR-baseline ({blocks} residual blocks, {features} features) x{scale} with Granular-DQ: residual blocks at 4, 5, 6 or
+8 bits per patch, everything after them at 8, all in integers. The controller's descriptor is `{descriptor}`; entropy
+thresholds {low:.4f} and {high:.4f} nats.
 
 - File: `{stem}.safetensors`, {size} bytes, SHA-256 `{sha256}`
 - Licence: Apache-2.0

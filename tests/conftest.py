@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from gdq_cli.networks.edsr import Edsr, EdsrConfig
 from gdq_cli.training.calibrate import calibrate_checkpoint
 from gdq_cli.training.data import ImagePair, downscale
 
+if not torch.cuda.is_available():  # Triton runs its kernels in its interpreter if this stands before its import
+    os.environ["TRITON_INTERPRET"] = "1"
 torch.set_num_threads(1)  # tiny networks: on a busy machine two threads mostly wait for each other
 settings.register_profile("gdq", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("gdq")

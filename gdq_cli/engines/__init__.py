@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -29,11 +30,13 @@ class EngineChoice:
 def choose_device(device: str) -> str:
     """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a torch device that is present.
 
+    ``cuda`` stays ``cuda``, which means all visible GPUs, if there are several.
+
     Raises:
         DeviceError: if it is not.
     """
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         return device
     kind, _, index = device.partition(":")
@@ -42,7 +45,7 @@ def choose_device(device: str) -> str:
             raise DeviceError(f"no CUDA device: torch {torch.__version__} sees none; use --device cpu (or auto)")
         if int(index or 0) >= torch.cuda.device_count():
             raise DeviceError(f"no device {device}: {torch.cuda.device_count()} CUDA device(s) are present")
-        return f"cuda:{index or 0}"
+        return device if not index and torch.cuda.device_count() > 1 else f"cuda:{index or 0}"
     if device == "mps":
         if not torch.backends.mps.is_available():
             raise DeviceError("no MPS device: it needs macOS on Apple silicon; use --device cpu (or auto)")
@@ -62,23 +65,39 @@ def choose_engine(network: Network, device: str = "cpu", name: str = "auto") -> 
         DeviceError: if no engine (or not the one asked for) gives right results here.
     """
     rejected: list[str] = []
-    if device == "cpu":
-        for candidate, make in _cpu_engines(network):
-            if name not in ("auto", candidate):
-                continue
-            try:
+    candidates = _cpu_engines(network) if device == "cpu" else _device_engines(network, device)
+    for candidate, make in candidates:
+        if name not in ("auto", candidate):
+            continue
+        try:
+            with _one_thread():
                 engine = make()
-                if not network.config.bit_widths or self_test(engine, network):
-                    return EngineChoice(engine, tuple(rejected))
-                rejected.append(f"{candidate}: its self-test gave other integers than the reference")
-            except (RuntimeError, NotImplementedError, ValueError, DeviceError) as error:
-                rejected.append(f"{candidate}: {str(error).splitlines()[0]}")
+            if not network.config.bit_widths or self_test(engine, network):
+                return EngineChoice(engine, tuple(rejected))
+            rejected.append(f"{candidate}: its self-test gave other integers than the reference")
+        except (RuntimeError, NotImplementedError, ValueError, DeviceError) as error:
+            rejected.append(f"{candidate}: {str(error).splitlines()[0]}")
     if name in ("auto", "reference"):
-        reference = ReferenceEngine(network, device)
+        with _one_thread():
+            reference = ReferenceEngine(network, _first(device))
         if device == "cpu" or not network.config.bit_widths or self_test(reference, network):
             return EngineChoice(reference, tuple(rejected))
         rejected.append(f"reference: its self-test on {device} gave other integers than on the CPU")
     raise DeviceError(f"no engine runs this network on {device}: {'; '.join(rejected) or f'no engine named {name}'}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Lowering and the reference on tiny windows are many small operations: threads cost them more than they give.
+
+    On a machine with other work it is the difference between tenths of a second and several seconds.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cpu_engines(network: Network) -> list[tuple[str, Callable[[], Engine]]]:
@@ -89,6 +108,28 @@ def _cpu_engines(network: Network) -> list[tuple[str, Callable[[], Engine]]]:
     if is_available():
         engines.append(("onednn", lambda: OnednnEngine(network)))
     return engines
+
+
+def _first(device: str) -> str:
+    """One device of a choice of devices."""
+    return "cuda:0" if device == "cuda" else device
+
+
+def _device_engines(network: Network, device: str) -> list[tuple[str, Callable[[], Engine]]]:
+    """Fast engines for an accelerator, fastest first; ``cuda`` without a number is all visible GPUs."""
+    if not network.config.bit_widths or not device.startswith("cuda"):
+        return []
+
+    def make() -> Engine:
+        from gdq_cli.engines.cuda import CudaEngine, MultiCudaEngine
+
+        if not isinstance(network, Edsr):
+            raise DeviceError("the CUDA kernels run EDSR networks only")
+        if device != "cuda":
+            return CudaEngine(network, device)
+        return MultiCudaEngine(network, [CudaEngine(network, f"cuda:{i}") for i in range(torch.cuda.device_count())])
+
+    return [("cuda", make)]
 
 
 def self_test(engine: Engine, network: Network) -> bool:
@@ -103,12 +144,15 @@ def self_test(engine: Engine, network: Network) -> bool:
     for low, high in ((0, 255), (-128, 127)):
         conv = IntegerConv(weight, unit, unit * 0, (low, high), False)
         codes = torch.where(torch.rand((1, 64, 6, 7), generator=generator) < 0.8, high, low).to(torch.int16)
-        exact = torch.nn.functional.conv2d(codes.double(), weight.double(), padding=1).to(torch.int32)
+        with _one_thread():
+            exact = torch.nn.functional.conv2d(codes.double(), weight.double(), padding=1).to(torch.int32)
         if not torch.equal(engine.accumulators(codes, conv), exact):
             return False
     windows = torch.randint(0, 256, (2, 3, 11, 13), generator=generator, dtype=torch.uint8)
-    reference = ReferenceEngine(network) if engine.device == "cpu" else ReferenceEngine(_on_cpu(network))
-    return all(_agree(engine(windows, bits), reference(windows, bits), network) for bits in (4, 8))
+    with _one_thread():
+        reference = ReferenceEngine(network) if engine.device == "cpu" else ReferenceEngine(_on_cpu(network))
+        expected = {bits: reference(windows, bits) for bits in (4, 8)}
+    return all(_agree(engine(windows, bits), pixels, network) for bits, pixels in expected.items())
 
 
 def _agree(ours: torch.Tensor, theirs: torch.Tensor, network: Network) -> bool:

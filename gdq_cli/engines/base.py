@@ -13,7 +13,7 @@ from torch import Tensor
 from gdq_cli.controller import IntegerHead
 from gdq_cli.engines.lowering import ZERO, IntegerConv, IntegerNetwork, lower_network
 from gdq_cli.engines.lowering_srresnet import IntegerSrresnet, lower_srresnet
-from gdq_cli.errors import WeightsError
+from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.networks import Network, Srresnet
 from gdq_cli.patches import PatchPlan, cut_windows, paste_core
 from gdq_cli.quantizers import FP32_BITS
@@ -35,6 +35,8 @@ class Engine(ABC):
 
     def __init__(self, network: Network) -> None:
         self.scale = network.config.scale
+        self._notes: list[str] = []
+        self._halved = False
 
     @abstractmethod
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
@@ -56,7 +58,7 @@ class Engine(ABC):
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Upscale all patches of an image, grouped by bit-width.
+        """Upscale all patches of an image, grouped by bit-width; a batch too large for the device is halved.
 
         Args:
             image: (H, W, 3) uint8.
@@ -64,21 +66,65 @@ class Engine(ABC):
             bit_widths: one per patch.
             target: (H * scale, W * scale, 3) uint8, written in place.
             progress: called with (finished, all) patches.
+
+        Raises:
+            DeviceError: if the network gives values that are no numbers.
+            RuntimeError: of torch, if the device's memory does not suffice for a single patch.
         """
+        self.run_patches(image, plan, bit_widths, range(len(plan)), target, progress)
+
+    def run_patches(
+        self,
+        image: NDArray[np.uint8],
+        plan: PatchPlan,
+        bit_widths: Sequence[int],
+        chosen: Sequence[int],
+        target: NDArray[np.uint8],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Upscale some patches of an image: ``chosen`` are their indices in the plan; else as :meth:`run`."""
         groups: dict[int, list[int]] = {}
-        for index, bit_width in enumerate(bit_widths):
-            groups.setdefault(bit_width, []).append(index)
+        for index in chosen:
+            groups.setdefault(bit_widths[index], []).append(index)
         finished = 0
         for bit_width, members in sorted(groups.items(), reverse=True):
-            for start in range(0, len(members), self.batch_size):
+            start = 0
+            while start < len(members):
                 indices = members[start : start + self.batch_size]
                 windows = torch.from_numpy(cut_windows(image, plan, indices)).permute(0, 3, 1, 2)
-                sr_windows = self(windows, bit_width).permute(0, 2, 3, 1).numpy()
-                for index, sr_window in zip(indices, sr_windows, strict=True):
+                sr_windows = self._try(windows, bit_width)
+                if sr_windows is None:
+                    continue
+                pixels = sr_windows.permute(0, 2, 3, 1).numpy()
+                for index, sr_window in zip(indices, pixels, strict=True):
                     paste_core(target, sr_window, plan[index], self.scale)
+                start += len(indices)
                 finished += len(indices)
                 if progress is not None:
-                    progress(finished, len(plan))
+                    progress(finished, len(chosen))
+
+    def _try(self, windows: Tensor, bit_width: int) -> Tensor | None:
+        """Upscale windows; None if the device's memory did not suffice and the batch was halved."""
+        try:
+            return self(windows, bit_width)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; MPS has none of its own
+            if self.device == "cpu" or len(windows) == 1 or "out of memory" not in str(error):
+                raise
+        # Outside the except block, where the traceback no longer holds the tensors that filled the memory.
+        if self.device.startswith("mps"):
+            torch.mps.empty_cache()
+        else:
+            torch.cuda.empty_cache()
+        if not self._halved:
+            self._halved = True
+            self._notes.append(f"out of memory on {self.device}: went on with smaller batches")
+        self.batch_size = len(windows) // 2
+        return None
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What the user should know about the runs since the last call; empties the list."""
+        notes, self._notes = tuple(self._notes), []
+        return notes
 
     @abstractmethod
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
@@ -122,8 +168,7 @@ class TensorEngine(Engine):
             pixels = self._network(x)
         else:
             pixels = self._run_integers(x, bit_width)
-        rounded: Tensor = pixels.round_().clamp_(0, 255).to(torch.uint8).cpu()
-        return rounded
+        return to_pixels(pixels, self.device)
 
     def _run_integers(self, pixels: Tensor, bit_width: int) -> Tensor:
         integers = self.integers
@@ -182,6 +227,19 @@ class TensorEngine(Engine):
 
 def _lower(network: Network) -> IntegerNetwork | IntegerSrresnet:
     return lower_srresnet(network) if isinstance(network, Srresnet) else lower_network(network)
+
+
+def to_pixels(values: Tensor, device: str) -> Tensor:
+    """Round grey levels to uint8 on the CPU; ``values`` is overwritten.
+
+    Raises:
+        DeviceError: if a value is infinite or no number, which would become a black or white pixel unseen.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise DeviceError(
+            f"the network gave values that are no numbers on {device}; try --device cpu, or another --bits or --model"
+        )
+    return values.round_().clamp_(0, 255).to(torch.uint8).cpu()
 
 
 def output_bounds(bounds: tuple[int, int]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -22,7 +23,7 @@ class ReferenceEngine(TensorEngine):
         super().__init__(network)
         self.device = device
         if device != "cpu":
-            self._network = network.to(device)
+            self._network = copy.deepcopy(network).to(device)
 
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
         with self._exact_convolutions():

@@ -218,4 +218,4 @@ def attach_controller(
 
 def _patch_size(pairs: list[ImagePair]) -> int:
     """Side of the patches for the search of steps: 48, or what the images allow."""
-    return min(48, max(min(pair.lr.shape[0], pair.lr.shape[1]) for pair in pairs))
+    return int(min(48, max(min(pair.lr.shape[:2]) for pair in pairs)))

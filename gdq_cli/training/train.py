@@ -142,7 +142,7 @@ class Trainer:
 
     def _train_step(self) -> float:
         lr, hr = (
-            side.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            side.to(self._device, memory_format=torch.channels_last)
             for side in self._sampler.draw(self._options.batch)
         )
         progress = self.step / self._options.steps
