@@ -1,4 +1,4 @@
-"""Network time of every engine on one picture against the same float network in plain torch, interleaved in one run.
+"""Network time of our CPU engines against torch in several layouts and types, interleaved; `gdq bench` times the rest.
 
     python benchmarks/speed.py [--scale 4] [--size 256x256] [--threads 2] [--repeats 7]
 
@@ -9,30 +9,19 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from gdq_cli.benchmark import interleave, natural_picture
 from gdq_cli.engines import choose_engine
 from gdq_cli.errors import DeviceError
+from gdq_cli.machine import cpu_name
 from gdq_cli.models import load_checkpoint
 from gdq_cli.patches import plan_patches
 from gdq_cli.training.start import float_copy
 from gdq_cli.upscaler import Upscaler
-
-
-def natural_picture(height: int, width: int) -> np.ndarray:
-    """1/f noise over a gradient: the statistics of a photograph, made on the spot, (height, width, 3) uint8."""
-    rng = np.random.default_rng(0)
-    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
-    spectrum = np.fft.rfft2(rng.normal(size=(height, width))) / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
-    texture = np.fft.irfft2(spectrum, (height, width))
-    grey = 128 + 50 * texture / texture.std()
-    return np.stack([grey * 1.1, grey, grey * 0.85 + 20], axis=2).clip(0, 255).astype(np.uint8)
 
 
 def main() -> None:
@@ -46,10 +35,11 @@ def main() -> None:
     width, height = map(int, arguments.size.split("x"))
     image = natural_picture(height, width)
     checkpoint = load_checkpoint("edsr", arguments.scale)
-    network = float_copy(checkpoint.network)
     whole = torch.from_numpy(image[None]).permute(0, 3, 1, 2).float()
 
-    def whole_image(x: torch.Tensor, dtype: torch.dtype | None = None) -> Callable[[], object]:
+    def whole_image(layout: torch.memory_format, dtype: torch.dtype | None = None) -> Callable[[], object]:
+        network, x = float_copy(checkpoint.network).to(memory_format=layout), whole.contiguous(memory_format=layout)
+
         def run() -> object:
             with torch.inference_mode(), torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
                 return network(x)
@@ -57,10 +47,9 @@ def main() -> None:
         return run
 
     runs: dict[str, Callable[[], object]] = {}
-    channels_last = whole.contiguous(memory_format=torch.channels_last)
-    runs["torch FP32, channels_last"] = whole_image(channels_last)
-    runs["torch FP32, default layout"] = whole_image(whole.contiguous())
-    runs["torch bfloat16, channels_last"] = whole_image(channels_last, torch.bfloat16)
+    runs["torch FP32, channels_last"] = whole_image(torch.channels_last)
+    runs["torch FP32, default layout"] = whole_image(torch.contiguous_format)
+    runs["torch bfloat16, channels_last"] = whole_image(torch.channels_last, torch.bfloat16)
     plan = plan_patches((height, width))
     target = np.empty((height * arguments.scale, width * arguments.scale, 3), np.uint8)
     for name in ("onednn", "native"):
@@ -76,26 +65,16 @@ def main() -> None:
         for label, bit_widths in widths.items():
             runs[f"{name}, {label} bits"] = lambda e=engine, b=bit_widths: e.run(image, plan, b, target)
 
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(arguments.repeats + 1):
-        for name, run in runs.items():
-            network.to(memory_format=torch.contiguous_format if "default" in name else torch.channels_last)
-            start = time.perf_counter()
-            run()
-            if repeat:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-    base = statistics.median(seconds["torch FP32, channels_last"])
-    plain = statistics.median(seconds["torch FP32, default layout"])
-    print(
-        f"EDSR x{arguments.scale}, {width}x{height}, {arguments.threads} threads, {platform.processor() or platform.machine()},"
-    )
+    measured = interleave(runs, repeats=arguments.repeats)
+    base = measured["torch FP32, channels_last"].median
+    plain = measured["torch FP32, default layout"].median
+    print(f"EDSR x{arguments.scale}, {width}x{height}, {arguments.threads} threads, {cpu_name()},")
     print(f"torch {torch.__version__}, {datetime.date.today()}; medians of {arguments.repeats}\n")
     print("| | seconds | spread | times FP32 channels_last | times FP32 default |")
     print("| --- | --- | --- | --- | --- |")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        spread = (max(values) - min(values)) / median
-        print(f"| {name} | {median:.3f} | {spread:.0%} | {base / median:.2f} | {plain / median:.2f} |")
+    for name, result in measured.items():
+        median = result.median
+        print(f"| {name} | {median:.3f} | {result.spread:.0%} | {base / median:.2f} | {plain / median:.2f} |")
 
 
 if __name__ == "__main__":

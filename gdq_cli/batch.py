@@ -1,79 +1,96 @@
-"""Which pictures a command works on, and where each result goes."""
+"""A run over many pictures, from a plan to a summary."""
 
 from __future__ import annotations
 
-import glob
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from gdq_cli.errors import ImageError
-from gdq_cli.images import is_image_name
-from gdq_cli.jobs import choose_target
+from gdq_cli.batch_outcome import BatchSummary, Listener, Outcome, Silent
+from gdq_cli.batch_plan import Plan
+from gdq_cli.errors import GdqError, ImageError
+from gdq_cli.images import remove_stale_parts
 from gdq_cli.options import UpscaleOptions
+from gdq_cli.pipeline import POLL_SECONDS, FatalError, Pipeline, StoppedError
+
+if TYPE_CHECKING:
+    from gdq_cli.models import UpscalerPool
+
+__all__ = ["BatchSummary", "Listener", "Outcome", "run_batch"]
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Pictures found for the inputs of a command.
+def run_batch(
+    plan: Plan,
+    options: UpscaleOptions,
+    make_pool: Callable[[], UpscalerPool],
+    listener: Listener | None = None,
+) -> BatchSummary:
+    """Upscale what a plan says. One bad picture does not stop the run.
 
-    Attributes:
-        files: in order, without repetition.
-        ignored: files in the given folders that are hidden or not pictures.
-        missing: what was named and is not there.
-    """
-
-    files: tuple[Path, ...]
-    ignored: int
-    missing: tuple[str, ...]
-
-
-def collect_inputs(names: list[str], *, recursive: bool = False) -> Inputs:
-    """Turn files, folders and globs into a list of pictures.
+    A run killed at any moment leaves complete files only (see ``images.atomic_file``); the same run again goes on where
+    it ended. Ctrl-C (KeyboardInterrupt on the calling thread) passes through after the file being encoded is complete.
 
     Args:
-        names: as given. A file is taken whatever its name, a folder gives the pictures in it, a glob what it matches.
-        recursive: also look into folders below.
+        plan: from ``plan_batch``.
+        options: the same that made the plan.
+        make_pool: called when the first picture is being decoded; not at all when there is nothing to upscale.
+        listener: told what happens.
 
     Raises:
-        ImageError: if a folder holds no pictures and nothing else was named.
+        ImageError: if a folder for outputs cannot be made.
     """
-    files: dict[Path, None] = {}
-    missing: list[str] = []
-    ignored = 0
-    for name in names:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            found = sorted(p for p in (path.rglob("*") if recursive else path.iterdir()) if p.is_file())
-            pictures = [p for p in found if is_image_name(p)]
-            ignored += len(found) - len(pictures)
-            files.update(dict.fromkeys(pictures))
-        elif path.exists():
-            files[path] = None
-        elif glob.has_magic(name):
-            matches = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
-            files.update(dict.fromkeys(matches))
-            if not matches:
-                missing.append(name)
-        else:
-            missing.append(name)
-    if not files and not missing:
-        raise ImageError(f"{', '.join(names)}: no pictures in this folder")
-    return Inputs(tuple(files), ignored, tuple(missing))
+    start = time.perf_counter()
+    summary = BatchSummary(ignored=plan.ignored, earlier=plan.earlier)
+    run = Pipeline(plan, options, listener or Silent(), summary)
+    summary.stale = _prepare_folders(plan)
+    for job in plan.jobs:
+        if job.problem is not None:
+            run.finish(Outcome(job, "failed", error=job.problem))
+        elif job.exists:
+            run.finish(Outcome(job, "skipped"))
+    if run.jobs:
+        _run_steps(run, make_pool)
+    summary.seconds = time.perf_counter() - start
+    return summary
 
 
-def plan_targets(files: tuple[Path, ...], options: UpscaleOptions, output: Path | None) -> list[tuple[Path, Path]]:
-    """Pair every picture with the file its result goes to.
+def _run_steps(run: Pipeline, make_pool: Callable[[], UpscalerPool]) -> None:
+    threads = run.start()
+    fatal: GdqError | None = None
+    try:
+        try:
+            pool = make_pool()
+        except GdqError as error:
+            raise FatalError(error) from error
+        run.upscale(pool)
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(POLL_SECONDS)
+                run.drain()
+    except FatalError as error:
+        fatal = error.error
+    except StoppedError:
+        pass
+    finally:
+        run.stop_all()
+        for thread in threads:
+            thread.join()
+    run.drain()
+    if run.crash is not None:
+        raise run.crash
+    if fatal is not None:
+        run.give_up(fatal)
 
-    Raises:
-        ImageError: if several pictures would go to one file.
-        OptionsError: if the output's suffix is not one that gdq writes.
-    """
-    pairs = [(file, choose_target(file, options, output)) for file in files]
-    seen: dict[Path, Path] = {}
-    for source, target in pairs:
-        if target in seen:
-            raise ImageError(
-                f"{target}: both {seen[target]} and {source} would be written there; give --output a folder"
-            )
-        seen[target] = source
-    return pairs
+
+def _prepare_folders(plan: Plan) -> int:
+    """Make the folders of outputs, and remove what killed runs left there; how many such files."""
+    removed = 0
+    for folder in plan.folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"{folder}: this folder cannot be made ({error.strerror or error})") from error
+        with suppress(OSError):
+            removed += remove_stale_parts(folder)
+    return removed

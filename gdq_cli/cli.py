@@ -10,7 +10,9 @@ import typer
 from gdq_cli._version import __version__
 from gdq_cli.cli_bitmap import bitmap
 from gdq_cli.cli_common import print_error
+from gdq_cli.cli_doctor import doctor
 from gdq_cli.cli_measure import bench, compare, eval
+from gdq_cli.cli_models import models
 from gdq_cli.cli_training import calibrate, train
 from gdq_cli.cli_upscale import upscale
 from gdq_cli.errors import GdqError
@@ -21,8 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (upscale, bitmap, eval, bench, compare, calibrate, train):
+for command in (upscale, bitmap, eval, bench, compare, doctor, calibrate, train):
     app.command()(command)
+app.add_typer(models, name="models")
 
 INTERRUPTED = 130
 

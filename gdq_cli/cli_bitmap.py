@@ -3,47 +3,91 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from gdq_cli.cli_common import BudgetOption, JsonOption, MaxPixelsOption, ModelOption, print_map, write_overlay
-from gdq_cli.errors import OptionsError
-from gdq_cli.options import UpscaleOptions
+from gdq_cli.cli_common import (
+    BitsOption,
+    BudgetOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    MaxPixelsOption,
+    ModelOption,
+    ThreadsOption,
+    print_map,
+    show_progress,
+    write_overlay,
+)
+from gdq_cli.cli_download import OfflineOption, watch_downloads
+from gdq_cli.errors import OptionsError, memory_errors
+from gdq_cli.options import NATIVE_SCALES, UpscaleOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gdq_cli.upscaler import BitPlan, Upscaler, UpscaleResult
+
+OUTPUTS = (".png", ".html", ".csv", ".json")
 
 
 def bitmap(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write it: .png (overlay), .csv or .json.")
+        Path | None,
+        typer.Option("--output", "-o", help="Also write it: .png (overlay), .csv, .json or .html (upscales, too)."),
     ] = None,
     scale: Annotated[int, typer.Option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.")] = 4,
     model: ModelOption = UpscaleOptions.model,
+    bits: BitsOption = UpscaleOptions.bits,
     budget: BudgetOption = None,
+    device: DeviceOption = UpscaleOptions.device,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
     numbers: Annotated[bool, typer.Option("--numbers", help="Write each patch's bits into the overlay.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which patch of a picture gets how many bits, and why, without upscaling it."""
-    if output is not None and output.suffix.lower() not in (".png", ".csv", ".json"):
-        raise OptionsError(f"--output {output}: the bit map is written as .png, .csv or .json")
-    if scale not in (2, 3, 4):
+    """Show which patch of a picture gets how many bits, and why. Only a report.html needs the picture upscaled."""
+    options = UpscaleOptions(
+        model=model, device=device, threads=threads, bits=cast(Any, bits), budget=budget, max_pixels=max_pixels
+    )
+    kind = "" if output is None else output.suffix.lower()
+    if output is not None and kind not in OUTPUTS:
+        raise OptionsError(f"--output {output}: the bit map is written as .png, .html, .csv or .json")
+    if scale not in NATIVE_SCALES:
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
     from gdq_cli.heatmap_table import bit_map_csv, bit_map_dict
     from gdq_cli.images import atomic_file, bleed_colour, check_target, read_image
-    from gdq_cli.models import UpscalerPool
+    from gdq_cli.models import UpscalerPool, load_checkpoint
     from gdq_cli.patches import PATCH_SIZE
-    from gdq_cli.summary import plan_line
+    from gdq_cli.upscaler import Upscaler
 
     if output is not None:
         check_target(output, overwrite=overwrite)
+    start = time.perf_counter()
     picture = read_image(source, max_pixels=max_pixels)
-    upscaler = UpscalerPool(model, "cpu").get(scale)
     rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
-    plan = upscaler.plan_bits(rgb, budget=budget)
-    decided_by: Any = None if budget is None else "budget"
+    seconds = {"read": time.perf_counter() - start}
+    result: UpscaleResult | None = None
+    watch = watch_downloads(shown=True)
+    start = time.perf_counter()
+    if kind == ".html":
+        upscaler = UpscalerPool(model, device, threads, engine, offline=offline, watch=watch).get(scale)
+        seconds["load"] = time.perf_counter() - start
+        with show_progress(str(source), shown=not as_json) as progress, memory_errors():
+            result = upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
+        plan = result.plan
+    else:  # controller and entropy need no engine, so none is prepared and tested
+        upscaler = Upscaler(load_checkpoint(model, scale, offline=offline, watch=watch), cast(Any, None))
+        plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget)
+    decided_by: Any = "budget" if budget is not None else "forced" if bits != "auto" else None
     facts = bit_map_dict(
         plan.bit_map,
         plan.patches,
@@ -57,15 +101,70 @@ def bitmap(
         typer.echo(json.dumps(facts))
     else:
         print_map(plan.bit_map, picture.size)
-        typer.echo(plan_line(str(source), plan, upscaler.checkpoint.name, scale))
+        typer.echo(_summary(str(source), plan, upscaler, decided_by))
     if output is None:
         return
-    if output.suffix.lower() == ".png":
+    if kind == ".png":
         write_overlay(output, source, plan.bit_map, overwrite, max_pixels, numbers)
         return
-    if output.suffix.lower() == ".csv":
+    if kind == ".csv":
         text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
-    else:
+    elif result is None:
         text = json.dumps(facts, indent=1) + "\n"
+    else:
+        text = _report(rgb, result, upscaler, source, output, seconds)
     with atomic_file(output, overwrite=overwrite) as file:
         file.write(text.encode())
+
+
+def _summary(source: str, plan: BitPlan, upscaler: Upscaler, decided_by: str | None) -> str:
+    """The line below the map."""
+    from gdq_cli.summary import plan_line
+
+    name, scale = upscaler.checkpoint.name, upscaler.scale
+    if decided_by is None:
+        return plan_line(source, plan, name, scale)
+    height, width = plan.patches.size
+    rows, cols = plan.patches.grid
+    why = "by the controller's ranking within the budget" if decided_by == "budget" else "forced"
+    return f"{source} {width}x{height}, {rows}x{cols} patches | {name} x{scale} | FAB {plan.fab:.2f} bits | {why}"
+
+
+def _report(
+    rgb: NDArray[np.uint8],
+    result: UpscaleResult,
+    upscaler: Upscaler,
+    source: Path,
+    output: Path,
+    seconds: dict[str, float],
+) -> str:
+    """The page of a picture that was upscaled for it; its facts are those of gdq upscale --json."""
+    from collections import Counter
+
+    import torch
+
+    from gdq_cli.heatmap_report import html_report
+    from gdq_cli.job_report import JobReport
+
+    seconds = seconds | {"bits": result.seconds_bits, "network": result.seconds_network}
+    report = JobReport(
+        source=str(source),
+        target=str(output),
+        model=upscaler.checkpoint.name,
+        model_sha256=upscaler.checkpoint.sha256,
+        scale=upscaler.scale,
+        native_scale=upscaler.scale,
+        engine=upscaler.engine.name,
+        device=upscaler.engine.device,
+        threads=torch.get_num_threads(),
+        in_size=(rgb.shape[0], rgb.shape[1]),
+        out_size=(result.image.shape[0], result.image.shape[1]),
+        frames=1,
+        bit_map=result.bit_map,
+        bits=dict(Counter(result.bit_map.ravel().tolist())),
+        bitops_g=result.bitops_g,
+        bitops_8bit_g=result.bitops_8bit_g,
+        bitops_fp32_g=result.bitops_fp32_g,
+        seconds=seconds | {"total": sum(seconds.values())},
+    )
+    return html_report(rgb, result.image, result.bit_map, result.plan.patches, report.to_dict(), title=source.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -166,7 +166,9 @@ def _starting_network(source: Path, scale: int | None, stage: str) -> tuple[Edsr
     checkpoint = read_checkpoint(source)
     if not checkpoint.is_quantized:
         raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
-    return checkpoint.network, checkpoint.facts, source.name
+    if checkpoint.network.name != "edsr":
+        raise WeightsError(f"{source}: {checkpoint.network.name} networks can be run but not trained")
+    return cast("Edsr", checkpoint.network), checkpoint.facts, source.name
 
 
 def _history(stage: str, start: str, steps: int, options: Any, patch: int, device: str) -> dict[str, Any]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 
@@ -21,14 +20,16 @@ from gdq_cli.cli_common import (
     ModelOption,
     QuietOption,
     ThreadsOption,
-    memory_errors,
-    print_error,
-    print_map,
-    show_progress,
     write_overlay,
 )
-from gdq_cli.errors import GdqError, ImageError, OptionsError
+from gdq_cli.cli_download import OfflineOption, watch_downloads
+from gdq_cli.cli_run_printer import RunPrinter
+from gdq_cli.errors import OptionsError
 from gdq_cli.options import Bits, TargetSize, UpscaleOptions
+
+if TYPE_CHECKING:
+    from gdq_cli.batch_plan import Plan
+    from gdq_cli.models import UpscalerPool
 
 
 def upscale(
@@ -40,7 +41,7 @@ def upscale(
         ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="File, existing folder, or - for stdout.")
+        str | None, typer.Option("--output", "-o", help="File, folder (made if need be), or - for stdout.")
     ] = None,
     width: Annotated[int | None, typer.Option("--width", help="Target width in pixels; aspect kept.")] = None,
     height: Annotated[int | None, typer.Option("--height", help="Target height in pixels; aspect kept.")] = None,
@@ -51,7 +52,9 @@ def upscale(
     engine: EngineOption = "auto",
     bits: BitsOption = UpscaleOptions.bits,
     budget: BudgetOption = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="auto, png, jpg, webp, tiff, bmp or ppm.")] = "auto",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="auto (as the input), png, jpg, webp, tiff, avif, bmp or ppm.")
+    ] = "auto",
     quality: Annotated[int | None, typer.Option("--quality", "-q", help="1 to 100, for jpg and webp.")] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless webp.")] = False,
     background: Annotated[
@@ -66,16 +69,34 @@ def upscale(
     ),
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="Names of outputs, from {stem} {name} {ext} {scale} {width} {height} {model} {bits}."
+        ),
+    ] = None,
+    suffix: Annotated[str | None, typer.Option("--suffix", help='The same as --name "{stem}SUFFIX".')] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory", help="Budget for pictures, such as 2GiB; larger ones go through files. Default: half."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
     heatmap: Annotated[
         bool | None, typer.Option("--heatmap/--no-heatmap", help="Draw the bit map; default: for a single picture.")
     ] = None,
     bitmap_file: Annotated[
         Path | None, typer.Option("--bitmap", help="Also write the bit map over the input picture, as PNG.")
     ] = None,
+    offline: OfflineOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also tell where the time went.")] = False,
 ) -> None:
     """Upscale pictures and show which patch got how many bits."""
+    from gdq_cli.memory import parse_size  # not at the top: gdq --help needs no numpy
+
     options = UpscaleOptions(
         size=TargetSize(scale, width, height, longest),
         model=model,
@@ -91,96 +112,103 @@ def upscale(
         strip_metadata=strip_metadata,
         alpha=cast(Any, alpha),
         max_pixels=max_pixels,
+        name=name,
+        suffix=suffix,
+        memory=None if memory is None else parse_size(memory),
     )
-    if quiet and as_json:
-        raise OptionsError("--quiet and --json contradict each other; give one of them")
-    start = time.perf_counter()
-    pairs, missing = _plan_run(inputs, options, output, recursive)
-    if bitmap_file is not None and len(pairs) != 1:
-        raise OptionsError("--bitmap names one file, so it needs exactly one input")
+    for other, given in (("--json", as_json), ("--verbose", verbose)):
+        if quiet and given:
+            raise OptionsError(f"--quiet and {other} contradict each other; give one of them")
+    plan = _plan_run(inputs, options, output, recursive)
+    if bitmap_file is not None:
+        _check_overlay(bitmap_file, plan, overwrite)
+    if dry_run:
+        raise typer.Exit(_print_plan(plan, as_json))
 
-    from gdq_cli.images import OutputExistsError
-    from gdq_cli.jobs import upscale_file
-    from gdq_cli.models import UpscalerPool
+    from gdq_cli.batch import run_batch
 
-    pool = UpscalerPool(options.model, options.device, options.threads, engine)
-    counts = {"ok": 0, "skipped": 0, "failed": 0}
-    failures: list[GdqError] = []
-    if heatmap is None:
-        heatmap = len(pairs) == 1
-    to_stdout = output == "-"
-    for error in missing:
-        counts["failed"] += 1
-        failures.append(error)
-        _report_failure(error, str(error).partition(":")[0], as_json)
-    for source, target in pairs:
-        name = str(source) if isinstance(source, Path) else "standard input"
-        try:
-            with show_progress(name, shown=not quiet) as progress, memory_errors():
-                report = upscale_file(source, target, pool, options, progress)
-        except OutputExistsError as error:
-            counts["skipped"] += 1
-            if as_json:
-                typer.echo(json.dumps({"input": name, "output": str(target), "status": "skipped", "error": None}))
-            elif not quiet:
-                typer.echo(f"skipped: {error}", err=True)
-            continue
-        except GdqError as error:
-            counts["failed"] += 1
-            failures.append(error)
-            _report_failure(error, name, as_json)
-            continue
-        counts["ok"] += 1
-        if bitmap_file is not None:
-            write_overlay(bitmap_file, cast(Path, source), report.result.plan.bit_map, overwrite, max_pixels)
-        if as_json:
-            typer.echo(json.dumps(report.to_dict()), err=to_stdout)
-        elif not quiet:
-            from gdq_cli.summary import summary_lines
+    def make_pool() -> UpscalerPool:
+        from gdq_cli.models import UpscalerPool
 
-            if heatmap:
-                print_map(report.result.bit_map, report.in_size, err=to_stdout)
-            for warning in report.warnings:
-                typer.echo(f"note: {name}: {warning}", err=True)
-            typer.echo(summary_lines(report), err=to_stdout)
-    if as_json:
-        summary = counts | {"seconds": time.perf_counter() - start}
-        typer.echo(json.dumps({"summary": summary}), err=to_stdout)
-    elif len(pairs) + len(missing) > 1 and not quiet:
-        seconds = time.perf_counter() - start
-        typer.echo(
-            f"{counts['ok']} upscaled, {counts['skipped']} skipped, {counts['failed']} failed in {seconds:.1f} s"
-        )
-    if failures:
-        only_one = len(pairs) + len(missing) == 1
-        raise typer.Exit(failures[0].exit_code if only_one else 1)
+        watch = watch_downloads(shown=not quiet)
+        return UpscalerPool(options.model, options.device, options.threads, engine, offline=offline, watch=watch)
+
+    printer = RunPrinter(plan, as_json, quiet, verbose, heatmap, to_stdout=output == "-")
+    try:
+        summary = run_batch(plan, options, make_pool, printer)
+    except KeyboardInterrupt:
+        printer.bar.stop()
+        typer.echo(printer.describe_interrupt(), err=True)
+        raise typer.Exit(130) from None
+    finally:
+        printer.bar.stop()
+    if bitmap_file is not None and printer.bit_map is not None:
+        write_overlay(bitmap_file, plan.jobs[0].source, printer.bit_map, overwrite, max_pixels)
+    printer.print_summary(summary)
+    if summary.failures:
+        errors = [outcome.error for outcome in summary.failures]
+        decisive = summary.fatal or (errors[0] if len(plan.jobs) == 1 else None)
+        raise typer.Exit(decisive.exit_code if decisive is not None else 1)
 
 
-def _plan_run(
-    names: list[str], options: UpscaleOptions, output: str | None, recursive: bool
-) -> tuple[list[tuple[Path | BinaryIO, Path | BinaryIO]], list[ImageError]]:
-    """What to read and where to write; names that lead nowhere are errors of their own."""
-    from gdq_cli.batch import collect_inputs, plan_targets
+def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:
+    """What to read and where to write."""
+    from gdq_cli.batch_names import choose_destination
+    from gdq_cli.batch_plan import plan_batch, plan_stream
+    from gdq_cli.images import parse_colour
+    from gdq_cli.inputs import collect_inputs
 
+    parse_colour(options.background)
+    stdout = cast(BinaryIO, sys.stdout.buffer)
+    if output == "-" and sys.stdout.isatty():
+        raise OptionsError("--output - writes image bytes, and stdout is a terminal; redirect it to a file or a pipe")
     if "-" in names:
         if len(names) != 1:
             raise OptionsError("- (stdin) is one picture; it cannot be mixed with other inputs")
         if output is None:
-            raise OptionsError("- (stdin) needs --output: a file, or - for stdout")
-        return [(sys.stdin.buffer, sys.stdout.buffer if output == "-" else Path(output))], []
-    inputs = collect_inputs(names, recursive=recursive)
-    missing = [ImageError(f"{name}: no such file or folder") for name in inputs.missing]
-    if output == "-":
-        if len(inputs.files) + len(missing) != 1:
-            raise OptionsError("--output - is one picture; give exactly one input")
-        return [(file, sys.stdout.buffer) for file in inputs.files], missing
-    folder = None if output is None else Path(output).expanduser()
-    if folder is not None and len(inputs.files) > 1 and not folder.is_dir():
-        raise OptionsError(f"--output {output} is not an existing folder, but there are {len(inputs.files)} inputs")
-    return list(plan_targets(inputs.files, options, folder)), missing
+            raise OptionsError("- (stdin) needs --output: a file, a folder, or - for stdout")
+        return plan_stream(sys.stdin.buffer.read(), options, choose_destination(output, stdout, None))
+    exclude = None if output is None or output == "-" else Path(output).expanduser()
+    inputs = collect_inputs(names, recursive=recursive, exclude=exclude)
+    return plan_batch(inputs, options, choose_destination(output, stdout, inputs))
 
 
-def _report_failure(error: GdqError, name: str, as_json: bool) -> None:
+def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
+    """Refuse a --bitmap that cannot be written before the work, not after it."""
+    from gdq_cli.images import check_target
+
+    if len(plan.jobs) != 1:
+        raise OptionsError("--bitmap names one file, so it needs exactly one input")
+    if plan.jobs[0].problem is None and not plan.jobs[0].exists:
+        check_target(target, overwrite=overwrite)
+
+
+def _print_plan(plan: Plan, as_json: bool) -> int:
+    """Say what a run would do; the exit code it would have, as far as headers tell."""
+    from gdq_cli.summary import planned_line
+
+    problems = [job.problem for job in plan.jobs if job.problem is not None]
+    for job in plan.jobs:
+        if as_json:
+            status = "failed" if job.problem is not None else "skipped" if job.exists else "planned"
+            error = None if job.problem is None else str(job.problem)
+            facts: dict[str, Any] = {"input": job.name, "output": job.target_name, "status": status, "error": error}
+            if job.header is not None and job.out_size is not None:
+                facts |= {"in_size": [job.header.height, job.header.width], "out_size": list(job.out_size)}
+                facts |= {"frames": job.header.frames, "output_bytes_estimate": job.disk_bytes}
+            typer.echo(json.dumps(facts))
+        else:
+            typer.echo(planned_line(job))
+            for note in job.notes:
+                typer.echo(f"note: {job.name}: {note}", err=True)
+    skipped = sum(job.exists for job in plan.jobs)
+    planned = len(plan.jobs) - skipped - len(problems)
     if as_json:
-        typer.echo(json.dumps({"input": name, "output": None, "status": "failed", "error": str(error)}))
-    print_error(error)
+        counts = {"planned": planned, "skipped": skipped, "failed": len(problems)}
+        typer.echo(json.dumps({"summary": counts | {"ignored": plan.ignored, "earlier_outputs": plan.earlier}}))
+    elif len(plan.jobs) > 1:
+        size = sum(job.disk_bytes for job in plan.jobs) / 2**20
+        typer.echo(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {len(problems)} would fail")
+    if not problems:
+        return 0
+    return problems[0].exit_code if len(plan.jobs) == 1 else 1

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gdq_cli import entropy
+from gdq_cli.controller_release import ReleaseHead
 
 GBC_BITS = (4, 6, 8)
 """Bit-widths of the controller's three logits."""
@@ -140,15 +141,19 @@ class Controller:
         descriptor: ``"band_energy"`` (ours) or ``"mean"`` (the release).
         weight: (3, 3 * C) float64; bias: (3,) float64.
         thresholds: (t_low, t_high) in nats.
+        square_entropy: whether only the largest top-left square of a patch counts for its entropy, as in the release.
     """
 
     descriptor: Descriptor
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
     thresholds: tuple[float, float]
+    square_entropy: bool = False
 
-    def descriptors(self, cores: NDArray[np.uint8], head: IntegerHead) -> NDArray[np.float64]:
+    def descriptors(self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead) -> NDArray[np.float64]:
         """Descriptors of patch cores, (N, H, W, 3) uint8 -> (N, 3 * C)."""
+        if isinstance(head, ReleaseHead):
+            return head.descriptors(cores)
         accumulators = head_accumulators(cores, head)
         if self.descriptor == "mean":
             return mean_feature(accumulators, head)
@@ -163,17 +168,18 @@ class Controller:
             ]
         ).reshape(-1, 3)
 
-    def choose(self, cores: NDArray[np.uint8], head: IntegerHead) -> list[BitChoice]:
+    def choose(self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead) -> list[BitChoice]:
         """Choose the bit-width of each patch: argmax of the logits, then entropy for the 8-bit ones.
 
         Args:
             cores: (N, H, W, 3) uint8.
-            head: integer head of the network the controller was trained with.
+            head: head of the network the controller was trained with.
         """
         choices = []
         for logits, core in zip(self.logits(self.descriptors(cores, head)), cores, strict=True):
             bit_width = GBC_BITS[int(np.argmax(logits))]
-            value = entropy.patch_entropy(core)
+            side = min(core.shape[:2])
+            value = entropy.patch_entropy(core[:side, :side] if self.square_entropy else core)
             reason: Literal["controller", "entropy"] = "controller"
             if bit_width == 8:
                 bit_width, reason = entropy.entropy_to_bit(value, self.thresholds), "entropy"

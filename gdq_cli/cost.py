@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gdq_cli.networks.edsr import EdsrConfig
+from gdq_cli.networks import EdsrConfig, NetworkConfig
 from gdq_cli.quantizers import FP32_BITS
 
 WEIGHT_BITS = 8
 """Bits of a stored weight code; narrow-grid weights use about 6 of them."""
 
 
-def dynamic_macs(config: EdsrConfig) -> int:
+def dynamic_macs(config: NetworkConfig) -> int:
     """MACs per LR pixel of the layers whose width follows the patch: two 3x3 convolutions per block."""
     return config.blocks * 2 * 9 * config.features**2
 
 
-def static_macs(config: EdsrConfig) -> int:
+def static_macs(config: NetworkConfig) -> int:
     """MACs per LR pixel of body conv, upsampler and tail."""
+    tail_taps = 9 if isinstance(config, EdsrConfig) else 81
     macs, area = 9 * config.features**2, 1
     for stage in config.stages:
         macs += area * 9 * config.features * config.features * stage**2
         area *= stage**2
-    return macs + area * 9 * config.features * 3
+    return macs + area * tail_taps * config.features * 3
 
 
-def head_macs(config: EdsrConfig) -> int:
+def head_macs(config: NetworkConfig) -> int:
     """MACs per LR pixel of the head, which is float32 in the paper's count."""
-    return 9 * 3 * config.features
+    return (9 if isinstance(config, EdsrConfig) else 81) * 3 * config.features
 
 
 def feature_average_bits(bit_widths: Sequence[int]) -> float:
@@ -35,7 +36,7 @@ def feature_average_bits(bit_widths: Sequence[int]) -> float:
     return sum(bit_widths) / len(bit_widths)
 
 
-def bit_operations(config: EdsrConfig, bit_widths: Sequence[int], window_pixels: int) -> float:
+def bit_operations(config: NetworkConfig, bit_widths: Sequence[int], window_pixels: int) -> float:
     """BitOPs: the sum over layers of MACs x weight bits x activation bits.
 
     Args:
@@ -53,6 +54,7 @@ def bit_operations(config: EdsrConfig, bit_widths: Sequence[int], window_pixels:
             per_pixel += (dynamic_macs(config) + static_macs(config)) * FP32_BITS**2
         else:
             per_pixel += dynamic_macs(config) * WEIGHT_BITS * bits
-            per_pixel += static_macs(config) * WEIGHT_BITS * 8
+            static_bits = WEIGHT_BITS * 8 if config.static_bits else FP32_BITS**2
+            per_pixel += static_macs(config) * static_bits
         total += per_pixel * window_pixels
     return total / 1e9

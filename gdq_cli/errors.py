@@ -1,5 +1,10 @@
 """What can go wrong for a user: one line of text each, and the exit code of the command line."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class GdqError(Exception):
     """An error whose message is meant for the user: what is wrong and what to do, on one line."""
@@ -29,3 +34,18 @@ class DeviceError(GdqError):
     """A device that is absent, unfit, or out of memory."""
 
     exit_code = 5
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Running out of memory, on the CPU or a device, is an error with an exit code, not a traceback."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DeviceError(
+            "out of memory: close other programs, lower --memory, or upscale a smaller picture"
+        ) from error
+    except RuntimeError as error:
+        if "out of memory" in str(error) or "can't allocate memory" in str(error):
+            raise DeviceError(f"out of memory on the device ({str(error).splitlines()[0]})") from error
+        raise

@@ -11,17 +11,19 @@ from gdq_cli.errors import WeightsError
 from gdq_cli.upscaler import Upscaler
 
 
-def load_checkpoint(model: str, scale: int) -> Checkpoint:
+def load_checkpoint(model: str, scale: int, *, offline: bool = False, watch: hub.Watch | None = None) -> Checkpoint:
     """Find and read a checkpoint.
 
     Args:
-        model: a bare name, or the path of a .safetensors file.
+        model: a bare name, ``hf:owner/repo[@revision][/file]``, or the path of a .safetensors file.
         scale: native scale it must have.
+        offline: never touch the network.
+        watch: told about a download.
 
     Raises:
         WeightsError: if there is none, its hash is not the expected one, it is damaged, or of another scale.
     """
-    path = hub.resolve(model, scale)
+    path = hub.resolve(model, scale, offline=offline, watch=watch)
     checkpoint = read_checkpoint(path, expected_sha256=hub.expected_sha256(path))
     if checkpoint.scale != scale:
         raise WeightsError(
@@ -38,13 +40,25 @@ class UpscalerPool:
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         threads: CPU threads; None for torch's own choice (the cores this process may use).
         engine: ``auto`` or the name of one engine.
+        offline: never touch the network.
+        watch: told about a download.
 
     Raises:
         DeviceError: if there is no such device.
     """
 
-    def __init__(self, model: str, device: str = "auto", threads: int | None = None, engine: str = "auto") -> None:
+    def __init__(
+        self,
+        model: str,
+        device: str = "auto",
+        threads: int | None = None,
+        engine: str = "auto",
+        *,
+        offline: bool = False,
+        watch: hub.Watch | None = None,
+    ) -> None:
         self._model, self._engine = model, engine
+        self._offline, self._watch = offline, watch
         self.device = choose_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -65,7 +79,7 @@ class UpscalerPool:
 
     def _load(self, scale: int) -> tuple[Upscaler, EngineChoice]:
         if scale not in self._ready:
-            checkpoint = load_checkpoint(self._model, scale)
+            checkpoint = load_checkpoint(self._model, scale, offline=self._offline, watch=self._watch)
             choice = choose_engine(checkpoint.network, self.device, self._engine)
             self._ready[scale] = Upscaler(checkpoint, choice.engine), choice
         return self._ready[scale]

@@ -43,6 +43,16 @@ class TargetSize:
             if value is not None and value < 1:
                 raise OptionsError(f"--{name} must be at least 1 pixel, not {value}")
 
+    @property
+    def is_factor(self) -> bool:
+        """Whether the size is a factor, the same for every picture, and not a length."""
+        return self.width is None and self.height is None and self.longest is None
+
+    @property
+    def factor(self) -> float:
+        """The factor, where ``is_factor``."""
+        return DEFAULT_SCALE if self.scale is None else self.scale
+
     def resolve(self, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
         """The native scale to run for an LR image, and the size to deliver.
 
@@ -66,7 +76,7 @@ class TargetSize:
             factor = self.longest / max(size)
             target = cast(tuple[int, int], tuple(max(1, round(side * factor)) for side in size))
         else:
-            factor = DEFAULT_SCALE if self.scale is None else self.scale
+            factor = self.factor
             target = cast(tuple[int, int], tuple(max(1, round(side * factor)) for side in size))
         if factor < 1:
             raise OptionsError(f"the target {target[1]}x{target[0]} is smaller than the input {width}x{height}")
@@ -78,7 +88,11 @@ class TargetSize:
 
 @dataclass(frozen=True)
 class UpscaleOptions:
-    """Options of one run that bear on pixels.
+    """Options of one run.
+
+    Attributes:
+        name, suffix: how outputs are called; see ``gdq_cli.naming``.
+        memory: budget for pictures in flight, bytes; None for half of what is free.
 
     Raises:
         OptionsError: if a value is out of range or options contradict each other.
@@ -98,6 +112,9 @@ class UpscaleOptions:
     strip_metadata: bool = False
     alpha: Literal["lanczos", "network", "drop"] = "lanczos"
     max_pixels: int = 200_000_000
+    name: str | None = None
+    suffix: str | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.bits not in BITS_CHOICES:

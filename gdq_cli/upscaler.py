@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from gdq_cli import cost
 from gdq_cli.checkpoint import Checkpoint
-from gdq_cli.controller import BitChoice, IntegerHead, spend_budget
+from gdq_cli.controller import BitChoice, spend_budget
 from gdq_cli.engines import Engine
-from gdq_cli.engines.lowering import lower_head
+from gdq_cli.engines.lowering import controller_head
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.patches import PatchPlan, plan_patches
 from gdq_cli.quantizers import BIT_WIDTHS, FP32_BITS
@@ -90,7 +90,7 @@ class Upscaler:
     def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
         self.checkpoint = checkpoint
         self.engine = engine
-        self._head: IntegerHead = lower_head(checkpoint.network.head)
+        self._head = controller_head(checkpoint.network)
 
     @property
     def scale(self) -> int:
@@ -147,6 +147,7 @@ class Upscaler:
         bits: str = "auto",
         budget: float | None = None,
         progress: Progress | None = None,
+        target: NDArray[np.uint8] | None = None,
     ) -> UpscaleResult:
         """Upscale an image by the checkpoint's scale.
 
@@ -156,9 +157,11 @@ class Upscaler:
             image: (H, W, 3) uint8 RGB, at least 1x1.
             bits: see :meth:`plan_bits`.
             budget: see :meth:`plan_bits`.
-            progress: called after every batch of patches.
+            progress: called after every batch of patches; may raise to end the run.
+            target: (H * scale, W * scale, 3) uint8 to write to, such as a ``numpy.memmap``; by default a new array.
 
         Raises:
+            DeviceError: if the network gives values that are no numbers.
             OptionsError: if the image or the options are not of this kind.
             WeightsError: if the checkpoint has no such width.
         """
@@ -166,8 +169,11 @@ class Upscaler:
             raise OptionsError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
         plan = self.plan_bits(image, bits=bits, budget=budget)
         start = time.perf_counter()
-        height, width = image.shape[0] * self.scale, image.shape[1] * self.scale
-        target = np.empty((height, width, 3), np.uint8)
+        shape = (image.shape[0] * self.scale, image.shape[1] * self.scale, 3)
+        if target is None:
+            target = np.empty(shape, np.uint8)
+        elif target.shape != shape or target.dtype != np.uint8:
+            raise OptionsError(f"the target must be {shape} uint8, not {target.shape} {target.dtype}")
         with torch.inference_mode():
             self.engine.run(image, plan.patches, plan.bit_widths, target, progress)
         seconds = time.perf_counter() - start

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,8 +20,11 @@ from typer.testing import CliRunner
 from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.cli import app
 from gdq_cli.errors import GdqError
+from gdq_cli.images import IMAGE_SUFFIXES, read_image
 
 from .conftest import make_picture
+from .image_samples import small_files
+from .test_images_damage import mutate
 
 runner = CliRunner()
 
@@ -92,6 +97,13 @@ def test_other_sizes(picture: Path, model: Path, tmp_path: Path, arguments: list
     output = gdq("upscale", picture, "-m", model, "-o", target, *arguments)
     assert Image.open(target).size == size
     assert ("Lanczos" in output) == (size != (120, 80))
+
+
+def test_verbose_tells_where_the_time_went(picture: Path, model: Path) -> None:
+    result = runner.invoke(app, ["upscale", str(picture), "-x", "2", "-m", str(model), "-v"])
+    assert "seconds: read " in result.stderr
+    assert "network " in result.stderr
+    assert "contradict" in gdq("upscale", picture, "-v", "--quiet", code=2)
 
 
 @pytest.mark.parametrize("bits", ["auto", "4", "5", "6", "8", "fp32"])
@@ -187,7 +199,10 @@ def test_bitmap_in_every_format(picture: Path, model: Path, tmp_path: Path) -> N
 
 def test_overlay_beside_the_picture(picture: Path, model: Path, tmp_path: Path) -> None:
     gdq("upscale", picture, "-x", 2, "-m", model, "--bitmap", tmp_path / "map.png")
-    assert (tmp_path / "map.png").exists()
+    assert Image.open(tmp_path / "map.png").width >= 60
+    arguments = ["upscale", picture, "-x", 2, "-m", model, "--bitmap", tmp_path / "map.png", "-o", tmp_path / "new.png"]
+    assert "exists already" in gdq(*arguments, code=3)
+    assert not (tmp_path / "new.png").exists()
 
 
 def test_a_folder_of_pictures(tmp_path: Path, model: Path) -> None:
@@ -198,6 +213,150 @@ def test_a_folder_of_pictures(tmp_path: Path, model: Path) -> None:
     output = gdq("upscale", tmp_path, "-x", 2, "-m", model, code=1)
     assert "3 upscaled, 0 skipped, 1 failed" in output
     assert {p.name for p in tmp_path.glob("*_x2*")} == {"0_x2.png", "1_x2.png", "2_x2.png"}
+
+
+def test_a_folder_as_json(tmp_path: Path, model: Path) -> None:
+    for index in range(3):
+        Image.fromarray(make_picture(10, 12, index)).save(tmp_path / f"{index}.png")
+    (tmp_path / "1_x2.png").write_bytes(b"made before")
+    (tmp_path / "broken.png").write_bytes(b"")
+    (tmp_path / "notes.txt").touch()
+    output = gdq("upscale", tmp_path, tmp_path / "absent.png", "-x", 2, "-m", model, "--json", code=1)
+    *lines, last = [json.loads(line) for line in output.splitlines()]
+    found = {Path(line["input"]).name: (line["status"], line["output"] is not None) for line in lines}
+    assert found == {
+        "0.png": ("ok", True),
+        "1.png": ("skipped", True),
+        "2.png": ("ok", True),
+        "broken.png": ("failed", False),
+        "absent.png": ("failed", False),
+    }
+    summary = last["summary"]
+    assert [summary[key] for key in ("ok", "skipped", "failed", "ignored", "earlier_outputs")] == [2, 1, 2, 1, 1]
+    assert 0 < summary["network_share"] <= 1
+
+
+def test_failures_are_listed_at_the_end(tmp_path: Path, model: Path) -> None:
+    Image.fromarray(make_picture(10, 12)).save(tmp_path / "a.png")
+    for name in ("b.png", "c.webp"):
+        (tmp_path / name).write_bytes(b"text")
+    lines = gdq("upscale", tmp_path, "-x", 2, "-m", model, code=1).splitlines()
+    assert lines[-3].startswith("1 upscaled, 0 skipped, 2 failed in ")
+    assert [line.split(": ")[0:2] for line in lines[-2:]] == [
+        ["  failed", str(tmp_path / "b.png")],
+        ["  failed", str(tmp_path / "c.webp")],
+    ]
+
+
+def test_a_repeated_folder_run_prints_counts_only(tmp_path: Path, model: Path) -> None:
+    for index in range(4):
+        Image.fromarray(make_picture(10, 12, index)).save(tmp_path / f"{index}.png")
+    gdq("upscale", tmp_path, "-x", 2, "-m", model)
+    output = gdq("upscale", tmp_path, "-x", 2, "-m", "a model that is not needed")
+    assert output.startswith("0 upscaled, 4 skipped, 0 failed in ")
+    assert "4 outputs of earlier runs left alone" in output
+    assert len(output.splitlines()) == 1
+
+
+def test_dry_run_touches_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(make_picture(10, 12)).save(folder / "a.png")
+    Image.fromarray(make_picture(10, 12)).save(folder / "a.jpg")
+    (folder / "b.png").write_bytes(b"text")
+    arguments = ["upscale", folder, "-o", tmp_path / "out", "-f", "png", "--name", "{stem}_{width}", "--dry-run"]
+    output = gdq(*arguments, code=1)
+    assert f"{folder / 'a.jpg'} 12x10 -> {tmp_path / 'out' / 'a_48.png'} 48x40" in output
+    assert "a.png_48.png" in output
+    assert "would fail" in output
+    assert "2 to upscale" in output
+    lines = [json.loads(line) for line in gdq(*arguments, "--json", code=1).splitlines()]
+    assert [line["status"] for line in lines[:-1]] == ["planned", "planned", "failed"]
+    assert lines[-1]["summary"] == {"planned": 2, "skipped": 0, "failed": 1, "ignored": 0, "earlier_outputs": 0}
+    assert lines[0]["out_size"] == [40, 48]
+    assert not (tmp_path / "out").exists()
+
+
+def test_recursive_into_a_new_folder(tmp_path: Path, model: Path) -> None:
+    for name in ("in/a.png", "in/b/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(make_picture(10, 12)).save(tmp_path / name)
+    gdq("upscale", tmp_path / "in", "-r", "-x", 2, "-m", model, "-o", tmp_path / "out", "--suffix", "")
+    assert {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")} == {
+        "a.png",
+        "b/c.png",
+    }
+
+
+def test_quiet_prints_errors_only(tmp_path: Path, model: Path) -> None:
+    Image.fromarray(make_picture(10, 12)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"text")
+    output = gdq("upscale", tmp_path, "-x", 2, "-m", model, "--quiet", code=1)
+    assert output.startswith("error: ")
+    assert len(output.splitlines()) == 1
+
+
+def test_a_model_that_is_not_there_is_said_once(tmp_path: Path) -> None:
+    for index in range(5):
+        Image.fromarray(make_picture(10, 12, index)).save(tmp_path / f"{index}.png")
+    result = runner.invoke(app, ["upscale", str(tmp_path), "-m", "nothing"])
+    assert result.exit_code == 4
+    assert result.stderr.count("no model") == 1
+    assert result.stdout.count("no model") == 1  # in the list at the end
+    assert "(5 pictures)" in result.stdout
+
+
+def test_a_bar_on_a_terminal(tmp_path: Path, model: Path) -> None:
+    """The bar is one line that is gone at the end; results are whole lines."""
+    pty = pytest.importorskip("pty")
+    for index in range(12):
+        Image.fromarray(make_picture(20, 20, index)).save(tmp_path / f"{index:02d}.png")
+    command = [sys.executable, "-m", "gdq_cli", "upscale", str(tmp_path), "-x", "2", "-m", str(model)]
+    parent, child = pty.openpty()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=child, env=os.environ | {"TERM": "xterm"}) as process:
+        os.close(child)
+        seen = b""
+        with contextlib.suppress(OSError):  # how a terminal without anyone on it ends
+            while block := os.read(parent, 4096):
+                seen += block
+        assert process.stdout is not None
+        results = process.stdout.read()
+    os.close(parent)
+    assert process.returncode == 0
+    assert results.count(b"\n") == 13
+    assert b"\x1b" not in results
+    assert b"/12 " in seen
+    assert b"%" in seen
+
+
+FUZZ = int(os.environ.get("GDQ_FUZZ", "160"))
+
+
+def test_mutated_files_in_one_run(tmp_path: Path, model: Path) -> None:
+    """Through the whole command: readable or named as failed, no traceback, no output for what cannot be read."""
+    rng = np.random.default_rng(20251123)
+    files = small_files()
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    names = list(files)
+    for index in range(FUZZ):
+        name = names[index % len(names)]
+        (folder / f"{index:04d}.{name.partition('-')[0]}").write_bytes(mutate(files[name], rng))
+    arguments = ["upscale", folder, "-x", 2, "-m", model, "-o", out, "--max-pixels", 100_000, "--json"]
+    result = runner.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 1, result.exception
+    assert "Traceback" not in result.output
+    *lines, last = [json.loads(line) for line in result.stdout.splitlines()]
+    statuses = [line["status"] for line in lines]
+    assert len(lines) == sum(p.suffix in IMAGE_SUFFIXES for p in folder.iterdir())
+    assert 0.2 * FUZZ < statuses.count("failed") < 0.9 * FUZZ
+    assert last["summary"]["failed"] == statuses.count("failed")
+    errors = [line["error"] for line in lines if line["error"] is not None]
+    assert all(len(error) < 400 and "\n" not in error and "internal error" not in error for error in errors)
+    made = {str(path) for path in out.iterdir()}
+    assert made == {line["output"] for line in lines if line["status"] == "ok"}
+    for path in made:
+        read_image(Path(path))
 
 
 def broken_jpeg(folder: Path) -> Path:
@@ -244,6 +403,14 @@ def test_bad_inputs(tmp_path: Path, model: Path) -> None:
         (["-x", "2", "--bits", "7"], 2, "--bits must be"),
         (["-x", "2", "--budget", "3"], 2, "--budget must be"),
         (["-x", "2", "--max-pixels", "100"], 3, "pixels"),
+        (["-x", "2", "--memory", "lots"], 2, "--memory takes"),
+        (["-x", "2", "--name", "{nope}"], 2, "no field {nope}"),
+        (["-x", "2", "--name", "a", "--suffix", "b"], 2, "contradict"),
+        (["-x", "2", "--background", "mud"], 2, "not a colour"),
+        (["-x", "2", "--format", "doc"], 2, "does not write"),
+        (["-x", "2", "-f", "jpg", "--lossless"], 2, "never lossless"),
+        (["-x", "2", "-o", "absent"], 2, "no such folder"),
+        (["--width", "30"], 2, "smaller than the input"),
     ],
 )
 def test_bad_options(
@@ -280,16 +447,30 @@ def test_as_a_process_one_line_and_no_traceback(picture: Path) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
-def test_stdin_to_stdout(picture: Path, model: Path) -> None:
+def test_stdin_to_stdout_and_no_colour_without_a_terminal(picture: Path, model: Path) -> None:
     done = run_process("upscale", "-", "-x", 2, "-m", model, "-o", "-", input=picture.read_bytes())
     assert done.returncode == 0, done.stderr
     assert Image.open(io.BytesIO(done.stdout)).size == (120, 80)
+    assert b"FAB" in done.stderr
+    assert b"\x1b" not in done.stderr
 
 
-def test_no_colour_without_a_terminal(picture: Path, model: Path) -> None:
-    done = run_process("upscale", picture, "-x", 2, "-m", model)
-    assert done.returncode == 0, done.stderr
-    assert b"\x1b" not in done.stdout + done.stderr
+def test_stdin_into_a_folder_and_json_beside_the_picture(picture: Path, model: Path, tmp_path: Path) -> None:
+    arguments = ["upscale", "-x", "2", "-m", str(model)]
+    result = runner.invoke(app, [*arguments, "-", "-o", f"{tmp_path / 'out'}/"], input=picture.read_bytes())
+    assert result.exit_code == 0, result.output
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["stdin_x2.png"]
+    result = runner.invoke(app, [*arguments, str(picture), "-o", "-", "-f", "webp", "--json"])
+    assert Image.open(io.BytesIO(result.stdout_bytes)).format == "WEBP"
+    assert json.loads(result.stderr.splitlines()[0])["output"] == "standard output"
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\x89PNG\r\n\x1a\n"])
+def test_stdin_that_is_no_picture(model: Path, data: bytes) -> None:
+    result = runner.invoke(app, ["upscale", "-", "-x", "2", "-m", str(model), "-o", "-"], input=data)
+    assert (result.exit_code, result.stdout_bytes) == (3, b"")
+    assert result.stderr.startswith("error: standard input: not a readable image")
+    assert result.stderr.count("\n") == 1
 
 
 def test_help_does_not_import_torch() -> None:
@@ -313,3 +494,16 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path, model: Path) -> None:
     assert process.returncode == 130
     assert errors.decode().strip() == "interrupted"
     assert [p.name for p in tmp_path.iterdir()] == ["large.png"]
+
+
+def test_a_reader_that_goes_away(picture: Path, model: Path) -> None:
+    """``gdq ... -o - | head -c 10``: ends quietly, as other programs do."""
+    command = [sys.executable, "-m", "gdq_cli", "upscale", str(picture), "-x", "2", "-m", str(model), "-o", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert b"Traceback" not in errors
+    assert b"internal error" not in errors

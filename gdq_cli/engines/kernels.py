@@ -1,8 +1,9 @@
 """Face of the compiled kernels ``gdq_cli._kernels``: which of them run here, single layers, whole networks.
 
-The extension is optional. Without it this module still imports; ``report()`` says what is missing, everything else raises
-``DeviceError``. Kernels compute the integer contract (docs/engines.md) bit for bit: 8-bit codes by direct convolution, codes of
-at most 6 bits by exact integer Winograd F(2x2, 3x3). Arrays are NumPy arrays or CPU tensors; nothing here imports torch.
+The extension is optional. Without it this module still imports; ``report()`` says what is missing, everything else
+raises ``DeviceError``. Kernels compute the integer contract (docs/engines.md) bit for bit: 8-bit codes by direct
+convolution, codes of at most 6 bits by exact integer Winograd F(2x2, 3x3). Weights and steps are NumPy arrays or CPU
+tensors; nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,16 +19,15 @@ from numpy.typing import NDArray
 
 from gdq_cli.errors import DeviceError
 
+_kernels: Any = None
+_PROBLEM = ""
 try:
-    from gdq_cli import _kernels
+    _kernels = import_module("gdq_cli._kernels")
 except ImportError as error:  # not built, or built for another Python
-    _kernels = None
     _PROBLEM = str(error)
-else:
-    _PROBLEM = ""
 
-ALGORITHMS = ("direct", "winograd", "winograd_half", "winograd_split")
-"""Convolution algorithms by their number in csrc/types.h, slowest first except for ``winograd_split`` (20 products for 16)."""
+ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winograd_split")
+"""Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16 and 20."""
 
 ZERO = 128
 """A signed code is stored as the byte ``code + ZERO``, an unsigned one as it is."""
@@ -144,7 +145,7 @@ def choose_isa(name: str | None = None) -> str:
     """
     found = report()
     if not found.built:
-        raise DeviceError(f"the compiled kernels are not available ({found.problem}); install a C++ compiler and reinstall")
+        raise DeviceError(f"the compiled kernels are missing ({found.problem}); install a C++ compiler and reinstall")
     if name is None:
         if found.chosen is None:
             raise DeviceError("no compiled kernel passes its self-test on this machine; use another engine")
@@ -228,7 +229,7 @@ class Network:
             bit_widths: (N,) of the network's bit-widths.
             cores: (N, 4) rows (y, x, h, w): the part of each window to keep, in window pixels.
             out: (H', W', 3), rows at any distance; pixels outside the cores stay as they are.
-            places: (N, 2) rows (y, x) of ``out`` where the upscaled core's first pixel goes; cores must not overlap there.
+            places: (N, 2) rows (y, x) of ``out`` where the upscaled cores begin; they must not overlap there.
             threads: number of threads.
             progress: called on the calling thread with the number of finished patches, every 20 ms and at the end.
 
@@ -278,7 +279,7 @@ class Layer:
     def accumulators(self, codes: NDArray[np.uint8], *, repeat: int = 1) -> NDArray[np.int32]:
         """Stored codes (H, W, I) -> raw sums (H, W, O)."""
         out = np.empty((*codes.shape[:2], self._outputs), np.int32)
-        self._run(codes, out, 0, None, None, None, None, None, (0, 0, 0), repeat)
+        self._run(codes, out, 0, None, None, None, None, None, (0, 0), repeat)
         return out
 
     def codes(
@@ -287,16 +288,15 @@ class Layer:
         multiplier: NDArray[np.float32],
         offset: NDArray[np.float32],
         bounds: tuple[int, int],
-        zero: int = 0,
         *,
         repeat: int = 1,
     ) -> NDArray[np.uint8]:
-        """clamp(rne(fl(fl(a * multiplier) + offset)), *bounds) + zero; pixel-shuffled if the layer says so."""
+        """clamp(rne(fl(fl(a * multiplier) + offset)), *bounds), unsigned; pixel-shuffled if the layer says so."""
         height, width, _ = codes.shape
         r = self._shuffle
         out = np.empty((height * r, width * r, self._outputs // r**2), np.uint8)
         multiplier, offset = self._order(multiplier), self._order(offset)
-        self._run(codes, out, 1, multiplier, offset, None, None, None, (*bounds, zero), repeat)
+        self._run(codes, out, 1, multiplier, offset, None, None, None, bounds, repeat)
         return out
 
     def stream(
@@ -310,18 +310,30 @@ class Layer:
         *,
         repeat: int = 1,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """New x = fl(fl(fl(a * multiplier) + offset) + x), and its signed codes clamp(rne(fl(x * inverse_step))) + ZERO."""
+        """x' = fl(fl(fl(a * multiplier) + offset) + x), and its codes clamp(rne(fl(x' * inverse_step))) + ZERO."""
         out = np.empty((*codes.shape[:2], self._outputs), np.uint8)
         after = np.empty_like(x)
-        self._run(codes, out, 2, multiplier, offset, inverse_step, x, after, (*bounds, ZERO), repeat)
+        self._run(codes, out, 2, multiplier, offset, inverse_step, x, after, bounds, repeat)
         return after, out
 
     def _order(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Channels in the order in which a shuffling layer stores them: sub-pixel by sub-pixel."""
         return np.ascontiguousarray(values.reshape(-1, self._shuffle**2).T).reshape(-1)
 
-    def _run(self, codes: Any, out: Any, store: int, m: Any, c: Any, inv: Any, x_in: Any, x_out: Any, q: Any, n: int) -> None:
-        self.seconds = _kernels.conv_run(self._handle, codes, out, store, m, c, inv, x_in, x_out, *q, n)
+    def _run(
+        self,
+        codes: Any,
+        out: Any,
+        store: int,
+        m: Any,
+        c: Any,
+        inv: Any,
+        x_in: Any,
+        x_out: Any,
+        bounds: Any,
+        repeat: int,
+    ) -> None:
+        self.seconds = _kernels.conv_run(self._handle, codes, out, store, m, c, inv, x_in, x_out, *bounds, repeat)
 
 
 def tail_pixels(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gdq_cli.engines import kernels
-from gdq_cli.engines.base import Engine
+from gdq_cli.engines.base import Engine, to_pixels
 from gdq_cli.engines.lowering import ZERO, IntegerConv, lower_network
 from gdq_cli.networks import Edsr, Network
 from gdq_cli.patches import PatchPlan, cut_windows
@@ -57,8 +57,7 @@ class NativeEngine(Engine):
 
     def _run_float(self, windows: Tensor) -> Tensor:
         x = windows.float().contiguous(memory_format=torch.channels_last)
-        pixels: Tensor = self._float_network(x).round_().clamp_(0, 255).to(torch.uint8)
-        return pixels
+        return to_pixels(self._float_network(x), self.device)
 
     def run(
         self,

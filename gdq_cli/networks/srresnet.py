@@ -1,7 +1,7 @@
 """SRResNet (Ledig et al., CVPR 2017) as the authors of Granular-DQ quantize it: the network of their release.
 
 It differs from the textbook: 9x9 head and tail, no biases, PReLU *before* batch normalisation in the blocks, and a
-learned factor on each block's identity path. Only the convolutions of the blocks are quantized; everything else is float32.
+learned factor on each block's identity path. Only the convolutions of the blocks are quantized; all else is float32.
 """
 
 from __future__ import annotations

@@ -142,8 +142,7 @@ class Trainer:
 
     def _train_step(self) -> float:
         lr, hr = (
-            side.to(self._device, memory_format=torch.channels_last)
-            for side in self._sampler.draw(self._options.batch)
+            side.to(self._device, memory_format=torch.channels_last) for side in self._sampler.draw(self._options.batch)
         )
         progress = self.step / self._options.steps
         factor = min(1.0, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,24 @@
+"""Upscale a picture from Python and look at where the bits went.
+
+python examples/python_api.py examples/coffee.jpg coffee_x4.png
+"""
+
+import sys
+
+from PIL import Image
+
+import gdq_cli
+
+
+def main(source: str, target: str) -> None:
+    model = gdq_cli.load("edsr", scale=4)
+    result = model.upscale(Image.open(source))
+    result.pil.save(target)
+
+    print(f"{model.name} x{model.scale} on {model.device} ({model.engine}): {source} -> {target}")
+    print(f"{result.fab:.2f} bits on average, {result.bitops_g / result.bitops_fp32_g:.1%} of FP32's bit operations")
+    print(result.bit_map)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

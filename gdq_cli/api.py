@@ -1,0 +1,155 @@
+"""The Python interface: ``gdq_cli.load("edsr", scale=4).upscale(picture)``. Pictures come and go in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from gdq_cli.errors import OptionsError
+from gdq_cli.images import bleed_colour, luma
+from gdq_cli.models import UpscalerPool
+from gdq_cli.options import UpscaleOptions
+from gdq_cli.resample import resize_into
+
+if TYPE_CHECKING:
+    from gdq_cli.upscaler import BitPlan, Progress, Upscaler
+
+_GREY_MODES = ("1", "L")
+_DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+
+@dataclass(frozen=True, eq=False)
+class UpscaleResult:
+    """An upscaled picture and what it took.
+
+    Attributes:
+        image: uint8, of the kind that was given: (H * scale, W * scale, 3) RGB, (..., 4) RGBA, or (...) grey.
+        plan: geometry of the patches, their bit-widths, and why (entropy, logits).
+        bitops_g, bitops_8bit_g, bitops_fp32_g: BitOPs in 1e9 as run, with all patches at 8 bits, and in float32.
+        seconds_bits, seconds_network: time to choose bit-widths and to run the network.
+    """
+
+    image: NDArray[np.uint8]
+    plan: BitPlan
+    bitops_g: float
+    bitops_8bit_g: float
+    bitops_fp32_g: float
+    seconds_bits: float
+    seconds_network: float
+
+    @property
+    def pil(self) -> Image.Image:
+        """The picture as a Pillow image of mode RGB, RGBA or L."""
+        return Image.fromarray(self.image)
+
+    @property
+    def bit_map(self) -> NDArray[np.int64]:
+        """(rows, cols) bit-width of each patch; 32 stands for float32."""
+        return self.plan.bit_map
+
+    @property
+    def fab(self) -> float:
+        """Feature average bit-width: the mean of ``bit_map``."""
+        return self.plan.fab
+
+
+class Model:
+    """A model on a device, ready to upscale; made by ``gdq_cli.load``. Use one thread at a time."""
+
+    def __init__(self, upscaler: Upscaler) -> None:
+        self._upscaler = upscaler
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self._upscaler.checkpoint.name
+
+    @property
+    def scale(self) -> int:
+        """The factor: 2, 3 or 4."""
+        return self._upscaler.scale
+
+    @property
+    def engine(self) -> str:
+        """Which engine runs it, such as ``native``."""
+        return self._upscaler.engine.name
+
+    @property
+    def device(self) -> str:
+        """Which torch device it runs on."""
+        return self._upscaler.engine.device
+
+    def upscale(
+        self,
+        image: Image.Image | NDArray[np.uint8],
+        *,
+        bits: str = "auto",
+        budget: float | None = None,
+        progress: Progress | None = None,
+    ) -> UpscaleResult:
+        """Upscale a picture. The same picture gives the same bytes, whatever the number of threads.
+
+        Args:
+            image: a Pillow image of any mode (its EXIF orientation is applied, a palette expanded), or a uint8 array:
+                (H, W, 3) RGB, (H, W, 4) RGBA with straight alpha, or (H, W) grey. Alpha is resampled with Lanczos.
+            bits: ``auto``, one of ``4``, ``5``, ``6``, ``8`` to force a width everywhere, or ``fp32``.
+            budget: spend at most this average bit-width (4 to 8) instead of the controller's own choice.
+            progress: called with (finished, all) patches; may raise to end the run.
+
+        Raises:
+            OptionsError: if the image or the options are not of this kind.
+            WeightsError: if the model has no such bit-width.
+            DeviceError: if the network gives values that are no numbers.
+        """
+        rgb, alpha, grey = _to_planes(image)
+        if alpha is not None:
+            rgb = bleed_colour(rgb, alpha)
+        result = self._upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
+        pixels = result.image
+        if grey:
+            pixels = luma(pixels)
+        elif alpha is not None:
+            resized = np.empty(pixels.shape[:2], np.uint8)
+            resize_into(alpha, resized)
+            pixels = np.dstack([pixels, resized])
+        return UpscaleResult(
+            pixels,
+            result.plan,
+            result.bitops_g,
+            result.bitops_8bit_g,
+            result.bitops_fp32_g,
+            result.seconds_bits,
+            result.seconds_network,
+        )
+
+
+def load_model(model: str, scale: int, device: str, threads: int | None) -> Model:
+    """See ``gdq_cli.load``."""
+    options = UpscaleOptions(model=model, device=device, threads=threads)
+    return Model(UpscalerPool(options.model, options.device, options.threads).get(scale))
+
+
+def _to_planes(image: Image.Image | NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, bool]:
+    """RGB (H, W, 3), alpha (H, W) or None, and whether the picture is grey."""
+    grey = False
+    if isinstance(image, Image.Image):
+        if image.mode in _DEEP_MODES:
+            raise OptionsError(
+                f"a Pillow image of mode {image.mode} has no fixed range; convert it to 8 bits first (mode L)"
+            )
+        image = ImageOps.exif_transpose(image)
+        transparent = image.has_transparency_data
+        grey = image.mode in _GREY_MODES and not transparent
+        array = np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    else:
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or 0 in array.shape or not (array.ndim == 2 or array.shape[2:] in ((3,), (4,))):
+            raise OptionsError(f"an image is uint8 (H, W, 3), (H, W, 4) or (H, W), not {array.shape} {array.dtype}")
+        if array.ndim == 2:
+            grey, array = True, np.repeat(array[:, :, None], 3, axis=2)
+    alpha = np.ascontiguousarray(array[:, :, 3]) if array.shape[2] == 4 else None
+    return np.ascontiguousarray(array[:, :, :3]), alpha, grey

@@ -1,0 +1,255 @@
+// One patch through the network: all layers by one thread, feature maps in its own workspace.
+#include <algorithm>
+#include <cstring>
+
+#include "network.h"
+
+namespace gdq {
+namespace {
+
+// Code maps have a border of one pixel above and to the left and two below and to the right (an odd side makes the kernels
+// read one pixel further), filled with the code of zero.
+constexpr int kBefore = 1, kAfter = 2, kBorder = kBefore + kAfter;
+constexpr int kBandRows = 4;   // rows of low-resolution pixels that go through the upsampler at once
+constexpr int kKeptRows = 8;   // more than the rows a sliding plane keeps for the next band
+
+void fill_border(uint8_t* map, int height, int width, int channels, int value) {
+    const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * channels;
+    std::memset(map, value, row);
+    for (int y = kBefore; y < kBefore + height; y++) {
+        std::memset(map + y * row, value, static_cast<size_t>(kBefore) * channels);
+        std::memset(map + y * row + static_cast<ptrdiff_t>(kBefore + width) * channels, value,
+                    static_cast<size_t>(kAfter) * channels);
+    }
+    std::memset(map + (kBefore + height) * row, value, kAfter * row);
+}
+
+Region grown(const Region& r, int height, int width) {
+    return {std::max(r.y0 - 1, 0), std::min(r.y1 + 1, height), std::max(r.x0 - 1, 0), std::min(r.x1 + 1, width)};
+}
+
+Region divided(const Region& r, int by) {
+    return {r.y0 / by, (r.y1 + by - 1) / by, r.x0 / by, (r.x1 + by - 1) / by};
+}
+
+Region multiplied(const Region& r, int by) { return {r.y0 * by, r.y1 * by, r.x0 * by, r.x1 * by}; }
+
+}  // namespace
+
+// Codes of one resolution; at(y, x) counts in pixels of that resolution of the whole window.
+struct Plane {
+    uint8_t* memory;
+    ptrdiff_t row;
+    int channels;
+    int top, left;     // pixel stored first
+    int end;           // rows computed so far
+    Region content;    // pixels that will have been computed in the end
+    int height;        // of the whole window at this resolution
+
+    uint8_t* at(int y, int x) const { return memory + (y - top) * row + static_cast<ptrdiff_t>(x - left) * channels; }
+
+    // Forgets rows above `first` (never rows still to come).
+    void slide(int first) {
+        first = std::min(first, end);
+        if (first <= top) return;
+        std::memmove(memory, memory + (first - top) * row, static_cast<size_t>(end - first) * row);
+        top = first;
+    }
+};
+
+Workspace::Workspace(int height, int width, int features, int scale, size_t scratch)
+    : pixels(static_cast<size_t>(height + 2) * (width + 2) * 3 * sizeof(int16_t) + 128),
+      codes(static_cast<size_t>(height + kBorder) * (width + kBorder) * features),
+      hidden(static_cast<size_t>(height + kBorder) * (width + kBorder) * features),
+      skip(static_cast<size_t>(height) * width * features * sizeof(float)),
+      stream(static_cast<size_t>(height) * width * features * sizeof(float)),
+      conv_scratch(scratch),
+      tail_scratch(static_cast<size_t>(width * scale + 32) * 16 * sizeof(int32_t)),
+      height_(height),
+      width_(width) {}
+
+Epilogue Network::epilogue(const Layer& layer) const {
+    Epilogue e{};
+    e.m = layer.m.as<float>();
+    e.c = layer.c.as<float>();
+    e.group = plain_groups_.data();
+    return e;
+}
+
+void Network::head(const Job& job, int height, int width, Epilogue e, Workspace& w) const {
+    int16_t* centred = w.pixels.as<int16_t>();
+    const ptrdiff_t row = static_cast<ptrdiff_t>(width + 2) * 3;
+    std::memset(centred, 0, w.pixels.size());
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++)
+            for (int c = 0; c < 3; c++)
+                centred[(y + 1) * row + (x + 1) * 3 + c] =
+                    static_cast<int16_t>(job.pixels[y * job.row + x * job.column + c * job.channel] - mean_[c]);
+    e.m = head_m_.as<float>();
+    e.c = head_c_.as<float>();
+    kernels_.head(head_.packed, centred, row, {0, height, 0, width}, e);
+}
+
+void Network::run_head(const Job& job, int height, int width, float* out, Workspace& w) const {
+    const Block& first = blocks_.begin()->second.front();  // its step only feeds codes that nobody reads
+    Epilogue e{};
+    e.store = Store::stream;
+    e.group = plain_groups_.data();
+    e.codes = w.codes.as();
+    e.code_row = static_cast<ptrdiff_t>(width) * features_;
+    e.code_px = features_;
+    e.x_out = out;
+    e.x_row = static_cast<ptrdiff_t>(width) * features_;
+    e.x_px = features_;
+    e.inv = first.inv.as<float>();
+    e.lo = -128, e.hi = 127;
+    head(job, height, width, e, w);
+}
+
+bool Network::run(const Job& job, int height, int width, Workspace& w, const std::atomic<bool>& cancel) const {
+    const std::vector<Block>& blocks = blocks_.at(job.bit_width);
+    const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_;
+    const ptrdiff_t origin = kBefore * row + static_cast<ptrdiff_t>(kBefore) * features_;
+    uint8_t* codes = w.codes.as() + origin;
+    uint8_t* hidden = w.hidden.as() + origin;
+    const Region window = {0, height, 0, width};
+    fill_border(w.codes.as(), height, width, features_, kSignedZero);
+    fill_border(w.hidden.as(), height, width, features_, 0);
+
+    const int half = 1 << (job.bit_width - 1);
+    // The stream epilogue also makes the codes of whatever reads the stream next: block `next`, or the body convolution.
+    const auto streamed = [&](Epilogue e, size_t next) {
+        const bool last = next == blocks.size();
+        e.store = Store::stream;
+        e.codes = codes;
+        e.code_row = row;
+        e.code_px = features_;
+        e.group = plain_groups_.data();
+        e.x_row = static_cast<ptrdiff_t>(width) * features_;
+        e.x_px = features_;
+        e.inv = last ? body_inv_.as<float>() : blocks[next].inv.as<float>();
+        e.lo = last ? -128 : -half;
+        e.hi = last ? 127 : half - 1;
+        return e;
+    };
+
+    Epilogue e{};
+    e.x_out = w.skip.as<float>();
+    head(job, height, width, streamed(e, 0), w);
+    for (size_t b = 0; b < blocks.size(); b++) {
+        if (cancel.load(std::memory_order_relaxed)) return false;
+        e = epilogue(blocks[b].conv1);
+        e.store = Store::codes;
+        e.codes = hidden;
+        e.code_row = row;
+        e.code_px = features_;
+        e.hi = 2 * half - 1;
+        kernels_.conv(blocks[b].conv1.conv->packed, codes, row, window, e, w.conv_scratch.as());
+        if (cancel.load(std::memory_order_relaxed)) return false;
+        e = epilogue(blocks[b].conv2);
+        e.x_in = b == 0 ? w.skip.as<float>() : w.stream.as<float>();
+        e.x_out = w.stream.as<float>();
+        kernels_.conv(blocks[b].conv2.conv->packed, hidden, row, window, streamed(e, b + 1), w.conv_scratch.as());
+    }
+
+    // The body convolution reads the residual stream and adds the head features; its codes reuse the hidden map.
+    Region features = multiplied(job.core, scale_);
+    int resolution = scale_;
+    for (size_t s = ups_.size(); s-- > 0;) {
+        features = divided(grown(features, height * resolution, width * resolution), ups_[s].r);
+        resolution /= ups_[s].r;
+    }
+    features = grown(features, height, width);
+    fill_border(w.hidden.as(), height, width, features_, kSignedZero);
+    e = epilogue(body_);
+    e.store = Store::stream;
+    e.codes = hidden;
+    e.code_row = row;
+    e.code_px = features_;
+    e.x_in = w.skip.as<float>();
+    e.x_row = static_cast<ptrdiff_t>(width) * features_;
+    e.x_px = features_;
+    e.inv = up_inv_.as<float>();
+    e.lo = -128, e.hi = 127;
+    if (cancel.load(std::memory_order_relaxed)) return false;
+    kernels_.conv(body_.conv->packed, codes, row, features, e, w.conv_scratch.as());
+    return upsample(job, height, width, features, w, cancel);
+}
+
+// Rows flow through all upsampler layers and the tail in bands, so that the large maps stay in the cache. Stage s reads plane s;
+// the last stage is the tail. Only what the core of the patch needs is computed.
+bool Network::upsample(const Job& job, int height, int width, const Region& features, Workspace& w,
+                       const std::atomic<bool>& cancel) const {
+    const size_t stages = ups_.size();
+    std::vector<Region> compute(stages + 1);
+    compute[stages] = multiplied(job.core, scale_);
+    int resolution = scale_;
+    for (size_t s = stages; s-- > 0;) {
+        compute[s] = divided(grown(compute[s + 1], height * resolution, width * resolution), ups_[s].r);
+        resolution /= ups_[s].r;
+    }
+
+    std::vector<Plane> planes(stages + 1);
+    planes[0] = {w.hidden.as(), static_cast<ptrdiff_t>(width + kBorder) * features_, features_, -kBefore, -kBefore,
+                 features.y1, features, height};
+    int most_rows = kBandRows;
+    w.planes.resize(stages);
+    std::vector<std::vector<ptrdiff_t>> groups(stages);
+    for (size_t s = 0; s < stages; s++) {
+        const int r = ups_[s].r;
+        Plane& p = planes[s + 1];
+        resolution *= r;
+        p.content = multiplied(compute[s], r);
+        p.top = std::min(p.content.y0, compute[s + 1].y0 - 1);
+        p.left = std::min(p.content.x0, compute[s + 1].x0 - 1);
+        p.end = p.content.y0;
+        p.height = height * resolution;
+        p.channels = features_;
+        p.row = static_cast<ptrdiff_t>(p.content.x1 - p.left + kAfter) * features_;
+        const size_t bytes = static_cast<size_t>(r * most_rows + kKeptRows) * p.row;
+        if (w.planes[s].size() < bytes) w.planes[s] = Aligned(bytes);
+        p.memory = w.planes[s].as();
+        std::memset(p.memory, kSignedZero, bytes);
+        most_rows = r * most_rows + 2;
+        for (int o = 0; o < r * r * features_; o += kGroup) {
+            const int ij = o / features_;
+            groups[s].push_back(ij / r * p.row + static_cast<ptrdiff_t>(ij % r) * features_ + o % features_);
+        }
+    }
+
+    std::vector<int> next(stages + 1);
+    for (size_t s = 0; s <= stages; s++) next[s] = compute[s].y0;
+    while (next[stages] < compute[stages].y1) {
+        if (cancel.load(std::memory_order_relaxed)) return false;
+        for (size_t s = 0; s <= stages; s++) {
+            const Plane& from = planes[s];
+            int to = from.end == from.content.y1 ? compute[s].y1 : std::min(compute[s].y1, from.end - 1);
+            if (s == 0) to = std::min(to, next[0] + kBandRows);
+            if (to <= next[s]) continue;
+            const uint8_t* in = from.at(next[s], compute[s].x0);
+            const Region region = {0, to - next[s], 0, compute[s].x1 - compute[s].x0};
+            if (s == stages) {
+                kernels_.tail(tail_.packed, in, from.row, region, job.out + (next[s] - compute[s].y0) * job.out_row,
+                              job.out_row, w.tail_scratch.as<int32_t>());
+            } else {
+                const int r = ups_[s].r;
+                Plane& onto = planes[s + 1];
+                onto.slide(next[s + 1] - 1);
+                Epilogue e = epilogue(ups_[s].layer);
+                e.store = Store::codes;
+                e.codes = onto.at(next[s] * r, compute[s].x0 * r);
+                e.code_row = r * onto.row;
+                e.code_px = static_cast<ptrdiff_t>(r) * features_;
+                e.group = groups[s].data();
+                e.hi = 255;  // the offset c brings the +128
+                kernels_.conv(ups_[s].layer.conv->packed, in, from.row, region, e, w.conv_scratch.as());
+                onto.end = to * r;
+                if (onto.end == onto.height) std::memset(onto.at(onto.end, onto.left), kSignedZero, onto.row);
+            }
+            next[s] = to;
+        }
+    }
+    return true;
+}
+
+}  // namespace gdq

@@ -1,0 +1,17 @@
+// AVX2 without VNNI.
+#include <immintrin.h>
+
+#include "isa.h"
+#include "macros.h"
+
+#define GDQ_256_REGISTERS 16
+
+namespace gdq {
+namespace {
+#include "vec_256.h"
+#include "kernels_impl.h"
+}  // namespace
+
+const Kernels kAvx2 = {"avx2", {Vec::kLanes, Vec::kDataBias}, true, winograd_scratch_bytes, conv, head, Tail::run};
+
+}  // namespace gdq

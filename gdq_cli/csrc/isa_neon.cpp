@@ -1,0 +1,15 @@
+// ARMv8.2 with the dot product extension (Cortex-A75 on, Apple M1 on, Graviton 2 on).
+#include <arm_neon.h>
+
+#include "isa.h"
+#include "macros.h"
+
+namespace gdq {
+namespace {
+#include "vec_neon.h"
+#include "kernels_impl.h"
+}  // namespace
+
+const Kernels kNeon = {"neon-dotprod", {Vec::kLanes, Vec::kDataBias}, true, winograd_scratch_bytes, conv, head, Tail::run};
+
+}  // namespace gdq

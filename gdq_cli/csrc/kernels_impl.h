@@ -1,0 +1,33 @@
+// Ties the templates to one Kernels table. Included inside an anonymous namespace, after a Vec; each instruction set has its
+// own copy of everything in here.
+#include "epilogue.h"
+#include "direct.h"
+#include "winograd.h"
+#include "small_layers.h"
+
+template <Store kStore>
+void conv_stored(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e, void* scratch) {
+    switch (p.algorithm) {
+        case Algorithm::direct: return Direct<kStore>::run(p, in, in_row, r, e);
+        case Algorithm::winograd: return Winograd<kStore, Algorithm::winograd>::run(p, in, in_row, r, e, scratch);
+        case Algorithm::winograd_corners: return Winograd<kStore, Algorithm::winograd_corners>::run(p, in, in_row, r, e, scratch);
+        case Algorithm::winograd_plain: return Winograd<kStore, Algorithm::winograd_plain>::run(p, in, in_row, r, e, scratch);
+        case Algorithm::winograd_split: return Winograd<kStore, Algorithm::winograd_split>::run(p, in, in_row, r, e, scratch);
+    }
+}
+
+void conv(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e, void* scratch) {
+    switch (e.store) {
+        case Store::raw: return conv_stored<Store::raw>(p, in, in_row, r, e, scratch);
+        case Store::codes: return conv_stored<Store::codes>(p, in, in_row, r, e, scratch);
+        case Store::stream: return conv_stored<Store::stream>(p, in, in_row, r, e, scratch);
+    }
+}
+
+void head(const PackedHead& p, const int16_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e) {
+    switch (e.store) {
+        case Store::raw: return Head<Store::raw>::run(p, in, in_row, r, e);
+        case Store::codes: return Head<Store::codes>::run(p, in, in_row, r, e);
+        case Store::stream: return Head<Store::stream>::run(p, in, in_row, r, e);
+    }
+}

@@ -1,0 +1,299 @@
+#include "pack.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace gdq {
+namespace {
+
+constexpr int64_t kExact = 1 << 24;                // integers below it are exact in float32
+constexpr int kRowOrder[4] = {1, 2, 0, 3};         // positions j in the order in which the kernel consumes them
+constexpr int kRows[4][3] = {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 1}};
+
+bool is_outer(int i) { return i == 0 || i == 3; }
+
+// Transformed weight at (i, j); the sign of row and column 3 belongs to A^T.
+int transformed(const int8_t* w, int i, int j, Algorithm algorithm) {
+    int sum = 0;
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++) sum += kRows[i][a] * kRows[j][b] * w[3 * a + b];
+    if (algorithm == Algorithm::winograd) return sum * (is_outer(i) ? 2 : 1) * (is_outer(j) ? 2 : 1);
+    if (algorithm == Algorithm::winograd_corners && is_outer(i) && is_outer(j)) return 2 * sum;
+    return sum;
+}
+
+// Whether the kernel halves the sums of j = 1, 2 in row i.
+bool halves_row(Algorithm algorithm, int i) {
+    return algorithm != Algorithm::winograd && !(algorithm == Algorithm::winograd_corners && is_outer(i));
+}
+
+int sign(int i, int j) { return (i == 3) != (j == 3) ? -1 : 1; }
+
+bool is_centre(int i, int j) { return !is_outer(i) && !is_outer(j); }
+
+bool fits(const int8_t* weight, int cout, int cin, Algorithm algorithm) {
+    for (int64_t n = 0; n < static_cast<int64_t>(cout) * cin; n++)
+        for (int i = 0; i < 4; i++)
+            for (int j = 0; j < 4; j++) {
+                const int u = std::abs(transformed(weight + 9 * n, i, j, algorithm));
+                if (u > (algorithm == Algorithm::winograd_split && is_centre(i, j) ? 254 : 127)) return false;
+            }
+    return true;
+}
+
+// Transformed codes must fit a byte: +-126 where an input difference is involved, 4 * code where it is not.
+bool codes_fit(Range codes) { return codes.lo >= 0 ? codes.hi <= 63 : codes.lo >= -32 && codes.hi <= 31; }
+
+// Writes weights in the kernel's order: blocks of 2 * lanes outputs, rows of four inputs.
+class Writer {
+  public:
+    Writer(const Layout& layout, int cin) : layout_(layout), cin_(cin) {}
+
+    int block() const { return 2 * layout_.lanes; }
+    // bytes of one (taps = 1) matrix of a block
+    size_t matrix_bytes() const { return static_cast<size_t>(cin_) * block(); }
+
+    void put(int8_t* matrix, int output, int input, int value) const {
+        const int lane = output % layout_.lanes, n = output / layout_.lanes, k = input % 4;
+        matrix[((static_cast<size_t>(input / 4) * 2 + n) * layout_.lanes + lane) * 4 + k] = static_cast<int8_t>(value);
+    }
+
+  private:
+    Layout layout_;
+    int cin_;
+};
+
+// What is added to the true value of a code before the dot product.
+int data_offset(bool signed_in, const Layout& layout) { return (signed_in ? kSignedZero : 0) + layout.data_bias; }
+
+void pack_direct(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
+    PackedConv& p = conv.packed;
+    if (layout.lanes == 0) {
+        conv.weights = Aligned(static_cast<size_t>(p.cout) * 9 * p.cin * sizeof(int16_t));
+        int16_t* to = conv.weights.as<int16_t>();
+        for (int o = 0; o < cout; o++)
+            for (int tap = 0; tap < 9; tap++)
+                for (int k = 0; k < cin; k++)
+                    to[(static_cast<size_t>(o) * 9 + tap) * p.cin + k] = weight[(static_cast<size_t>(order[o]) * cin + k) * 9 + tap];
+        return;
+    }
+    const Writer writer(layout, p.cin);
+    conv.weights = Aligned(writer.matrix_bytes() * 9 * (p.cout / writer.block()));
+    const int offset = data_offset(p.signed_in, layout);
+    for (int o = 0; o < cout; o++) {
+        int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * 9 * writer.matrix_bytes();
+        int sum = 0;
+        for (int k = 0; k < cin; k++)
+            for (int tap = 0; tap < 9; tap++) {
+                const int w = weight[(static_cast<size_t>(order[o]) * cin + k) * 9 + tap];
+                writer.put(block + tap * writer.matrix_bytes(), o % writer.block(), k, w);
+                sum += w;
+            }
+        conv.init.as<int32_t>()[o] = -offset * sum;
+    }
+}
+
+void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
+    PackedConv& p = conv.packed;
+    const int products = p.algorithm == Algorithm::winograd_split ? 6 : 4;
+    const Writer writer(layout, p.cin);
+    conv.weights = Aligned(writer.matrix_bytes() * 4 * products * (p.cout / writer.block()));
+    for (int o = 0; o < cout; o++) {
+        int sums[4][4] = {};
+        int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * 4 * products * writer.matrix_bytes();
+        for (int k = 0; k < cin; k++)
+            for (int i = 0; i < 4; i++)
+                for (int at = 0; at < 4; at++) {
+                    const int j = kRowOrder[at];
+                    int u = sign(i, j) * transformed(weight + (static_cast<size_t>(order[o]) * cin + k) * 9, i, j, p.algorithm);
+                    sums[i][j] += u;
+                    int8_t* row = block + i * products * writer.matrix_bytes();
+                    if (products == 6 && is_centre(i, j)) {
+                        const int half = u / 2;
+                        u -= half;
+                        writer.put(row + (4 + at) * writer.matrix_bytes(), o % writer.block(), k, half);
+                    }
+                    writer.put(row + at * writer.matrix_bytes(), o % writer.block(), k, u);
+                }
+        // The kernel adds sum * offset at every position; initial values s and d undo it for both output columns:
+        // column 0 is s + d + n0, column 1 is s - d + n3, where s + d and s - d may be halved.
+        for (int i = 0; i < 4; i++) {
+            int c[4];
+            for (int j = 0; j < 4; j++) {
+                const bool plain_sum = !p.signed_in && i == 1 && j == 1;  // kept without the +128
+                c[j] = -((plain_sum ? 0 : kSignedZero) + layout.data_bias) * sums[i][j];
+            }
+            int32_t* init = conv.init.as<int32_t>() + static_cast<ptrdiff_t>(i) * 2 * p.cout + o;
+            const bool halved = halves_row(p.algorithm, i);
+            init[0] = halved ? c[1] + c[0] + c[3] : c[1] + (c[0] + c[3]) / 2;
+            init[p.cout] = halved ? c[2] + c[0] - c[3] : c[2] + (c[0] - c[3]) / 2;
+        }
+    }
+}
+
+}  // namespace
+
+Aligned::Aligned(size_t bytes) : size_(std::max<size_t>((bytes + 63) / 64 * 64, 64)) {
+    constexpr size_t huge_page = size_t{2} << 20;
+    alignment_ = size_ >= 2 * huge_page ? huge_page : 64;
+    memory_ = static_cast<uint8_t*>(::operator new(size_, std::align_val_t(alignment_)));
+#ifdef MADV_HUGEPAGE
+    // feature maps of a patch are walked row by row at a large stride: fewer page table misses
+    if (alignment_ == huge_page) madvise(memory_, size_ / huge_page * huge_page, MADV_HUGEPAGE);
+#endif
+    std::memset(memory_, 0, size_);
+}
+
+Aligned::Aligned(Aligned&& other) noexcept { *this = std::move(other); }
+
+Aligned& Aligned::operator=(Aligned&& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(size_, other.size_);
+    std::swap(alignment_, other.alignment_);
+    return *this;
+}
+
+Aligned::~Aligned() {
+    if (memory_) ::operator delete(memory_, std::align_val_t(alignment_));
+}
+
+std::vector<float> accumulator_peaks(const int8_t* weight, int cout, int cin, Range codes) {
+    std::vector<float> peaks;
+    for (int o = 0; o < cout; o++) {
+        int64_t positive = 0, negative = 0;
+        for (int k = 0; k < cin * 9; k++) {
+            const int w = weight[static_cast<int64_t>(o) * cin * 9 + k];
+            (w > 0 ? positive : negative) += std::abs(w);
+        }
+        const int64_t most = std::max(positive * codes.hi - negative * codes.lo, negative * codes.hi - positive * codes.lo);
+        if (most >= kExact)
+            throw std::invalid_argument("accumulators of output channel " + std::to_string(o) + " can reach " +
+                                        std::to_string(most) + ", beyond 2^24");
+        peaks.push_back(static_cast<float>(most));
+    }
+    return peaks;
+}
+
+double affine_peak(const std::vector<float>& peaks, const float* m, const float* c) {
+    double most = 0;
+    for (size_t i = 0; i < peaks.size(); i++) {
+        if (!std::isfinite(m[i]) || !std::isfinite(c[i]) || (m[i] != 0 && std::fabs(m[i]) < 1e-30f))
+            throw std::invalid_argument("multipliers and offsets must be finite, multipliers 0 or at least 1e-30");
+        most = std::max(most, static_cast<double>(peaks[i]) * std::fabs(m[i]) + std::fabs(c[i]));
+    }
+    return most;
+}
+
+void check_value(double magnitude) {
+    if (!(magnitude < kLargestValue)) throw std::invalid_argument("values before quantization can reach 2^30: steps are far too small");
+}
+
+Algorithm choose_algorithm(const int8_t* weight, int cout, int cin, Range codes, const Kernels& kernels) {
+    if (kernels.winograd && codes_fit(codes))
+        for (Algorithm a : {Algorithm::winograd, Algorithm::winograd_corners, Algorithm::winograd_plain, Algorithm::winograd_split})
+            if (fits(weight, cout, cin, a)) return a;
+    return Algorithm::direct;
+}
+
+Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm algorithm, const std::vector<int>& order,
+               const Kernels& kernels) {
+    std::vector<float> peaks = accumulator_peaks(weight, cout, cin, codes);
+    if (algorithm != Algorithm::direct) {
+        if (!kernels.winograd) throw std::invalid_argument("these kernels have no Winograd convolution");
+        if (!codes_fit(codes)) throw std::invalid_argument("Winograd kernels take codes of at most 6 bits");
+        if (!fits(weight, cout, cin, algorithm)) throw std::invalid_argument("transformed weights do not fit in int8");
+    }
+    Conv conv;
+    conv.packed = {algorithm, padded(cin), padded(cout), codes.lo < 0, nullptr, nullptr};
+    conv.init = Aligned((algorithm == Algorithm::direct ? 1 : 8) * static_cast<size_t>(conv.packed.cout) * sizeof(int32_t));
+    std::vector<int> identity;
+    if (order.empty())
+        for (int o = 0; o < cout; o++) identity.push_back(o);
+    const std::vector<int>& from = order.empty() ? identity : order;
+    (algorithm == Algorithm::direct ? pack_direct : pack_winograd)(conv, weight, cout, cin, from, kernels.layout);
+    conv.packed.weights = conv.weights.as<int8_t>();
+    conv.packed.init = conv.init.as<int32_t>();
+    conv.peaks = std::move(peaks);
+    return conv;
+}
+
+Tail pack_tail(const int8_t* weight, int cin, const float* m, const float* c, const Kernels& kernels) {
+    affine_peak(accumulator_peaks(weight, 3, cin, {-128, 127}), m, c);
+    Tail tail;
+    const int channels = padded(cin);
+    const Layout& layout = kernels.layout;
+    tail.packed.cin = channels;
+    tail.init = Aligned(16 * sizeof(int32_t));
+    tail.affine = Aligned(8 * sizeof(float));
+    std::memcpy(tail.affine.as<float>(), m, 3 * sizeof(float));
+    std::memcpy(tail.affine.as<float>() + 4, c, 3 * sizeof(float));
+    const auto at = [&](int o, int k, int ky, int kx) { return weight[(o * cin + k) * 9 + ky * 3 + kx]; };
+    if (layout.lanes == 0) {
+        tail.weights = Aligned(static_cast<size_t>(27) * channels * sizeof(int16_t));
+        for (int o = 0; o < 3; o++)
+            for (int tap = 0; tap < 9; tap++)
+                for (int k = 0; k < cin; k++)
+                    tail.weights.as<int16_t>()[(o * 9 + tap) * channels + k] = at(o, k, tap / 3, tap % 3);
+    } else {
+        tail.weights = Aligned(static_cast<size_t>(3) * channels * 16);
+        for (int o = 0; o < 3; o++)
+            for (int kx = 0; kx < 3; kx++) {
+                const int output = kx * 4 + o;
+                for (int ky = 0; ky < 3; ky++)
+                    for (int k = 0; k < cin; k++) {
+                        const int w = at(o, k, ky, kx);
+                        tail.weights.as<int8_t>()[((static_cast<size_t>(ky) * (channels / 4) + k / 4) * 16 + output) * 4 + k % 4] =
+                            static_cast<int8_t>(w);
+                        tail.init.as<int32_t>()[output] -= data_offset(true, layout) * w;
+                    }
+            }
+    }
+    tail.packed.weights = tail.weights.as<int8_t>();
+    tail.packed.init = tail.init.as<int32_t>();
+    tail.packed.m = tail.affine.as<float>();
+    tail.packed.c = tail.affine.as<float>() + 4;
+    return tail;
+}
+
+Head pack_head(const int16_t* weight, int cout, const int* mean, const Kernels& kernels) {
+    Head head;
+    for (int o = 0; o < cout; o++) {
+        int64_t most = 0;
+        for (int k = 0; k < 27; k++) {
+            const int w = weight[o * 27 + k];
+            if (std::abs(w) > 2047) throw std::invalid_argument("head weights must be within -2047..2047");
+            most += static_cast<int64_t>(std::abs(w)) * std::max(mean[k / 9], 255 - mean[k / 9]);
+        }
+        if (most >= kExact) throw std::invalid_argument("head accumulators can reach 2^24");
+        head.peaks.push_back(static_cast<float>(most));
+    }
+    head.packed.cout = padded(cout);
+    const int lanes = kernels.layout.lanes;
+    head.weights = Aligned(static_cast<size_t>(head.packed.cout) * 30 * sizeof(int16_t));
+    int16_t* to = head.weights.as<int16_t>();
+    for (int o = 0; o < cout; o++)
+        for (int ky = 0; ky < 3; ky++)
+            for (int k = 0; k < 9; k++) {
+                const int16_t w = weight[o * 27 + (k % 3) * 9 + ky * 3 + k / 3];
+                if (lanes == 0) {
+                    to[(o * 3 + ky) * 9 + k] = w;
+                } else {
+                    const int block = o / (2 * lanes), n = o / lanes % 2, lane = o % lanes;
+                    to[block * 60 * lanes + ((ky * 5 + k / 2) * 2 + n) * 2 * lanes + lane * 2 + k % 2] = w;
+                }
+            }
+    head.packed.weights = to;
+    return head;
+}
+
+}  // namespace gdq

@@ -1,0 +1,6 @@
+#pragma once
+#include "types.h"
+
+namespace gdq {
+extern const Kernels kPortable;
+}

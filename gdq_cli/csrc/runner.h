@@ -1,0 +1,18 @@
+// Threads over patches.
+#pragma once
+#include <functional>
+#include <vector>
+
+#include "network.h"
+
+namespace gdq {
+
+// Runs all jobs on `threads` threads, the ones that take longest first. The calling thread waits and calls poll(done) at least
+// every 20 ms and at the end; if it returns false, the rest is cancelled within a layer. Returns false if cancelled.
+bool run_jobs(const Network& network, std::vector<Job> jobs, int height, int width, int threads,
+              const std::function<bool(int done)>& poll);
+
+// Head features of all jobs into out: float (jobs, height, width, features).
+void run_heads(const Network& network, const std::vector<Job>& jobs, int height, int width, int threads, float* out);
+
+}  // namespace gdq

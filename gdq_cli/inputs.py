@@ -1,0 +1,132 @@
+"""From the names on a command line to pictures: files, folders, globs. No torch here."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gdq_cli.errors import ImageError
+from gdq_cli.images import is_image_name
+
+
+@dataclass(frozen=True)
+class Found:
+    """One picture to upscale.
+
+    Attributes:
+        path: of the file.
+        below: its folder relative to the folder that was named; kept under --output.
+        listed: found in a folder or by a glob, not named itself.
+    """
+
+    path: Path
+    below: Path = Path()
+    listed: bool = False
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Pictures found for the inputs of a command.
+
+    Attributes:
+        files: in order, without repetition.
+        ignored: files in the given folders that are hidden or not pictures.
+        problems: what was named and is not there, or cannot be looked into, by name.
+        one_file: a single file was named, nothing else.
+    """
+
+    files: tuple[Found, ...]
+    ignored: int = 0
+    problems: tuple[tuple[str, ImageError], ...] = ()
+    one_file: bool = False
+
+
+@dataclass
+class _Collection:
+    files: dict[str, Found] = field(default_factory=dict)
+    ignored: int = 0
+    problems: list[tuple[str, ImageError]] = field(default_factory=list)
+
+    def fail(self, name: str, reason: str) -> None:
+        self.problems.append((name, ImageError(f"{name}: {reason}")))
+
+    def add(self, found: Found) -> None:
+        """Add a file once, however often and in whatever spelling it was named."""
+        self.files.setdefault(os.path.abspath(found.path), found)
+
+    def add_listed(self, path: Path, base: Path) -> None:
+        if is_image_name(path):
+            self.add(Found(path, path.parent.relative_to(base), listed=True))
+        else:
+            self.ignored += 1
+
+
+def collect_inputs(names: Sequence[str], *, recursive: bool = False, exclude: Path | None = None) -> Inputs:
+    """Turn files, folders and globs into a list of pictures.
+
+    Args:
+        names: as given. A file is taken whatever its name, a folder gives the pictures in it, a glob what it matches.
+        recursive: also look into folders below, hidden ones and links excepted.
+        exclude: folder of the outputs, which is not looked into where it lies below an input.
+
+    Raises:
+        ImageError: if folders hold no pictures and nothing else was named.
+    """
+    found = _Collection()
+    nested = 0
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            nested += _collect_folder(found, path, recursive, exclude)
+        elif path.exists():
+            found.add(Found(path))
+        elif glob.has_magic(name):
+            _collect_glob(found, str(path))
+        else:
+            found.fail(name, "no such file or folder")
+    if not found.files and not found.problems:
+        hint = "; --recursive looks into the folders below" if nested else ""
+        raise ImageError(f"{', '.join(names)}: no pictures in this folder{hint}")
+    one_file = len(names) == 1 and [file.listed for file in found.files.values()] in ([], [False])
+    return Inputs(tuple(found.files.values()), found.ignored, tuple(found.problems), one_file)
+
+
+def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: Path | None) -> int:
+    """Add the pictures of a folder; the number of folders in it that were left out."""
+    skipped = os.path.abspath(exclude) if exclude is not None else None
+
+    def report(error: OSError) -> None:
+        found.fail(str(error.filename), f"cannot be listed ({error.strerror or error})")
+
+    nested = 0
+    for parent, folders, files in os.walk(folder, onerror=report):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and os.path.abspath(Path(parent, name)) != skipped
+        )
+        if not recursive:
+            nested += len(folders)
+            folders.clear()
+        for name in sorted(files):
+            found.add_listed(Path(parent, name), folder)
+    return nested
+
+
+def _collect_glob(found: _Collection, pattern: str) -> None:
+    base = Path(*_plain_parts(Path(pattern)))
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+    files = [match for match in matches if match.is_file()]
+    for match in files:
+        found.add_listed(match, base)
+    if not files:
+        found.fail(pattern, "matches no file")
+
+
+def _plain_parts(pattern: Path) -> Iterator[str]:
+    """The parts before the first one with a wildcard."""
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            return
+        yield part

@@ -1,0 +1,144 @@
+"""The Python interface, and the example that documents it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gdq_cli
+from gdq_cli.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.images import resize_alpha
+
+from .conftest import make_picture
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def path(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("weights") / "small_x2.safetensors"
+    write_checkpoint(file, small_checkpoint)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def model(path: str) -> gdq_cli.Model:
+    return gdq_cli.load(path, scale=2, device="cpu")
+
+
+def test_importing_is_cheap() -> None:
+    code = "import sys, gdq_cli; print(sorted({'torch', 'numpy', 'PIL', 'typer', 'rich'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout.strip() == b"[]"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in gdq_cli.__all__:
+        assert getattr(gdq_cli, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        gdq_cli.nothing  # noqa: B018
+
+
+def test_array_in_array_out(model: gdq_cli.Model) -> None:
+    picture = make_picture(110, 200)
+    result = model.upscale(picture)
+    assert isinstance(result, gdq_cli.UpscaleResult)
+    assert (result.image.shape, result.image.dtype) == ((220, 400, 3), np.uint8)
+    assert result.bit_map.shape == (1, 2)
+    assert result.fab == result.bit_map.mean()
+    assert 0 < result.bitops_g <= result.bitops_8bit_g < result.bitops_fp32_g
+    assert result.plan.choices
+    assert np.array_equal(model.upscale(Image.fromarray(picture)).image, result.image)
+    assert np.array_equal(np.asarray(result.pil), result.image)
+    assert (model.name, model.scale, model.device) == ("small", 2, "cpu")
+    assert model.engine in ("native", "onednn", "reference")
+
+
+def test_arrays_that_are_views(model: gdq_cli.Model) -> None:
+    picture = make_picture(30, 40)
+    read_only = picture.copy()
+    read_only.flags.writeable = False
+    turned = np.ascontiguousarray(picture[:, ::-1])
+    assert np.array_equal(model.upscale(turned[:, ::-1]).image, model.upscale(picture).image)
+    assert np.array_equal(model.upscale(read_only).image, model.upscale(picture).image)
+
+
+def test_options(model: gdq_cli.Model) -> None:
+    picture = make_picture(20, 20)
+    assert model.upscale(picture, bits="6").fab == 6
+    assert model.upscale(picture, bits="fp32").fab == 32
+    assert model.upscale(picture, budget=4).fab == 4
+    calls: list[tuple[int, int]] = []
+    model.upscale(picture, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (1, 1)
+
+
+@pytest.mark.parametrize(("mode", "result"), [("L", "L"), ("1", "L"), ("RGBA", "RGBA"), ("LA", "RGBA"), ("P", "RGB")])
+def test_modes(model: gdq_cli.Model, mode: str, result: str) -> None:
+    image = Image.fromarray(make_picture(20, 30))
+    if "A" in mode:
+        image.putalpha(Image.linear_gradient("L").resize((30, 20)))
+    upscaled = model.upscale(image.convert(mode))
+    assert (upscaled.pil.mode, upscaled.pil.size) == (result, (60, 40))
+    if result == "RGBA":
+        gradient = np.asarray(Image.linear_gradient("L").resize((30, 20)))
+        assert np.abs(upscaled.image[:, :, 3].astype(int) - resize_alpha(gradient, (40, 60))).max() <= 1
+
+
+def test_grey_and_alpha_arrays(model: gdq_cli.Model) -> None:
+    picture = make_picture(20, 30)
+    assert model.upscale(picture[:, :, 0]).image.shape == (40, 60)
+    assert model.upscale(np.dstack([picture, picture[:, :, :1]])).image.shape == (40, 60, 4)
+
+
+def test_orientation_is_applied(model: gdq_cli.Model) -> None:
+    image = Image.fromarray(make_picture(20, 30))
+    image.getexif()[0x0112] = 6
+    assert model.upscale(image).pil.size == (40, 60)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        Image.new("I", (3, 3)),
+        Image.new("F", (3, 3)),
+    ],
+)
+def test_what_is_no_image(model: gdq_cli.Model, image: object) -> None:
+    with pytest.raises(gdq_cli.OptionsError):
+        model.upscale(image)  # type: ignore[arg-type]
+
+
+def test_bad_arguments(path: str, model: gdq_cli.Model) -> None:
+    for arguments, error in (
+        ({"model": "nothing"}, gdq_cli.WeightsError),
+        ({"model": path, "scale": 3}, gdq_cli.WeightsError),
+        ({"model": path, "scale": 2, "device": "tpu"}, gdq_cli.DeviceError),
+        ({"model": path, "scale": 2, "threads": 0}, gdq_cli.OptionsError),
+    ):
+        with pytest.raises(error):
+            gdq_cli.load(**arguments)  # type: ignore[arg-type]
+    with pytest.raises(gdq_cli.OptionsError):
+        model.upscale(make_picture(4, 4), bits="7")
+
+
+def test_the_example(tmp_path: Path) -> None:
+    source = tmp_path / "in.png"
+    Image.open(EXAMPLES / "coffee.jpg").crop((200, 100, 330, 200)).save(source)
+    command = [sys.executable, str(EXAMPLES / "python_api.py"), str(source), str(tmp_path / "out.png")]
+    done = subprocess.run(
+        command, capture_output=True, timeout=120, env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "out.png").size == (520, 400)
+    assert "bits on average" in done.stdout.decode()

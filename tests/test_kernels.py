@@ -1,0 +1,252 @@
+"""The compiled kernels: every instruction set against the integer contract, at random and at the ends of the range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gdq_cli.engines import kernels
+from gdq_cli.errors import DeviceError
+
+pytestmark = pytest.mark.skipif(not kernels.report().built, reason="the extension gdq_cli._kernels is not built")
+
+RUNNABLE = [isa.name for isa in kernels.report().isas if isa.runnable]
+VECTOR = [name for name in RUNNABLE if name != "portable"]
+WINOGRAD = kernels.ALGORITHMS[1:]
+ZERO = kernels.ZERO
+
+
+def signed_range(bit_width: int) -> tuple[int, int]:
+    return -(1 << (bit_width - 1)), (1 << (bit_width - 1)) - 1
+
+
+def unsigned_range(bit_width: int) -> tuple[int, int]:
+    return 0, (1 << bit_width) - 1
+
+
+def draw_codes(
+    rng: np.random.Generator, shape: tuple[int, ...], bounds: tuple[int, int], kind: str
+) -> NDArray[np.uint8]:
+    """Stored codes; the extreme kinds are those that overflow a byte or a saturating instruction first."""
+    low, high = bounds
+    if kind == "max":
+        codes = np.full(shape, high)
+    elif kind == "min":
+        codes = np.full(shape, low)
+    elif kind == "alternating":
+        codes = np.where(np.indices(shape[:2]).sum(0) % 2, low, high)[..., None] + np.zeros(shape, int)
+    elif kind == "ends":
+        codes = np.where(rng.random(shape) < 0.5, low, high)
+    else:
+        codes = rng.integers(low, high + 1, shape)
+    return (codes + (ZERO if low < 0 else 0)).astype(np.uint8)
+
+
+def draw_weight(rng: np.random.Generator, outputs: int, inputs: int, peak: int, kind: str) -> NDArray[np.int8]:
+    shape = (outputs, inputs, 3, 3)
+    if kind == "ends":
+        return np.where(rng.random(shape) < 0.5, -peak, peak).astype(np.int8)
+    if kind == "max":
+        return np.full(shape, peak, np.int8)
+    return rng.integers(-peak, peak + 1, shape).astype(np.int8)
+
+
+PEAKS = {"direct": 127, "winograd": 14, "winograd_corners": 14, "winograd_plain": 14, "winograd_split": 28}
+"""Weight bounds under which any weight fits: nine weights sum to at most 127 (254 where halves are split)."""
+
+KINDS = ("uniform", "ends", "max", "min", "alternating")
+
+
+def reference_accumulators(
+    codes: NDArray[np.uint8], weight: NDArray[np.int8], bounds: tuple[int, int]
+) -> NDArray[np.int64]:
+    """The convolution of the contract, in float64 (exact far beyond 2^24)."""
+    values = torch.from_numpy(codes.astype(np.float64) - (ZERO if bounds[0] < 0 else 0)).permute(2, 0, 1)[None]
+    sums = F.conv2d(values, torch.from_numpy(weight.astype(np.float64)), padding=1)
+    return sums[0].permute(1, 2, 0).numpy().astype(np.int64)
+
+
+def quantize(v: NDArray[np.float32], bounds: tuple[int, int]) -> NDArray[np.int64]:
+    return np.clip(np.rint(v), *bounds).astype(np.int64)
+
+
+@dataclass
+class Affine:
+    multiplier: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+    def __call__(self, sums: NDArray[np.int64]) -> NDArray[np.float32]:
+        return sums.astype(np.float32) * self.multiplier + self.offset  # NumPy rounds both operations
+
+
+def draw_affine(rng: np.random.Generator, outputs: int, peak: float) -> Affine:
+    multiplier = rng.uniform(0.2, 2.0, outputs) * peak * rng.choice([-1, 1], outputs)
+    return Affine(multiplier.astype(np.float32), rng.uniform(-40, 200, outputs).astype(np.float32))
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_convolution_equals_contract(isa: str, data: st.DataObject) -> None:
+    """All algorithms and stores, random sizes, widths, signs and extreme values, against NumPy and torch float64."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    algorithm = "direct" if isa == "portable" else data.draw(st.sampled_from(kernels.ALGORITHMS))
+    height, width = data.draw(st.integers(1, 11)), data.draw(st.integers(1, 17))
+    inputs, outputs = data.draw(st.sampled_from([(16, 16), (48, 32), (64, 64), (64, 256), (128, 80), (64, 3)]))
+    bits = data.draw(st.sampled_from([4, 5, 6, 8] if algorithm == "direct" else [4, 5, 6]))
+    signed = data.draw(st.booleans())
+    bounds = signed_range(bits) if signed else unsigned_range(bits)
+    exact = (2**24 - 1) // (9 * inputs * max(-bounds[0], bounds[1]))
+    peak = min(PEAKS[algorithm], exact)
+    weight = draw_weight(rng, outputs, inputs, peak, data.draw(st.sampled_from(["uniform", "ends", "max"])))
+    codes = draw_codes(rng, (height, width, inputs), bounds, data.draw(st.sampled_from(KINDS)))
+    layer = kernels.Layer(weight, bounds, isa=isa, algorithm=algorithm)
+    sums = reference_accumulators(codes, weight, bounds)
+    np.testing.assert_array_equal(layer.accumulators(codes), sums)
+
+    affine = draw_affine(rng, outputs, 100 / max(100, int(np.abs(sums).max())))  # 2^24 times it must stay below 2^30
+    out_bits = data.draw(st.sampled_from([4, 5, 6, 8]))
+    expected = quantize(affine(sums), unsigned_range(out_bits))
+    found = layer.codes(codes, affine.multiplier, affine.offset, unsigned_range(out_bits))
+    np.testing.assert_array_equal(found, expected)
+
+    x = rng.normal(0, 50, sums.shape).astype(np.float32)
+    inverse_step = rng.uniform(0.01, 3, outputs).astype(np.float32)
+    after, streamed = layer.stream(codes, affine.multiplier, affine.offset, x, inverse_step, signed_range(out_bits))
+    expected_x = affine(sums) + x
+    assert after.tobytes() == expected_x.tobytes()
+    expected = quantize(expected_x * inverse_step, signed_range(out_bits))
+    np.testing.assert_array_equal(streamed.astype(int) - ZERO, expected)
+
+
+@pytest.mark.parametrize("isa", VECTOR)
+@pytest.mark.parametrize("algorithm", WINOGRAD)
+@pytest.mark.parametrize("bounds", [signed_range(6), unsigned_range(6)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_winograd_holds_at_the_ends_of_the_range(isa: str, algorithm: str, bounds: tuple[int, int], kind: str) -> None:
+    """Largest weights that fit with codes at both ends: transformed data reach 0 and 254, products 2^15 a pair."""
+    rng = np.random.default_rng(7)
+    weight = draw_weight(rng, 64, 64, PEAKS[algorithm], "ends")
+    codes = draw_codes(rng, (9, 37, 64), bounds, kind)
+    layer = kernels.Layer(weight, bounds, isa=isa, algorithm=algorithm)
+    np.testing.assert_array_equal(layer.accumulators(codes), reference_accumulators(codes, weight, bounds))
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+@pytest.mark.parametrize("factor", [2, 3])
+def test_pixel_shuffle_on_store(isa: str, factor: int) -> None:
+    rng = np.random.default_rng(factor)
+    outputs, bounds = 64 * factor**2, signed_range(8)
+    weight = draw_weight(rng, outputs, 64, 127, "uniform")
+    codes = draw_codes(rng, (5, 7, 64), bounds, "uniform")
+    affine = draw_affine(rng, outputs, 1e-4)
+    layer = kernels.Layer(weight, bounds, isa=isa, shuffle=factor)
+    flat = quantize(affine(reference_accumulators(codes, weight, bounds)), (0, 255))
+    expected = F.pixel_shuffle(torch.from_numpy(flat).permute(2, 0, 1)[None], factor)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(layer.codes(codes, affine.multiplier, affine.offset, (0, 255)), expected)
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_rounding_and_saturation(isa: str) -> None:
+    """Halves go to even, values far beyond 16 bits to the bounds, values beyond 30 bits are refused."""
+    weight = np.zeros((64, 64, 3, 3), np.int8)
+    codes = np.full((1, 1, 64), ZERO, np.uint8)
+    offsets = np.array([0.5, 1.5, 2.5, -0.5, 254.5, 255.5, 1e9, -1e9, 4e4, -4e4, 255.49998, 0.49999997], np.float32)
+    offsets = np.pad(offsets, (0, 52))
+    layer = kernels.Layer(weight, signed_range(8), isa=isa)
+    found = layer.codes(codes, np.ones(64, np.float32), offsets, (0, 255))[0, 0, :12]
+    assert found.tolist() == [0, 2, 2, 0, 254, 255, 255, 0, 255, 0, 255, 0]
+    assert layer.codes(codes, np.ones(64, np.float32), offsets, (0, 15))[0, 0, :5].tolist() == [0, 2, 2, 0, 15]
+    ones, zeros = np.ones(64, np.float32), np.zeros(64, np.float32)
+    x, signed = layer.stream(codes, ones, zeros, offsets.reshape(1, 1, 64), ones, (-8, 7))
+    assert x.tobytes() == offsets.tobytes()
+    assert (signed[0, 0, :12].astype(int) - ZERO).tolist() == [0, 2, 2, 0, 7, 7, 7, -8, 7, -8, 7, 0]
+    for bad in (2.0**30, np.inf, np.nan):
+        with pytest.raises(ValueError, match=r"finite|quantization"):
+            layer.codes(codes, ones, np.full(64, bad, np.float32), (0, 255))
+        with pytest.raises(ValueError, match="quantization"):
+            layer.stream(codes, ones, zeros, np.full((1, 1, 64), bad, np.float32), ones, (-8, 7))
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (3, 13), (4, 40)])
+def test_tail(isa: str, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    weight = draw_weight(rng, 3, 64, 127, "uniform")
+    codes = draw_codes(rng, (*size, 64), signed_range(8), "ends")
+    affine = draw_affine(rng, 3, 1e-3)
+    expected = quantize(affine(reference_accumulators(codes, weight, signed_range(8))), (0, 255))
+    found = kernels.tail_pixels(weight, affine.multiplier, affine.offset, codes, isa=isa)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_fastest_exact_algorithm_is_chosen() -> None:
+    if not VECTOR:
+        pytest.skip("no vector kernels here")
+    rng = np.random.default_rng(0)
+
+    def chosen(weight: NDArray[np.int8], bounds: tuple[int, int]) -> str:
+        return kernels.Layer(weight, bounds).algorithm
+
+    small = draw_weight(rng, 64, 64, 14, "uniform")
+    assert chosen(small, signed_range(6)) == "winograd"
+    assert chosen(small, unsigned_range(6)) == "winograd"
+    assert chosen(small, signed_range(8)) == "direct"
+    corner = small.copy()
+    corner[5, 6] = 0
+    corner[5, 6, 0, 0] = 63  # 4 * 63 does not fit, 2 * 63 does
+    assert chosen(corner, signed_range(6)) == "winograd_corners"
+    corner[5, 6, 0, 0] = 64
+    assert chosen(corner, signed_range(6)) == "winograd_plain"
+    centre = small.copy()
+    centre[5, 6] = 28  # sums to 252
+    assert chosen(centre, signed_range(6)) == "winograd_split"
+    centre[5, 6] = 29
+    assert chosen(centre, signed_range(6)) == "direct"
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_inexact_layers_are_refused(isa: str) -> None:
+    weight = np.full((64, 64, 3, 3), 127, np.int8)
+    with pytest.raises(ValueError, match=r"2\^24"):
+        kernels.Layer(weight, unsigned_range(8), isa=isa)  # 576 * 127 * 255 = 18.7 million
+    if isa != "portable":
+        with pytest.raises(ValueError, match="int8"):
+            kernels.Layer(weight, signed_range(6), isa=isa, algorithm="winograd_split")
+        with pytest.raises(ValueError, match="6 bits"):
+            kernels.Layer(np.ones((64, 64, 3, 3), np.int8), signed_range(8), isa=isa, algorithm="winograd")
+
+
+def test_bad_buffers_are_refused() -> None:
+    layer = kernels.Layer(np.ones((64, 64, 3, 3), np.int8), signed_range(8))
+    good = np.zeros((4, 4, 64), np.uint8)
+    ones = np.ones(64, np.float32)
+    bad: list[NDArray[Any]] = [good[:, :, :63], good[0], good.astype(np.int16), good[:, ::2], good[:0]]
+    for codes in bad:
+        with pytest.raises(ValueError, match="codes"):
+            layer.accumulators(codes)
+    with pytest.raises(ValueError, match="multiplier"):
+        layer.codes(good, ones[:5], ones, (0, 255))
+    with pytest.raises(ValueError, match="bytes"):
+        layer.codes(good, ones, ones, (0, 256))
+    with pytest.raises(ValueError, match="int8"):
+        kernels.Layer(np.ones((64, 64, 3, 3), np.int16), signed_range(8))
+    with pytest.raises(ValueError, match="weight"):
+        kernels.Layer(np.ones((64, 64, 5, 5), np.int8), signed_range(8))
+
+
+def test_report_and_choice() -> None:
+    found = kernels.report()
+    assert [isa.problem for isa in found.isas] == [""] * len(found.isas)
+    assert found.chosen == RUNNABLE[0] == kernels.choose_isa()
+    assert found.isas[-1].name == "portable"
+    with pytest.raises(DeviceError, match="no mmx kernels"):
+        kernels.choose_isa("mmx")

@@ -1,0 +1,344 @@
+"""gdq eval, bench and compare, and what they measure with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gdq_cli import benchmark, machine
+from gdq_cli.benchmark import Measurement, find_engines, interleave, natural_picture, run_benchmark
+from gdq_cli.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.comparison import compare_images, difference_picture
+from gdq_cli.errors import DeviceError
+from gdq_cli.machine import EnergyMeter, PeakMemory
+from gdq_cli.measure_tables import bench_lines
+
+from .conftest import make_network, make_picture
+from .test_cli import gdq
+
+
+@pytest.fixture(scope="module")
+def model(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "small_x2.safetensors"
+    write_checkpoint(path, small_checkpoint)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "hr"
+    folder.mkdir()
+    for index in range(2):
+        Image.fromarray(make_picture(40, 52, index)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_eval_table(pictures: Path, model: Path) -> None:
+    output = gdq("eval", pictures, "-x", 2, "-m", model, "--engine", "reference", "-b", "auto", "-b", "fp32")
+    lines = [line for line in output.splitlines() if "small" in line]
+    assert ["fp32" in line for line in lines] == [True, False]
+    assert "+0.000" in lines[0]
+    assert "antialiased bicubic" in output
+
+
+def test_eval_json_and_csv(pictures: Path, model: Path, tmp_path: Path) -> None:
+    arguments = ["eval", pictures, "-x", 2, "-m", model, "--engine", "reference", "--bits", "auto", "--bits", "bicubic"]
+    table = tmp_path / "figures.csv"
+    facts = json.loads(gdq(*arguments, "--csv", table, "--json"))
+    assert {"model", "scale", "protocol", "rows"} <= facts.keys()
+    bicubic, auto = facts["rows"]
+    assert (bicubic["bits"], bicubic["fab"]) == ("bicubic", None)
+    assert {"bits", "psnr_y", "ssim_y", "fab", "bitops_g", "seconds", "images"} <= auto.keys()
+    assert [image["name"] for image in auto["images"]] == ["0.png", "1.png"]
+    assert auto["psnr_y"] == pytest.approx(np.mean([image["psnr_y"] for image in auto["images"]]))
+    written = list(csv.DictReader(table.open()))
+    assert float(written[-1]["psnr_y"]) == auto["psnr_y"]
+    assert "exists" in gdq(*arguments, "--csv", table, code=3)
+
+
+def test_eval_with_lr_pictures_and_two_models(pictures: Path, model: Path, tmp_path: Path) -> None:
+    lr = tmp_path / "lr"
+    lr.mkdir()
+    for index in range(2):
+        Image.fromarray(make_picture(20, 26, index)).save(lr / f"{index}x2.png")
+    plain = tmp_path / "plain_x2.safetensors"
+    write_checkpoint(plain, Checkpoint(make_network(2, seed=3), None, name="plain"))
+    arguments = ["eval", pictures, "--lr", lr, "-x", 2, "-m", model, "-m", plain, "--bits", "fp32", "--json"]
+    first, second = (json.loads(line) for line in gdq(*arguments, "--protocol", "paper").splitlines())
+    assert [first["model"], second["model"]] == ["small", "plain"]
+    assert first["protocol"] == "paper"
+    assert first["lr"] == str(lr)
+    assert first["rows"][0]["psnr_y"] != second["rows"][0]["psnr_y"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-x", "5"], 2, "--scale must be"),
+        (["-x", "2", "--protocol", "mine"], 2, "--protocol must be"),
+        (["-x", "2", "-j", "0"], 2, "--threads must be"),
+        (["-x", "2", "--bits", "7"], 2, "--bits must be"),
+        (["-x", "2", "--lr", "absent"], 3, "no such folder"),
+        (["-x", "4"], 4, "cannot upscale x4"),
+    ],
+)
+def test_eval_refuses(pictures: Path, model: Path, arguments: list[str], code: int, message: str) -> None:
+    assert message in gdq("eval", pictures, "-m", model, *arguments, code=code)
+
+
+def test_eval_of_an_empty_folder(tmp_path: Path, model: Path) -> None:
+    assert "no images" in gdq("eval", tmp_path, "-x", 2, "-m", model, code=3)
+
+
+def test_bench_json(model: Path) -> None:
+    arguments = ["--size", "24x20", "-x", 2, "-m", model, "--engine", "reference", "--repeats", 2, "-j", 1]
+    facts = json.loads(gdq("bench", *arguments, "-b", "auto", "-b", "fp32", "-b", "4", "--json"))
+    assert {"machine", "network", "in_size", "rows"} <= facts.keys()
+    assert facts["in_size"] == [20, 24]
+    names = [(row["engine"], row["bits"]) for row in facts["rows"]]
+    assert names == [
+        ("torch, whole picture", "fp32"),
+        ("torch", "fp32"),
+        ("reference", "auto"),
+        ("reference", "4"),
+    ]
+    floats = [row["seconds_median"] for row in facts["rows"] if row["bits"] == "fp32"]
+    for row in facts["rows"]:
+        assert 0 < row["seconds_min"] <= row["seconds_median"] <= row["seconds_max"]
+        assert row["ratio_to_fp32"] == pytest.approx(min(floats) / row["seconds_median"])
+        assert row["output_mp_per_s"] == pytest.approx(20 * 24 * 4 / 1e6 / row["seconds_median"])
+        assert row["threads"] == 1
+    assert facts["rows"][3]["fab"] == 4
+    assert list(facts["stages"]["seconds"]) == ["read", "bits", "network", "write"]
+    assert facts["machine"]["cores"] >= 1
+
+
+def test_bench_table_of_a_picture(pictures: Path, model: Path) -> None:
+    options = ["-x", 2, "-m", model, "--engine", "reference", "--repeats", 1, "-b", "5", "-j", 1]
+    output = gdq("bench", pictures / "0.png", *options)
+    assert "52x40" in output
+    assert "reference" in output
+    assert "network includes joining" in output
+    assert "counted" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--size", "12"], 2, "--size must be"),
+        (["--size", "00x9"], 2, "--size must be"),
+        (["--size", "9" * 5000 + "x9"], 2, "--size must be"),
+        (["--size", "99999x99999"], 2, "pixels"),
+        (["--repeats", "0"], 2, "--repeats must be"),
+        (["-j", "0"], 2, "--threads must be"),
+        (["-b", "bicubic"], 2, "not bicubic"),
+        (["--engine", "steam"], 5, "no engine named steam"),
+        (["absent.png"], 3, "absent.png"),
+    ],
+)
+def test_bench_refuses(model: Path, arguments: list[str], code: int, message: str) -> None:
+    assert message in gdq("bench", "-x", 2, "-m", model, *arguments, code=code)
+
+
+def test_interleaving_warms_up_and_takes_turns() -> None:
+    calls: list[str] = []
+    done: list[tuple[int, int]] = []
+    found = interleave(
+        {name: lambda name=name: calls.append(name) for name in "ab"},
+        repeats=3,
+        progress=lambda *numbers: done.append(numbers),
+    )
+    assert "".join(calls) == "abababab"
+    assert done[-1] == (8, 8)
+    assert all(len(found[name].seconds) == 3 for name in "ab")
+    with pytest.raises(ValueError, match="at least 1"):
+        interleave({}, repeats=0)
+
+
+def test_interleaving_times_what_it_runs() -> None:
+    found = interleave({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, repeats=2)
+    assert found["slow"].median >= 0.02 > found["fast"].median
+
+
+def test_median_and_spread() -> None:
+    measured = Measurement((1.0, 4.0, 2.0))
+    assert measured.median == 2
+    assert measured.spread == 1.5
+
+
+def test_threads_are_set_back(small_checkpoint: Checkpoint) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    seen: list[int] = []
+
+    class Spy:
+        scale, checkpoint = 2, small_checkpoint
+
+        def plan_bits(self, image: object, bits: str) -> object:
+            return upscaler.plan_bits(image, bits=bits)  # type: ignore[arg-type]
+
+        def upscale(self, image: object, bits: str) -> None:
+            seen.append(torch.get_num_threads())
+
+    upscaler = find_engines(small_checkpoint, "cpu", ["reference"])[0]["reference"]
+    rows = run_benchmark(
+        {"spy": Spy()},  # type: ignore[dict-item]
+        make_picture(8, 8),
+        bits=["4"],
+        threads=[1, before + 1],
+        repeats=1,
+    )
+    assert seen == [1, before + 1] * 2
+    assert [row.setting.threads for row in rows] == [1, before + 1]
+    assert [row.ratio_to_fp32 for row in rows] == [None, None]
+    assert torch.get_num_threads() == before
+
+
+def test_every_engine_is_found_and_a_missing_one_said(
+    small_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "CPU_ENGINES", ("steam", "reference"))
+    found, missing = find_engines(small_checkpoint, "cpu")
+    assert list(found) == ["reference"]
+    assert "no engine named steam" in missing[0]
+    with pytest.raises(DeviceError):
+        find_engines(small_checkpoint, "cpu", ["steam"])
+
+
+def powercap(folder: Path, name: str, label: str, energy: int, maximum: int = 1000_000_000) -> Path:
+    zone = folder / name
+    zone.mkdir(parents=True)
+    (zone / "name").write_text(f"{label}\n")
+    (zone / "energy_uj").write_text(f"{energy}\n")
+    (zone / "max_energy_range_uj").write_text(f"{maximum}\n")
+    return zone / "energy_uj"
+
+
+def test_energy_of_all_packages_and_nothing_twice(tmp_path: Path) -> None:
+    first = powercap(tmp_path, "intel-rapl:0", "package-0", 5_000_000)
+    powercap(tmp_path, "intel-rapl:0:0", "core", 1)
+    powercap(tmp_path, "intel-rapl:1", "psys", 1)
+    powercap(tmp_path, "intel-rapl-mmio:0", "package-0", 1)
+    second = powercap(tmp_path, "intel-rapl:2", "package-1", 999_000_000)
+    meter = EnergyMeter(tmp_path)
+    assert meter.available
+    before = meter.read()
+    assert before == (5_000_000, 999_000_000)
+    first.write_text("7500000")
+    second.write_text("1000000")  # it has reached its maximum and started again
+    assert meter.joules(before, meter.read()) == pytest.approx(2.5 + 2.0)
+
+
+def test_energy_without_readable_counters(tmp_path: Path) -> None:
+    zone = powercap(tmp_path, "intel-rapl:0", "package-0", 5)
+    zone.unlink()
+    assert not EnergyMeter(tmp_path).available
+    assert not EnergyMeter(tmp_path / "absent").available
+    assert interleave({"a": lambda: None}, repeats=1, energy=EnergyMeter(tmp_path))["a"].joules is None
+
+
+def test_energy_is_measured_around_each_run(tmp_path: Path) -> None:
+    counter = powercap(tmp_path, "intel-rapl:0", "package-0", 0)
+
+    def burn() -> None:
+        counter.write_text(str(int(counter.read_text()) + 3_000_000))
+
+    found = interleave({"burn": burn, "rest": lambda: None}, repeats=2, energy=EnergyMeter(tmp_path))
+    assert (found["burn"].joules, found["rest"].joules) == (3.0, 0.0)
+
+
+def test_peak_memory_forgets() -> None:
+    memory = PeakMemory()
+    if not memory.reset():
+        pytest.skip("this system does not let a process reset its peak")
+    idle = memory.mib()
+    block = np.ones(64 << 20, np.uint8)
+    high = memory.mib()
+    del block
+    assert memory.reset()
+    low = memory.mib()
+    assert idle is not None
+    assert high is not None
+    assert low is not None
+    assert high - idle > 50
+    assert high - low > 50
+
+
+def test_memory_that_cannot_be_measured_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_PROC", tmp_path)
+    assert PeakMemory().mib() is None
+    assert interleave({"a": lambda: None}, repeats=1)["a"].peak_mib is None
+    facts = {
+        "rows": [{"peak_rss_mib": None, "joules": None}],
+        "stages": {"engine": "e", "bits": "4", "seconds": {"read": 1.0, "write": 3.0}},
+        "machine": dict.fromkeys(("cpu", "cores", "torch", "python", "system", "date"), "?"),
+    }
+    lines = bench_lines(facts)
+    assert "read 25 %, write 75 %" in lines[0]
+    assert any(line.startswith("energy: not measured") for line in lines)
+    assert any(line.startswith("peak memory: not measured") for line in lines)
+
+
+def test_the_made_picture_is_no_flat_one() -> None:
+    picture = natural_picture(60, 80)
+    assert picture.shape == (60, 80, 3)
+    assert picture.std() > 20
+    assert np.array_equal(picture, natural_picture(60, 80))
+    assert natural_picture(1, 1).shape == (1, 1, 3)
+
+
+def test_comparison_by_hand() -> None:
+    a = make_picture(30, 40)
+    b = a.copy()
+    b[7, 9] = np.where(a[7, 9] > 100, a[7, 9] - 20, a[7, 9] + 20)
+    found = compare_images(a, b)
+    assert (found.largest, found.where) == (20, (7, 9))
+    assert found.share == pytest.approx(3 / (30 * 40 * 3))
+    assert found.ssim_y is not None
+    assert found.ssim_y < 1
+    assert compare_images(a, b, shave=8).largest == 0
+    assert compare_images(a[:10], b[:10]).ssim_y is None
+    picture, gain = difference_picture(a, b)
+    assert gain == 8
+    assert picture[7, 9].tolist() == [160, 160, 160]
+    assert picture.sum() == 480
+    assert difference_picture(a, a)[0].max() == 0
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(make_picture(30, 40)).save(paths[0])
+    Image.fromarray(np.minimum(make_picture(30, 40), 200)).save(paths[1])
+    return paths
+
+
+def test_compare(two: tuple[Path, Path], tmp_path: Path) -> None:
+    output = gdq("compare", *two, "-o", tmp_path / "d.png")
+    assert "PSNR-Y" in output
+    assert "largest difference" in output
+    assert Image.open(tmp_path / "d.png").size == (40, 30)
+    facts = json.loads(gdq("compare", *two, "--json"))
+    assert facts["largest"] == int(make_picture(30, 40).max()) - 200
+    assert not facts["equal"]
+    assert "are equal" in gdq("compare", two[0], two[0])
+    same = json.loads(gdq("compare", two[0], two[0], "--json"))
+    assert same["equal"]
+    assert same["psnr_y"] is None
+
+
+def test_compare_refuses(two: tuple[Path, Path], tmp_path: Path) -> None:
+    other = tmp_path / "c.png"
+    Image.fromarray(make_picture(30, 41)).save(other)
+    assert "only equal sizes" in gdq("compare", two[0], other, code=3)
+    assert "leaves nothing" in gdq("compare", *two, "--shave", 15, code=2)
+    assert "--shave must be" in gdq("compare", *two, "--shave", -1, code=2)
+    assert "exists" in gdq("compare", *two, "-o", two[1], code=3)
+    assert "does not write" in gdq("compare", *two, "-o", tmp_path / "d.xyz", code=2)
