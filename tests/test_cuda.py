@@ -21,7 +21,6 @@ from gdq_cli.upscaler import Upscaler
 
 from .conftest import make_picture
 
-
 interpreted = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
     reason="needs Triton, and no GPU that its kernels are compiled for",

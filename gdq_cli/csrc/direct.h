@@ -38,7 +38,7 @@ struct Direct {
             }
             const ptrdiff_t block_bytes = static_cast<ptrdiff_t>(9) * cin * kBlock;
             for (int first = 0; first < p.cout; first += kBlock) {
-                Emit<kStore> emit(e, first, 1.0f);
+                const Emit<kStore> emit(e, first, 1.0f);
                 const int8_t* weights = p.weights + first / kBlock * block_bytes;
                 for (int g = 0; g < used; g++) group(groups[g], cin, in_row, weights, p.init + first, emit, strides.px);
             }
@@ -46,7 +46,7 @@ struct Direct {
     }
 
     static GDQ_NOINLINE void group(const Group& g, int cin, ptrdiff_t in_row, const int8_t* w, const int32_t* init,
-                                 Emit<kStore>& emit, Place px) {
+                                 const Emit<kStore>& emit, Place px) {
         Vec::I acc[2 * kPairs][2];
         const Vec::I i0 = Vec::load(init), i1 = Vec::load(init + Vec::kLanes);
         GDQ_UNROLL(16)
@@ -68,7 +68,6 @@ struct Direct {
                 w += 2 * Vec::kBytes;
             }
         }
-        emit.begin();
         GDQ_UNROLL(8)
         for (int q = 0; q < kPairs; q++) {
             if (g.pixels[q] > 0) emit(acc[2 * q][0], acc[2 * q][1], g.to[q]);

@@ -12,6 +12,4 @@
 #define GDQ_UNROLL(n) GDQ_PRAGMA(GCC unroll n)
 #define GDQ_ROLLED GDQ_PRAGMA(GCC unroll 1)
 #endif
-// The compiler must assume that p points elsewhere now, so what it points at is loaded after this line.
-#define GDQ_HIDE_POINTER(p) __asm__ volatile("" : "+r"(p) : : "memory")
 #define GDQ_PREFETCH(p) __builtin_prefetch(p, 1, 2)

@@ -10,14 +10,14 @@ struct Head {
         const Strides strides(kStore, e);
         for (int y = r.y0; y < r.y1; y++)
             for (int first = 0; first < p.cout; first += kBlock) {
-                Emit<kStore> emit(e, first, 1.0f);
+                const Emit<kStore> emit(e, first, 1.0f);
                 const int16_t* weights = p.weights + first * 30;  // 3 rows x 5 pairs x 2
                 for (int x = r.x0; x < r.x1; x += kPixels) 
                     group(in + y * in_row + x * 3, in_row, weights, emit, strides.at(y, x), strides.px, r.x1 - x);
             }
     }
 
-    static GDQ_NOINLINE void group(const int16_t* in, ptrdiff_t in_row, const int16_t* w, Emit<kStore>& emit, Place at,
+    static GDQ_NOINLINE void group(const int16_t* in, ptrdiff_t in_row, const int16_t* w, const Emit<kStore>& emit, Place at,
                                    Place px, int count) {
         Vec::I acc[kPixels][2];
         GDQ_UNROLL(8)
@@ -33,7 +33,6 @@ struct Head {
                 }
             }
         }
-        emit.begin();
         GDQ_UNROLL(8)
         for (int t = 0; t < kPixels; t++, at = at + px)
             if (t < count) emit(acc[t][0], acc[t][1], at);

@@ -197,7 +197,7 @@ struct Winograd {
     static GDQ_INLINE void block(TileScratch& s, int which, int tiles, const PackedConv& p, int first, const int8_t* w,
                                  ptrdiff_t row_bytes, const Epilogue& e, TileWalk& next) {
         const Strides strides(kStore, e);
-        Emit<kStore> emit(e, first, static_cast<float>(kGain));
+        const Emit<kStore> emit(e, first, static_cast<float>(kGain));
         const uint8_t* v = s.v[which];
         constexpr ptrdiff_t row_data = 4 * kPosition;
         const int32_t* init = p.init + first;
@@ -229,11 +229,10 @@ struct Winograd {
     // Rows 0 (upper output row) and 3 (lower one) complete the outputs.
     template <bool kLower>
     static GDQ_NOINLINE void row_outer(TileScratch& s, int which, int t, const uint8_t* v, const int8_t* w, const int32_t* init,
-                                       const PackedConv& p, const Strides& strides, Emit<kStore>& emit) {
+                                       const PackedConv& p, const Strides& strides, const Emit<kStore>& emit) {
         const Place* to = s.to[which] + t;
         const uint8_t* outputs = s.outputs[which] + t;
         row<false>(v + t * kGroup, w, init, p.cout, p.cin, [&](int column, Vec::I(&a)[kTiles][2]) GDQ_LAMBDA {
-            emit.begin();
             const Place shift = {(kLower ? strides.row.code : 0) + (column ? strides.px.code : 0),
                                  (kLower ? strides.row.x : 0) + (column ? strides.px.x : 0)};
             const int output = 1 << (2 * kLower + column);
