@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from gdq_cli import upscaler
 from gdq_cli.errors import OptionsError
 from gdq_cli.images import bleed_colour, luma
 from gdq_cli.models import UpscalerPool
@@ -16,45 +17,23 @@ from gdq_cli.options import UpscaleOptions
 from gdq_cli.resample import resize_into
 
 if TYPE_CHECKING:
-    from gdq_cli.upscaler import BitPlan, Progress, Upscaler
+    from gdq_cli.upscaler import Progress, Upscaler
 
 _GREY_MODES = ("1", "L")
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
 @dataclass(frozen=True, eq=False)
-class UpscaleResult:
-    """An upscaled picture and what it took.
+class UpscaleResult(upscaler.UpscaleResult):
+    """An upscaled picture and what it took; ``image`` is of the kind that was given.
 
-    Attributes:
-        image: uint8, of the kind that was given: (H * scale, W * scale, 3) RGB, (..., 4) RGBA, or (...) grey.
-        plan: geometry of the patches, their bit-widths, and why (entropy, logits).
-        bitops_g, bitops_8bit_g, bitops_fp32_g: BitOPs in 1e9 as run, with all patches at 8 bits, and in float32.
-        seconds_bits, seconds_network: time to choose bit-widths and to run the network.
+    That is (H * scale, W * scale, 3) RGB, (..., 4) RGBA, or (...) grey, uint8; the rest is as in the base class.
     """
-
-    image: NDArray[np.uint8]
-    plan: BitPlan
-    bitops_g: float
-    bitops_8bit_g: float
-    bitops_fp32_g: float
-    seconds_bits: float
-    seconds_network: float
 
     @property
     def pil(self) -> Image.Image:
         """The picture as a Pillow image of mode RGB, RGBA or L."""
         return Image.fromarray(self.image)
-
-    @property
-    def bit_map(self) -> NDArray[np.int64]:
-        """(rows, cols) bit-width of each patch; 32 stands for float32."""
-        return self.plan.bit_map
-
-    @property
-    def fab(self) -> float:
-        """Feature average bit-width: the mean of ``bit_map``."""
-        return self.plan.fab
 
 
 class Model:
@@ -116,15 +95,7 @@ class Model:
             resized = np.empty(pixels.shape[:2], np.uint8)
             resize_into(alpha, resized)
             pixels = np.dstack([pixels, resized])
-        return UpscaleResult(
-            pixels,
-            result.plan,
-            result.bitops_g,
-            result.bitops_8bit_g,
-            result.bitops_fp32_g,
-            result.seconds_bits,
-            result.seconds_network,
-        )
+        return UpscaleResult(**(vars(result) | {"image": pixels}))
 
 
 def load_model(model: str, scale: int, device: str, threads: int | None) -> Model:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from gdq_cli.errors import OptionsError, WeightsError
+from gdq_cli.options import DEFAULT_FAB
 
 if TYPE_CHECKING:
     from gdq_cli.checkpoint import Checkpoint
@@ -26,8 +27,6 @@ FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that 
 DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")]
-
-DEFAULT_FAB = 4.7
 
 
 def calibrate(

@@ -14,6 +14,9 @@ NATIVE_SCALES = (2, 3, 4)
 MAX_SCALE = 64.0
 DEFAULT_SCALE = 4.0
 DEFAULT_MODEL = "edsr"
+DEFAULT_FAB = 4.7
+"""Average bit-width of the training patches that a new controller aims at."""
+
 BITS_CHOICES = ("auto", "4", "5", "6", "8", "fp32")
 
 Bits = Literal["auto", "4", "5", "6", "8", "fp32"]

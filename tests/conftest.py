@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from gdq_cli.checkpoint import Checkpoint
+from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.networks.edsr import Edsr, EdsrConfig
 from gdq_cli.training.calibrate import calibrate_checkpoint
 from gdq_cli.training.data import ImagePair, downscale
@@ -63,3 +63,11 @@ def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
 def small_checkpoint() -> Checkpoint:
     """A small calibrated checkpoint at x2, for tests that do not care about the scale."""
     return calibrate_checkpoint(make_network(2), make_pairs(2), name="small", target_fab=5.5, patches=12)
+
+
+@pytest.fixture(scope="session")
+def model(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small checkpoint as a file."""
+    path = tmp_path_factory.mktemp("weights") / "small_x2.safetensors"
+    write_checkpoint(path, small_checkpoint)
+    return path

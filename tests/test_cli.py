@@ -17,7 +17,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.cli import app
 from gdq_cli.errors import GdqError
 from gdq_cli.images import IMAGE_SUFFIXES, read_image
@@ -27,13 +26,6 @@ from .image_samples import small_files
 from .test_images_damage import mutate
 
 runner = CliRunner()
-
-
-@pytest.fixture(scope="session")
-def model(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small_x2.safetensors"
-    write_checkpoint(path, small_checkpoint)
-    return path
 
 
 @pytest.fixture

@@ -11,17 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
-
 from .conftest import make_picture
 from .test_cli import gdq, run_process
-
-
-@pytest.fixture(scope="module")
-def model(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small_x2.safetensors"
-    write_checkpoint(path, small_checkpoint)
-    return path
 
 
 @pytest.fixture

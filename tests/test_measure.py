@@ -23,13 +23,6 @@ from .conftest import make_network, make_picture
 from .test_cli import gdq
 
 
-@pytest.fixture(scope="module")
-def model(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small_x2.safetensors"
-    write_checkpoint(path, small_checkpoint)
-    return path
-
-
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     folder = tmp_path / "hr"

@@ -38,14 +38,12 @@ class IntegerConv:
         weight: (O, I, 3, 3) int8.
         multiplier: (O,) float32; offset: (O,) float32.
         input_range: smallest and largest input code.
-        fits_winograd: whether all F(2x2, 3x3)-transformed weights fit int8.
     """
 
     weight: Tensor
     multiplier: Tensor
     offset: Tensor
     input_range: tuple[int, int]
-    fits_winograd: bool
 
 
 @dataclass(frozen=True)
@@ -128,15 +126,14 @@ def lower_conv(
     if peak >= EXACT:
         raise WeightsError(f"accumulators of {conv} reach {peak}, beyond 2^24: the checkpoint cannot run exactly")
     narrow = quantizers.uses_narrow_grid(conv.own_bit_width(bit_width))
-    fits = bool(quantizers.fits_narrow_grid(weight).all())
-    if narrow and not conv.is_static and not fits:
+    if narrow and not conv.is_static and not bool(quantizers.fits_narrow_grid(weight).all()):
         raise WeightsError(f"narrow weights of {conv} leave the range of the Winograd kernel; calibrate again")
     position = conv.bit_widths.index(conv.own_bit_width(bit_width))
     scale = conv.activation_step[position].detach().double() * weight_step.double() * gain
     offset = conv.bias.detach().double() * gain
     if output_step is not None:
         scale, offset = scale / output_step.detach().double(), offset / output_step.detach().double()
-    return IntegerConv(weight.to(torch.int8), scale.float(), (offset + shift).float(), (qmin, qmax), fits)
+    return IntegerConv(weight.to(torch.int8), scale.float(), (offset + shift).float(), (qmin, qmax))
 
 
 def controller_head(network: Network) -> IntegerHead | ReleaseHead:

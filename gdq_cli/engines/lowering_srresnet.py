@@ -121,4 +121,4 @@ def _lower_conv(conv: TensorQuantConv2d, bit_width: int, gain: Tensor, shift: Te
     if peak >= EXACT:
         raise WeightsError(f"accumulators of {conv} reach {peak}, beyond 2^24: the checkpoint cannot run exactly")
     scale = conv.input_step(bit_width).detach().double() * conv.weight_step.detach().double() * gain
-    return IntegerConv(weight.to(torch.int8), scale.float(), shift.float(), (qmin, qmax), False)
+    return IntegerConv(weight.to(torch.int8), scale.float(), shift.float(), (qmin, qmax))

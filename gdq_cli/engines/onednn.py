@@ -39,7 +39,7 @@ class OnednnEngine(TensorEngine):
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         unsigned = (codes + self._zero_point(conv)).to(torch.uint8).contiguous(memory_format=torch.channels_last)
         raw = IntegerConv(
-            conv.weight, torch.ones_like(conv.multiplier), torch.zeros_like(conv.offset), conv.input_range, False
+            conv.weight, torch.ones_like(conv.multiplier), torch.zeros_like(conv.offset), conv.input_range
         )
         return self._convolve(unsigned, raw, torch.float32, "none", []).to(torch.int32)
 

@@ -22,12 +22,12 @@ from gdq_cli.engines import choose_engine
 from gdq_cli.engines.lowering import lower_head
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
+from gdq_cli.options import DEFAULT_FAB
 from gdq_cli.training.data import ImagePair, PatchSampler
 from gdq_cli.training.fit_controller import choose_thresholds, entropy_table, fit_controller, measure_patches
 
 SEARCH_PATCHES = 256
 CONTROLLER_IMAGES = 400
-TARGET_FAB = 4.7
 SEARCH_POSITIONS = 40  # output pixels a patch contributes to the search of steps
 
 
@@ -154,7 +154,7 @@ def calibrate_checkpoint(
     pairs: list[ImagePair],
     *,
     name: str,
-    target_fab: float = TARGET_FAB,
+    target_fab: float = DEFAULT_FAB,
     descriptor: Descriptor = "band_energy",
     facts: dict[str, Any] | None = None,
     patches: int = SEARCH_PATCHES,
@@ -193,7 +193,7 @@ def attach_controller(
     pairs: list[ImagePair],
     *,
     name: str,
-    target_fab: float = TARGET_FAB,
+    target_fab: float = DEFAULT_FAB,
     descriptor: Descriptor = "band_energy",
     facts: dict[str, Any] | None = None,
     seed: int = 0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 
@@ -19,9 +21,7 @@ def validate_network(network: Edsr, pairs: list[ImagePair]) -> dict[int, float]:
         network: float32 or quantized; not changed.
         pairs: held-out images.
     """
-    shipped = Edsr(network.config)
-    shipped.load_state_dict({key: value.cpu() for key, value in network.state_dict().items()})
-    engine = choose_engine(shipped.eval()).engine
+    engine = choose_engine(copy.deepcopy(network).cpu().eval()).engine
     figures = {}
     for bit_width in (FP32_BITS, *network.config.bit_widths):
         values = []
