@@ -28,6 +28,9 @@ DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")]
 
+DEFAULT_RATES = {"fp32": 1e-3, "quantized": 1e-4}
+"""Learning rate of each stage where none is given."""
+
 
 def calibrate(
     folder: FolderArgument,
@@ -71,11 +74,12 @@ def train(
     batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
     patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
     rate: Annotated[
-        float | None, typer.Option("--rate", help="Highest learning rate; default 2e-4, quantized 2e-5.")
+        float | None, typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 1e-4.")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Stop after this time; the same command goes on.")
     ] = None,
+    validate_every: Annotated[int, typer.Option("--validate-every", help="Steps between validations.")] = 500,
     scale: ScaleOption = None,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
@@ -85,14 +89,20 @@ def train(
 ) -> None:
     """Train a network; the state beside the output lets the same command go on after any interruption."""
     _check(output, overwrite, target_fab, descriptor)
-    if stage not in ("fp32", "quantized"):
+    if stage not in DEFAULT_RATES:
         raise OptionsError(f"--stage must be fp32 or quantized, not {stage}")
     from gdq_cli.engines import choose_device
     from gdq_cli.training.data import PatchSampler
     from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage
     from gdq_cli.training.train import Trainer, TrainOptions
 
-    options = TrainOptions(steps=steps, batch=batch, rate=rate or (2e-4 if stage == "fp32" else 2e-5), seed=seed)
+    options = TrainOptions(
+        steps=steps,
+        batch=batch,
+        rate=rate or DEFAULT_RATES[stage],
+        seed=seed,
+        validate_every=validate_every,
+    )
     network, facts, start_name = _starting_network(source, scale, stage)
     training, held_out = _load(folder, network.config.scale)
     chosen_device = choose_device(device)

@@ -22,7 +22,8 @@ from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.data import PatchSampler, downscale, list_images, load_pairs, split_validation
-from gdq_cli.training.stages import FloatStage, QuantizedStage
+from gdq_cli.training.muon import Muon, orthogonalize
+from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
 from gdq_cli.training.start import float_copy, import_fp32, read_start
 from gdq_cli.training.train import DivergedError, Trainer, TrainOptions, TrainProgress
 from gdq_cli.training.validate import validate_network
@@ -242,3 +243,30 @@ def test_bad_options(tmp_path: Path, arguments: tuple[str, ...], code: int, mess
     result = gdq("train", tmp_path, "--from", start, "-o", tmp_path / "out_x2.safetensors", *arguments)
     assert result[0] == code
     assert message in result[1]
+
+
+def test_orthogonalize_evens_out_singular_values() -> None:
+    torch.manual_seed(0)
+    decaying = torch.randn(3, 12, 20) @ torch.diag(torch.logspace(0, -1.5, 20))
+    for matrices in (decaying, decaying.mT):
+        values = torch.linalg.svdvals(orthogonalize(matrices))
+        assert float(values.min()) > 0.5
+        assert float(values.max()) < 1.3
+
+
+def test_muon_steps_all_directions_of_a_matrix_alike() -> None:
+    weight = torch.nn.Parameter(torch.zeros(4, 2, 3, 3))
+    weight.grad = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    weight.grad[0] *= 100  # Adam or plain descent would follow this row alone
+    Muon([weight], lr=0.1).step()
+    rows = weight.detach().flatten(1).norm(dim=1)
+    assert float(rows.max() / rows.min()) < 2
+    assert float(torch.linalg.svdvals(weight.detach().flatten(1)).max()) == pytest.approx(0.1 * 0.2 * 18**0.5, rel=0.3)
+
+
+def test_every_weight_has_one_optimizer() -> None:
+    network = make_network(2, blocks=2)
+    matrices, others = split_weights(network)
+    assert len(matrices) == 6  # two blocks of two, the body convolution, one upsampler convolution
+    assert {id(p) for p in (*matrices, *others)} == {id(p) for p in network.parameters()}
+    assert len(matrices) + len(others) == len(list(network.parameters()))

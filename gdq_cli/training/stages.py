@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,8 +14,21 @@ from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.start import float_copy
 
+ADAM_RATE = 0.4
+"""Learning rate of the parameters that Adam trains, as a share of Muon's."""
+
 STEP_RATE = 30.0
 """Learning rate of quantizer steps relative to that of weights, as a share of the step itself (steps are LSQ's)."""
+
+
+def split_weights(network: Edsr) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Weights that Muon trains (everything between head and tail), and those that Adam does; steps are in neither."""
+    convs = {f"{name}.weight" for name, conv in network.named_modules() if isinstance(conv, QuantConv2d)}
+    convs.discard("tail.weight")
+    weights = {name: p for name, p in network.named_parameters() if not name.endswith("_step")}
+    return [weights[name] for name in weights if name in convs], [
+        weights[name] for name in weights if name not in convs
+    ]
 
 
 class Stage(Protocol):
@@ -23,8 +36,8 @@ class Stage(Protocol):
 
     network: Edsr
 
-    def parameter_groups(self, rate: float) -> list[dict[str, object]]:
-        """Adam parameter groups, each with its own learning rate ``lr``."""
+    def parameter_groups(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Parameter groups for Muon and for Adam, each with its own learning rate ``lr``."""
 
     def backward(self, lr: Tensor, hr: Tensor) -> float:
         """Add the gradients of one batch of grey levels; returns the loss in grey levels."""
@@ -40,8 +53,9 @@ class FloatStage:
     network: Edsr
     autocast: torch.dtype | None = torch.bfloat16
 
-    def parameter_groups(self, rate: float) -> list[dict[str, object]]:
-        return [{"params": list(self.network.parameters()), "lr": rate}]
+    def parameter_groups(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        matrices, others = split_weights(self.network)
+        return [{"params": matrices, "lr": rate}], [{"params": others, "lr": rate * ADAM_RATE}]
 
     def backward(self, lr: Tensor, hr: Tensor) -> float:
         with torch.autocast(lr.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
@@ -87,13 +101,13 @@ class QuantizedStage:
             if hasattr(conv, "narrow_step"):
                 conv.narrow_step.requires_grad_(False)
 
-    def parameter_groups(self, rate: float) -> list[dict[str, object]]:
+    def parameter_groups(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         steps = {name: p for name, p in self.network.named_parameters() if name.endswith("_step") and p.requires_grad}
-        weights = [p for name, p in self.network.named_parameters() if not name.endswith("_step")]
-        groups: list[dict[str, object]] = [{"params": weights, "lr": rate}]
+        matrices, others = split_weights(self.network)
+        groups: list[dict[str, Any]] = [{"params": others, "lr": rate * ADAM_RATE}]
         # Adam moves every entry by about lr, whatever its gradient: each tensor gets a rate of its own size.
         groups += [{"params": [p], "lr": rate * STEP_RATE * float(p.detach().mean())} for p in steps.values()]
-        return groups
+        return [{"params": matrices, "lr": rate}], groups
 
     def backward(self, lr: Tensor, hr: Tensor) -> float:
         enabled = self._autocast is not None

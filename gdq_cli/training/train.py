@@ -1,4 +1,4 @@
-"""The training loop: batches, a stage's loss, Adam with cosine decay, EMA weights, resumable state.
+"""The training loop: batches, a stage's loss, Muon and Adam with cosine decay, EMA weights, resumable state.
 
 The same loop serves two CPU cores and one large GPU; a run can be cut anywhere and goes on from its state file.
 """
@@ -21,6 +21,7 @@ import torch
 from gdq_cli.errors import GdqError, OptionsError, WeightsError
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.data import PatchSampler
+from gdq_cli.training.muon import Muon
 from gdq_cli.training.stages import Stage, fit_narrow_grids
 
 GRADIENT_CLIP = 0.5
@@ -85,9 +86,9 @@ class Trainer:
         self._stage, self._sampler, self._options, self._state_file = stage, sampler, options, state_file
         self._device = device
         self._network = stage.network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self._groups = stage.parameter_groups(options.rate)
-        self._full_rates = [float(group["lr"]) for group in self._groups]  # type: ignore[arg-type]
-        self._optimizer = torch.optim.Adam(self._groups, betas=(0.9, 0.99))
+        matrices, others = stage.parameter_groups(options.rate)
+        self._optimizers: list[torch.optim.Optimizer] = [Muon(matrices), torch.optim.Adam(others, betas=(0.9, 0.99))]
+        self._full_rates = [[float(group["lr"]) for group in groups] for groups in (matrices, others)]
         self._average = copy.deepcopy(self._network).eval()
         self.step = 0
         if state_file.exists():
@@ -127,7 +128,7 @@ class Trainer:
                 losses.append(self._train_step())
                 if self.step % 10 == 0 or self.step == self._options.steps:
                     now = time.monotonic()
-                    rate = float(self._optimizer.param_groups[0]["lr"])
+                    rate = float(self._optimizers[0].param_groups[0]["lr"])
                     report(TrainProgress(self.step, sum(losses) / len(losses), rate, (now - last) / len(losses)))
                     losses, last = [], now
                 if self.step % self._options.save_every == 0:
@@ -146,9 +147,10 @@ class Trainer:
         )
         progress = self.step / self._options.steps
         factor = min(1.0, (self.step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * progress))
-        for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
-            group["lr"] = rate * factor
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer, rates in zip(self._optimizers, self._full_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            optimizer.zero_grad(set_to_none=True)
         loss = self._stage.backward(lr, hr)
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_CLIP)
         if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
@@ -156,7 +158,8 @@ class Trainer:
                 f"the loss is not finite at step {self.step}; {self._state_file} keeps the last good state: "
                 "go on from it with a smaller --rate"
             )
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self.step += 1
         self._stage.after_step(self.step)
         self._update_average()
@@ -185,7 +188,7 @@ class Trainer:
             "step": self.step,
             "network": self._network.state_dict(),
             "average": self._average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "sampler": self._sampler.state,
         }
         part = self._state_file.with_name(f".{self._state_file.name}.part")
@@ -209,7 +212,8 @@ class Trainer:
         self.step = state["step"]
         self._network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self._sampler.state = state["sampler"]
 
 
