@@ -4,7 +4,8 @@
 
 Images of the training split are measured at 4, 5, 6 and 8 bits by the shipped network; the controllers are fitted on
 four fifths of them and judged on the fifth, five times. Prints one Markdown table. Same data, same fit and same average
-for all: random (the widths of band_energy, shuffled), entropy alone, the release's mean feature, band energy. Loss is
+for all: random (the widths of band_energy, shuffled), entropy alone, the release's mean feature, band energy; each
+descriptor fitted by ridge regression, and trained by Gumbel-softmax as in the paper. Loss is
 against 8 bits everywhere: mean over patches of the PSNR loss, and of the squared error in grey levels.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gdq_cli.controller import spend_budget
+from gdq_cli.controller import Controller, Descriptor, spend_budget
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.lowering import lower_head
 from gdq_cli.models import load_checkpoint
@@ -30,6 +31,7 @@ from gdq_cli.training.fit_controller import (
     fit_controller,
     measure_patches,
 )
+from gdq_cli.training.gumbel import train_gumbel
 
 FOLDS = 5
 
@@ -46,15 +48,14 @@ def losses(table: PatchTable, widths: list[int]) -> tuple[float, float, float]:
     return float(np.mean(widths)), float(np.mean(10 * np.log10(error / widest))), float(np.mean(error - widest))
 
 
-def allocate(train: PatchTable, test: PatchTable, descriptor: str, fab: float) -> list[int]:
-    """Widths of the test patches by a controller fitted on the training patches, at most ``fab`` on average."""
-    controller = fit_controller(
-        train,
-        descriptor="mean" if descriptor == "mean" else "band_energy",
-        thresholds=choose_thresholds(entropy_table(train.entropies)),
-        target_fab=fab,
+def controllers(train: PatchTable, descriptor: str, fab: float) -> tuple[Controller, Controller]:
+    """Controllers learnt from the training patches by ridge regression and by Gumbel-softmax."""
+    kind: Descriptor = "mean" if descriptor == "mean" else "band_energy"
+    thresholds = choose_thresholds(entropy_table(train.entropies))
+    return (
+        fit_controller(train, descriptor=kind, thresholds=thresholds, target_fab=fab),
+        train_gumbel(train, descriptor=kind, thresholds=thresholds, target_fab=fab),
     )
-    return spend_budget(test.descriptors @ controller.weight.T + controller.bias, fab)
 
 
 def main() -> None:
@@ -84,20 +85,18 @@ def main() -> None:
         for fab in arguments.fab:
             for name, table in tables.items():
                 train, test = rows_of(table, rest), rows_of(table, fold)
-                widths = allocate(train, test, name.split()[0], fab)
+                ridge, gumbel = controllers(train, name.split()[0], fab)
+                widths = spend_budget(test.descriptors @ ridge.weight.T + ridge.bias, fab)
                 figures.setdefault((name, fab), []).append(losses(test, widths))
+                if name == "entropy alone":
+                    continue
+                figures.setdefault((f"{name}, Gumbel-softmax", fab), []).append(
+                    losses(test, choose_widths(gumbel, test))
+                )
                 if name.startswith("band"):
                     shuffled = list(rng.permutation(widths))
                     figures.setdefault(("random, same widths", fab), []).append(losses(test, shuffled))
-                    chosen = choose_widths(
-                        fit_controller(
-                            train,
-                            descriptor="band_energy",
-                            thresholds=choose_thresholds(entropy_table(train.entropies)),
-                            target_fab=fab,
-                        ),
-                        test,
-                    )
+                    chosen = choose_widths(ridge, test)
                     figures.setdefault(("band_energy with E2B, as shipped", fab), []).append(losses(test, chosen))
         for width in BIT_WIDTHS[:3]:
             fixed = losses(rows_of(energy, fold), [width] * len(fold))

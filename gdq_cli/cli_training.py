@@ -13,6 +13,7 @@ from gdq_cli.options import DEFAULT_FAB
 
 if TYPE_CHECKING:
     from gdq_cli.checkpoint import Checkpoint
+    from gdq_cli.controller import Controller
     from gdq_cli.networks.edsr import Edsr
     from gdq_cli.training.data import ImagePair
     from gdq_cli.training.train import TrainProgress
@@ -25,6 +26,7 @@ ScaleOption = Annotated[
 ]
 FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")]
 DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")]
+GateOption = Annotated[str, typer.Option("--gate", help="How the controller learns: ridge, or gumbel as in the paper.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")]
 
@@ -39,11 +41,12 @@ def calibrate(
     scale: ScaleOption = None,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
+    gate: GateOption = "ridge",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Quantize a float32 network by statistics of some pictures, without training."""
-    _check(output, overwrite, target_fab, descriptor)
+    _check(output, overwrite, target_fab, descriptor, gate)
     from gdq_cli.checkpoint import write_checkpoint
     from gdq_cli.training.calibrate import calibrate_checkpoint
     from gdq_cli.training.start import read_start
@@ -57,6 +60,7 @@ def calibrate(
         name=_name(output),
         target_fab=target_fab,
         descriptor="mean" if descriptor == "mean" else "band_energy",
+        gate="gumbel" if gate == "gumbel" else "ridge",
         facts=facts,
         seed=seed,
         progress=lambda what: typer.echo(f"{time.perf_counter() - start:6.1f} s  {what}", err=True),
@@ -83,12 +87,13 @@ def train(
     scale: ScaleOption = None,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
+    gate: GateOption = "ridge",
     device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.")] = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network; the state beside the output lets the same command go on after any interruption."""
-    _check(output, overwrite, target_fab, descriptor)
+    _check(output, overwrite, target_fab, descriptor, gate)
     if stage not in DEFAULT_RATES:
         raise OptionsError(f"--stage must be fp32 or quantized, not {stage}")
     from gdq_cli.engines import choose_device
@@ -103,7 +108,7 @@ def train(
         seed=seed,
         validate_every=validate_every,
     )
-    network, facts, start_name = _starting_network(source, scale, stage)
+    network, controller, facts = _starting_network(source, scale, stage)
     training, held_out = _load(folder, network.config.scale)
     chosen_device = choose_device(device)
     network.to(chosen_device)
@@ -121,11 +126,11 @@ def train(
         )
 
     complete = trainer.run(
-        report, lambda step, average: _print_figures(step, average, held_out), minutes and minutes * 60
+        report, lambda step, average: _print_figures(step, average, controller, held_out), minutes and minutes * 60
     )
-    history = [*facts.get("training", []), _history(stage, start_name, trainer.step, options, patch, chosen_device)]
+    history = [*facts.get("training", []), _history(stage, source.name, trainer.step, options, patch, chosen_device)]
     checkpoint = _finished(
-        trainer.average, training, output, facts | {"training": history}, target_fab, descriptor, seed
+        trainer.average, training, output, facts | {"training": history}, target_fab, descriptor, gate, seed
     )
     from gdq_cli.checkpoint import write_checkpoint
 
@@ -137,7 +142,7 @@ def train(
         typer.echo(f"{output}: stopped at step {trainer.step} of {steps}; the same command with --overwrite goes on")
 
 
-def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str) -> None:
+def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str, gate: str) -> None:
     """What can be wrong with the options that both commands share."""
     if output.suffix != ".safetensors":
         raise OptionsError(f"--output {output}: a checkpoint's name ends with .safetensors")
@@ -149,6 +154,8 @@ def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str) ->
         raise OptionsError(f"--fab must be between 4 and 8 bits, not {target_fab:g}")
     if descriptor not in ("band_energy", "mean"):
         raise OptionsError(f"--descriptor must be band_energy or mean, not {descriptor}")
+    if gate not in ("ridge", "gumbel"):
+        raise OptionsError(f"--gate must be ridge or gumbel, not {gate}")
 
 
 def _name(output: Path) -> str:
@@ -164,20 +171,20 @@ def _load(folder: Path, scale: int) -> tuple[list[ImagePair], list[ImagePair]]:
     return load_pairs(training, scale), load_pairs(held_out, scale)
 
 
-def _starting_network(source: Path, scale: int | None, stage: str) -> tuple[Edsr, dict[str, Any], str]:
-    """The network to train, the facts of its file, and the file's name."""
+def _starting_network(source: Path, scale: int | None, stage: str) -> tuple[Edsr, Controller | None, dict[str, Any]]:
+    """The network to train, the controller that goes with it, and the facts of its file."""
     from gdq_cli.checkpoint import read_checkpoint
     from gdq_cli.training.start import read_start
 
     if stage == "fp32":
         network, facts = read_start(source, scale)
-        return network, facts, source.name
+        return network, None, facts
     checkpoint = read_checkpoint(source)
     if not checkpoint.is_quantized:
         raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
     if checkpoint.network.name != "edsr":
         raise WeightsError(f"{source}: {checkpoint.network.name} networks can be run but not trained")
-    return cast("Edsr", checkpoint.network), checkpoint.facts, source.name
+    return cast("Edsr", checkpoint.network), checkpoint.controller, checkpoint.facts
 
 
 def _history(stage: str, start: str, steps: int, options: Any, patch: int, device: str) -> dict[str, Any]:
@@ -195,12 +202,16 @@ def _history(stage: str, start: str, steps: int, options: Any, patch: int, devic
     }
 
 
-def _print_figures(step: int, network: Edsr, held_out: list[ImagePair]) -> None:
-    from gdq_cli.training.validate import validate_network
+def _print_figures(step: int, network: Edsr, controller: Controller | None, held_out: list[ImagePair]) -> None:
+    from gdq_cli.training.validate import validate_auto, validate_network
 
-    figures = validate_network(network, held_out)
-    text = ", ".join(f"{'fp32' if bits == 32 else bits} {psnr:.3f}" for bits, psnr in figures.items())
-    typer.echo(f"step {step}  validation PSNR dB: {text}", err=True)
+    figures = [
+        f"{'fp32' if bits == 32 else bits} {psnr:.3f}" for bits, psnr in validate_network(network, held_out).items()
+    ]
+    if controller is not None:
+        psnr, fab = validate_auto(network, controller, held_out)
+        figures.append(f"auto {psnr:.3f} at FAB {fab:.2f}")
+    typer.echo(f"step {step}  validation PSNR dB: {', '.join(figures)}", err=True)
 
 
 def _finished(
@@ -210,6 +221,7 @@ def _finished(
     facts: dict[str, Any],
     target_fab: float,
     descriptor: str,
+    gate: str,
     seed: int,
 ) -> Checkpoint:
     """The checkpoint to write: with a new controller if it is quantized."""
@@ -225,6 +237,7 @@ def _finished(
         name=_name(output),
         target_fab=target_fab,
         descriptor="mean" if descriptor == "mean" else "band_energy",
+        gate="gumbel" if gate == "gumbel" else "ridge",
         facts=facts,
         seed=seed,
         progress=lambda what: typer.echo(what, err=True),

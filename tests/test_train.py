@@ -191,6 +191,12 @@ def test_read_start_knows_what_it_reads(tmp_path: Path, small_checkpoint: Checkp
     write_checkpoint(tmp_path / "ours_x2.safetensors", small_checkpoint)
     network, _ = read_start(tmp_path / "ours_x2.safetensors")
     assert network.config.bit_widths == ()
+    for scale in (3, 4):  # another scale starts from the same body
+        rescaled, _ = read_start(tmp_path / "ours_x2.safetensors", scale)
+        assert rescaled.config.scale == scale
+        assert torch.equal(rescaled.body_conv.weight, network.body_conv.weight)
+        assert torch.equal(rescaled.tail.weight, network.tail.weight)
+        assert rescaled(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 8 * scale, 8 * scale)
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="not EDSR weights"):
         read_start(tmp_path / "other.safetensors")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,10 +24,19 @@ from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.options import DEFAULT_FAB
 from gdq_cli.training.data import ImagePair, PatchSampler
-from gdq_cli.training.fit_controller import choose_thresholds, entropy_table, fit_controller, measure_patches
+from gdq_cli.training.fit_controller import (
+    choose_thresholds,
+    count_patches,
+    entropy_table,
+    fit_controller,
+    measure_patches,
+)
+from gdq_cli.training.gumbel import train_gumbel
 
 SEARCH_PATCHES = 256
-CONTROLLER_IMAGES = 400
+CONTROLLER_PATCHES = 2000
+Gate = Literal["ridge", "gumbel"]
+"""How a controller learns: ridge regression of what 4 bits cost a patch, or Gumbel-softmax as in the paper."""
 SEARCH_POSITIONS = 40  # output pixels a patch contributes to the search of steps
 
 
@@ -156,6 +165,7 @@ def calibrate_checkpoint(
     name: str,
     target_fab: float = DEFAULT_FAB,
     descriptor: Descriptor = "band_energy",
+    gate: Gate = "ridge",
     facts: dict[str, Any] | None = None,
     patches: int = SEARCH_PATCHES,
     seed: int = 0,
@@ -169,6 +179,7 @@ def calibrate_checkpoint(
         name: of the model.
         target_fab: average bit-width of the training patches that the controller aims at.
         descriptor: kind of controller descriptor.
+        gate: how the controller learns, see :data:`Gate`.
         facts: for the model card; calibration adds its own.
         patches: LR patches that the search of steps draws.
         seed: of every random draw.
@@ -182,6 +193,7 @@ def calibrate_checkpoint(
         name=name,
         target_fab=target_fab,
         descriptor=descriptor,
+        gate=gate,
         facts=facts,
         seed=seed,
         progress=progress,
@@ -195,25 +207,41 @@ def attach_controller(
     name: str,
     target_fab: float = DEFAULT_FAB,
     descriptor: Descriptor = "band_energy",
+    gate: Gate = "ridge",
     facts: dict[str, Any] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Checkpoint:
     """Entropy thresholds and controller for a quantized network whose steps are set; arguments as above."""
     say = progress or (lambda _: None)
-    drawn = np.random.default_rng(seed).permutation(len(pairs))[:CONTROLLER_IMAGES]
-    say("measuring every bit-width on the training patches")
     head = lower_head(network.head)
-    table = measure_patches([pairs[i] for i in drawn], choose_engine(network).engine, head, descriptor)
+    say("measuring every bit-width on the training patches")
+    table = measure_patches(_draw_images(pairs, seed), choose_engine(network).engine, head, descriptor)
     quantiles = entropy_table(table.entropies)
     say("fitting the controller")
-    controller = fit_controller(
-        table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab
-    )
-    calibration = {"images": len(pairs), "patches": len(table.entropies), "target_fab": target_fab, "seed": seed}
+    learn = fit_controller if gate == "ridge" else train_gumbel
+    controller = learn(table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab)
+    calibration = {
+        "images": len(pairs),
+        "patches": len(table.entropies),
+        "target_fab": target_fab,
+        "gate": gate,
+        "seed": seed,
+    }
     return Checkpoint(
         network, controller, {**(facts or {}), "calibration": calibration, "entropy_quantiles": quantiles}, name
     )
+
+
+def _draw_images(pairs: list[ImagePair], seed: int) -> list[ImagePair]:
+    """Random images with ``CONTROLLER_PATCHES`` patches between them, or all there are."""
+    drawn, patches = [], 0
+    for index in np.random.default_rng(seed).permutation(len(pairs)):
+        drawn.append(pairs[index])
+        patches += count_patches(pairs[index])
+        if patches >= CONTROLLER_PATCHES:
+            break
+    return drawn
 
 
 def _patch_size(pairs: list[ImagePair]) -> int:

@@ -18,6 +18,9 @@ from gdq_cli.training.data import ImagePair
 QUANTILE_STEP = 0.005
 """Resolution of the entropy table: 0.5 %, as in the release's table."""
 
+PATCH = 48
+"""Side of a measured patch in LR pixels: small enough that training pictures give many."""
+
 
 @dataclass(frozen=True)
 class PatchTable:
@@ -35,16 +38,15 @@ class PatchTable:
 
 
 def measure_patches(
-    pairs: list[ImagePair], engine: Engine, head: IntegerHead, descriptor: Descriptor = "band_energy", size: int = 48
+    pairs: list[ImagePair], engine: Engine, head: IntegerHead, descriptor: Descriptor = "band_energy"
 ) -> PatchTable:
     """Run every width on the patches of some images and compare with HR.
 
     Args:
-        pairs: images; each is divided into patches of about ``size`` LR pixels that are judged apart.
+        pairs: images; each is divided into patches of about ``PATCH`` LR pixels that are judged apart.
         engine: of the quantized network.
         head: its integer head.
         descriptor: kind of descriptor.
-        size: side of a patch.
     """
     probe = Controller(descriptor, np.zeros((3, 1)), np.zeros(3), (0.0, 0.0))
     errors, descriptors, entropies = [], [], []
@@ -53,8 +55,8 @@ def measure_patches(
         outputs = [engine(windows, bits)[0].permute(1, 2, 0).numpy() for bits in BIT_WIDTHS]
         squares = [(output.astype(np.float64) - pair.hr).__pow__(2).mean(axis=2) for output in outputs]
         scale = pair.hr.shape[0] // pair.lr.shape[0]
-        for rows in _spans(pair.lr.shape[0], size):
-            for cols in _spans(pair.lr.shape[1], size):
+        for rows in _spans(pair.lr.shape[0]):
+            for cols in _spans(pair.lr.shape[1]):
                 core = np.ascontiguousarray(pair.lr[rows, cols])
                 inside = tuple(slice(span.start * scale, span.stop * scale) for span in (rows, cols))
                 errors.append([square[inside].mean() for square in squares])
@@ -63,8 +65,13 @@ def measure_patches(
     return PatchTable(np.array(errors), np.array(descriptors), np.array(entropies))
 
 
-def _spans(side: int, size: int) -> list[slice]:
-    count = max(1, round(side / size))
+def count_patches(pair: ImagePair) -> int:
+    """Number of patches that :func:`measure_patches` makes of an image."""
+    return len(_spans(pair.lr.shape[0])) * len(_spans(pair.lr.shape[1]))
+
+
+def _spans(side: int) -> list[slice]:
+    count = max(1, round(side / PATCH))
     edges = np.linspace(0, side, count + 1).round().astype(int)
     return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 

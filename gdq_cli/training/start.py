@@ -25,7 +25,8 @@ def read_start(path: Path, scale: int | None = None) -> tuple[Edsr, dict[str, An
     Args:
         path: a gdq checkpoint (quantizers are dropped), or a .safetensors file of plain EDSR weights on RGB / 255 -
             mean with keys head, body.{i}.conv1/2, body_conv, upsampler.{0,2}, tail.
-        scale: of plain weights, if their file does not say (``scale`` in its metadata).
+        scale: wanted; by default that of the file. At another scale than the file's the network starts from the file's
+            body, and from the layers behind it where their shapes are equal.
 
     Returns:
         The network, and the facts that its file tells about itself.
@@ -42,14 +43,24 @@ def read_start(path: Path, scale: int | None = None) -> tuple[Edsr, dict[str, An
         checkpoint = read_checkpoint(path)
         if not isinstance(checkpoint.network, Edsr):
             raise WeightsError(f"{path}: {checkpoint.network.name} networks can be run but not calibrated or trained")
-        return float_copy(checkpoint.network), checkpoint.facts
+        return _at_scale(float_copy(checkpoint.network), scale), checkpoint.facts
     state = load_file(path)
-    scale = scale or _guess_scale(state)
     try:
-        network = import_fp32(state, scale)
+        network = import_fp32(state, _guess_scale(state))
     except (KeyError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path}: not EDSR weights of scale x{scale} ({str(error).splitlines()[0]})") from error
-    return network, {"source": path.name}
+        raise WeightsError(f"{path}: not EDSR weights ({str(error).splitlines()[0]})") from error
+    return _at_scale(network, scale), {"source": path.name}
+
+
+def _at_scale(network: Edsr, scale: int | None) -> Edsr:
+    """The same body with an upsampler for another scale; layers that fit are taken over, others start at random."""
+    if scale in (None, network.config.scale):
+        return network
+    rescaled = Edsr(replace(network.config, scale=scale)).eval()
+    wanted = {name: value.shape for name, value in rescaled.state_dict().items()}
+    fitting = {name: value for name, value in network.state_dict().items() if wanted.get(name) == value.shape}
+    rescaled.load_state_dict(fitting, strict=False)
+    return rescaled
 
 
 def _guess_scale(state: dict[str, Tensor]) -> int:

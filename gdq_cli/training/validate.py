@@ -7,11 +7,14 @@ import copy
 import numpy as np
 import torch
 
+from gdq_cli.checkpoint import Checkpoint
+from gdq_cli.controller import Controller
 from gdq_cli.engines import choose_engine
 from gdq_cli.metrics import psnr_y
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.quantizers import FP32_BITS
 from gdq_cli.training.data import ImagePair
+from gdq_cli.upscaler import Upscaler
 
 
 def validate_network(network: Edsr, pairs: list[ImagePair]) -> dict[int, float]:
@@ -31,3 +34,12 @@ def validate_network(network: Edsr, pairs: list[ImagePair]) -> dict[int, float]:
             values.append(psnr_y(sr, pair.hr, network.config.scale))
         figures[bit_width] = float(np.mean(values))
     return figures
+
+
+def validate_auto(network: Edsr, controller: Controller, pairs: list[ImagePair]) -> tuple[float, float]:
+    """Mean Y-PSNR in dB and mean FAB of held-out images whose patches get the width that ``controller`` chooses."""
+    network = copy.deepcopy(network).cpu().eval()
+    upscaler = Upscaler(Checkpoint(network, controller, {}, "validation"), choose_engine(network).engine)
+    results = [upscaler.upscale(pair.lr) for pair in pairs]
+    psnr = [psnr_y(r.image, pair.hr, upscaler.scale) for r, pair in zip(results, pairs, strict=True)]
+    return float(np.mean(psnr)), float(np.mean([result.fab for result in results]))
