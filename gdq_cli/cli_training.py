@@ -42,6 +42,12 @@ def calibrate(
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
     gate: GateOption = "ridge",
+    static_bits: Annotated[
+        str | None,
+        typer.Option(
+            "--static-bits", help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8."
+        ),
+    ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -61,6 +67,7 @@ def calibrate(
         target_fab=target_fab,
         descriptor="mean" if descriptor == "mean" else "band_energy",
         gate="gumbel" if gate == "gumbel" else "ridge",
+        static_bits=_static_bits(static_bits, network),
         facts=facts,
         seed=seed,
         progress=lambda what: typer.echo(f"{time.perf_counter() - start:6.1f} s  {what}", err=True),
@@ -156,6 +163,19 @@ def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str, ga
         raise OptionsError(f"--descriptor must be band_energy or mean, not {descriptor}")
     if gate not in ("ridge", "gumbel"):
         raise OptionsError(f"--gate must be ridge or gumbel, not {gate}")
+
+
+def _static_bits(text: str | None, network: Edsr) -> tuple[int, ...]:
+    """Widths of the static layers from text such as 8,8,6,8."""
+    if text is None:
+        return ()
+    count = 2 + len(network.config.stages)
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != count or not set(parts) <= {"4", "5", "6", "8"}:
+        raise OptionsError(
+            f"--static-bits takes {count} widths of 4, 5, 6 or 8 at scale {network.config.scale}, not {text}"
+        )
+    return tuple(map(int, parts))
 
 
 def _name(output: Path) -> str:

@@ -16,14 +16,14 @@ def dynamic_macs(config: NetworkConfig) -> int:
     return config.blocks * 2 * 9 * config.features**2
 
 
-def static_macs(config: NetworkConfig) -> int:
-    """MACs per LR pixel of body conv, upsampler and tail."""
+def static_macs(config: NetworkConfig) -> list[int]:
+    """MACs per LR pixel of body conv, each upsampler conv, and tail."""
     tail_taps = 9 if isinstance(config, EdsrConfig) else 81
-    macs, area = 9 * config.features**2, 1
+    macs, area = [9 * config.features**2], 1
     for stage in config.stages:
-        macs += area * 9 * config.features * config.features * stage**2
+        macs.append(area * 9 * config.features * config.features * stage**2)
         area *= stage**2
-    return macs + area * tail_taps * config.features * 3
+    return [*macs, area * tail_taps * config.features * 3]
 
 
 def head_macs(config: NetworkConfig) -> int:
@@ -48,13 +48,17 @@ def bit_operations(config: NetworkConfig, bit_widths: Sequence[int], window_pixe
         BitOPs in units of 1e9.
     """
     total = 0.0
+    static = static_macs(config)
+    static_float = sum(static) * FP32_BITS**2
+    if config.static_bits:
+        static_integer = sum(macs * WEIGHT_BITS * bits for macs, bits in zip(static, config.static_bits, strict=True))
+    else:
+        static_integer = static_float
     for bits in bit_widths:
         per_pixel = head_macs(config) * FP32_BITS**2
         if bits == FP32_BITS:
-            per_pixel += (dynamic_macs(config) + static_macs(config)) * FP32_BITS**2
+            per_pixel += dynamic_macs(config) * FP32_BITS**2 + static_float
         else:
-            per_pixel += dynamic_macs(config) * WEIGHT_BITS * bits
-            static_bits = WEIGHT_BITS * 8 if config.static_bits else FP32_BITS**2
-            per_pixel += static_macs(config) * static_bits
+            per_pixel += dynamic_macs(config) * WEIGHT_BITS * bits + static_integer
         total += per_pixel * window_pixels
     return total / 1e9

@@ -28,7 +28,7 @@ def test_macs_are_those_of_the_layers(scale: int) -> None:
     with torch.inference_mode():
         network(torch.zeros(1, 3, 5, 7))
     assert counted["dynamic"] == 35 * cost.dynamic_macs(config)
-    assert counted["static"] == 35 * cost.static_macs(config)
+    assert counted["static"] == 35 * sum(cost.static_macs(config))
     assert counted["head"] == 35 * cost.head_macs(config)
 
 
@@ -39,8 +39,10 @@ def test_bit_operations_add_up() -> None:
     assert alone[6] - alone[4] == pytest.approx(cost.dynamic_macs(config) * 8 * 2 * 1000 / 1e9)
     assert cost.bit_operations(config, [4, 8, 8], 1000) == pytest.approx(alone[4] + 2 * alone[8])
     assert alone[32] == pytest.approx(
-        (cost.head_macs(config) + cost.dynamic_macs(config) + cost.static_macs(config)) * 1024 * 1000 / 1e9
+        (cost.head_macs(config) + cost.dynamic_macs(config) + sum(cost.static_macs(config))) * 1024 * 1000 / 1e9
     )
+    fewer = cost.bit_operations(EdsrConfig(4, 16, 64, static_bits=(8, 8, 6, 8)), [4], 1000)
+    assert alone[4] - fewer == pytest.approx(cost.static_macs(config)[2] * 8 * 2 * 1000 / 1e9)
 
 
 def test_fab_is_the_mean() -> None:

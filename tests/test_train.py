@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from gdq_cli import quantizers
 from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.cli import app
+from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
@@ -276,3 +277,28 @@ def test_every_weight_has_one_optimizer() -> None:
     assert len(matrices) == 6  # two blocks of two, the body convolution, one upsampler convolution
     assert {id(p) for p in (*matrices, *others)} == {id(p) for p in network.parameters()}
     assert len(matrices) + len(others) == len(list(network.parameters()))
+
+
+def test_calibrate_takes_widths_of_static_layers(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder, start, output = tmp_path / "hr", tmp_path / "plain.safetensors", tmp_path / "few_x2.safetensors"
+    folder.mkdir()
+    for index in range(6):
+        Image.fromarray(make_picture(64, 64, index)).save(folder / f"{index}.png")
+    save_file(plain_weights(make_network(2, blocks=1)), start)
+    for wrong in ("8,8", "8,7,8", "8;6;8", ""):
+        code, text = gdq("calibrate", folder, "--from", start, "-o", output, "--static-bits", wrong)
+        assert code == 2
+        assert "--static-bits takes 3 widths" in text
+    code, text = gdq("calibrate", folder, "--from", start, "-o", output, "--static-bits", "8,6,8")
+    assert code == 0, text
+    network = read_checkpoint(output).network
+    assert network.config.static_bits == (8, 6, 8)
+    pairs = make_pairs(2, 1)
+    engines = [choose_engine(network, "cpu", name).engine for name in ("reference", "onednn")]
+    if kernels.report().chosen:
+        engines.append(choose_engine(network, "cpu", "native").engine)
+    window = torch.from_numpy(pairs[0].lr[None]).permute(0, 3, 1, 2)
+    outputs = [engine(window, 4) for engine in engines]
+    assert all(torch.equal(output, outputs[0]) for output in outputs[1:])

@@ -119,12 +119,13 @@ PyObject* network_block(PyObject*, PyObject* args) {
 PyObject* network_body(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         PyObject *capsule, *weight, *m, *c, *inv_object;
-        parse(args, "OOOOO", &capsule, &weight, &m, &c, &inv_object);
+        Range codes;
+        parse(args, "OOOOO(ii)", &capsule, &weight, &m, &c, &inv_object, &codes.lo, &codes.hi);
         Network& network = unfinished(capsule);
         const ConvBuffers conv(weight, m, c, "b", network.features(), network.features());
         const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
         require(static_cast<bool>(inv), "inverse_steps");
-        network.set_body(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), inv.as<float>());
+        network.set_body(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), inv.as<float>(), codes);
         Py_RETURN_NONE;
     });
 }
@@ -133,12 +134,13 @@ PyObject* network_up(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         PyObject *capsule, *weight, *m, *c, *inv_object;
         int r;
-        parse(args, "OOOOiO", &capsule, &weight, &m, &c, &r, &inv_object);
+        Range codes;
+        parse(args, "OOOOiO(ii)", &capsule, &weight, &m, &c, &r, &inv_object, &codes.lo, &codes.hi);
         Network& network = unfinished(capsule);
         if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
         const ConvBuffers conv(weight, m, c, "b", static_cast<Py_ssize_t>(network.features()) * r * r, network.features());
         const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
-        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr);
+        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr, codes);
         Py_RETURN_NONE;
     });
 }
@@ -146,10 +148,11 @@ PyObject* network_up(PyObject*, PyObject* args) {
 PyObject* network_tail(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         PyObject *capsule, *weight, *m, *c;
-        parse(args, "OOOO", &capsule, &weight, &m, &c);
+        Range codes;
+        parse(args, "OOOO(ii)", &capsule, &weight, &m, &c, &codes.lo, &codes.hi);
         Network& network = unfinished(capsule);
         const ConvBuffers conv(weight, m, c, "b", 3, network.features());
-        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>());
+        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), codes);
         Py_RETURN_NONE;
     });
 }

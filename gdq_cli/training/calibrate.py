@@ -166,6 +166,7 @@ def calibrate_checkpoint(
     target_fab: float = DEFAULT_FAB,
     descriptor: Descriptor = "band_energy",
     gate: Gate = "ridge",
+    static_bits: tuple[int, ...] = (),
     facts: dict[str, Any] | None = None,
     patches: int = SEARCH_PATCHES,
     seed: int = 0,
@@ -180,12 +181,13 @@ def calibrate_checkpoint(
         target_fab: average bit-width of the training patches that the controller aims at.
         descriptor: kind of controller descriptor.
         gate: how the controller learns, see :data:`Gate`.
+        static_bits: widths of body conv, each upsampler conv, and tail; 8 everywhere if empty.
         facts: for the model card; calibration adds its own.
         patches: LR patches that the search of steps draws.
         seed: of every random draw.
         progress: called with what is being done.
     """
-    quantized = quantized_copy(network)
+    quantized = quantized_copy(network, static_bits)
     calibrate_steps(quantized, PatchSampler(pairs, _patch_size(pairs), seed), patches=patches, progress=progress)
     return attach_controller(
         quantized,
