@@ -1,4 +1,5 @@
-"""Write weights/manifest.json and the model card of every checkpoint in weights/, with figures measured now.
+"""Write weights/manifest.json and the model card of every checkpoint in weights/, with figures measured now; print the
+rows of README's table of quality.
 
     python benchmarks/release_weights.py ../shared/data [--only edsr_x4]
 
@@ -11,6 +12,7 @@ import argparse
 import datetime
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,15 +28,15 @@ WIDTHS = ("fp32", "8", "6", "5", "4", "auto")
 
 CARD = """# {stem}
 
-EDSR-baseline ({blocks} residual blocks, {features} features) x{scale} with Granular-DQ: residual blocks at 4, 5, 6 or
-8 bits per patch, everything after them at 8, all in integers. The controller's descriptor is `{descriptor}`; entropy
-thresholds {low:.4f} and {high:.4f} nats.
+EDSR-baseline ({blocks} residual blocks, {features} features) x{scale} with Granular-DQ, all in integers: residual
+blocks at 4, 5, 6 or 8 bits per patch, {static}. The
+controller's descriptor is `{descriptor}`; entropy thresholds {low:.4f} and {high:.4f} nats.
 
 - File: `{stem}.safetensors`, {size} bytes, SHA-256 `{sha256}`
 - Licence: Apache-2.0
 - Training data: `{data}`
-- Made from: {source}
-- Calibration: {calibration}
+- Started from: {source}
+{training}- Calibration: {calibration}
 - Figures below: {date}, `benchmarks/release_weights.py`. Y of BT.601, shave {scale} pixels, patches of 96 pixels with
   halo 4, the integer network as shipped; FP32 is the float network of the same weights.
 
@@ -67,6 +69,20 @@ def measure(upscaler: Upscaler, pairs: list[ImagePair]) -> dict[str, tuple[float
     return figures
 
 
+def _static_text(bits: tuple[int, ...]) -> str:
+    """What the card says about the layers behind the blocks."""
+    if set(bits) == {8}:
+        return "everything after them at 8 bits"
+    ups = ", ".join(map(str, bits[1:-1]))
+    return f"after them body convolution, upsampler and tail at {bits[0]}; {ups}; {bits[-1]} bits"
+
+
+def _run_text(run: dict[str, Any]) -> str:
+    """One line of the card per training run."""
+    size = f"batch {run['batch']} x {run['patch']} px LR, rate {run['rate']:g}"
+    return f"- Trained, {run['stage']} stage: {run['steps']} steps from {run['from']}, {size}, {run['device']}\n"
+
+
 def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePair]]) -> None:
     """Measure a checkpoint and write its card beside it."""
     upscaler = Upscaler(checkpoint, choose_engine(checkpoint.network).engine)
@@ -75,7 +91,9 @@ def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePai
         figures = measure(upscaler, pairs)
         cells = [f"{psnr:.3f}" + (f" ({fab:.2f})" if bits == "auto" else "") for bits, (psnr, fab) in figures.items()]
         rows.append(f"| {name} ({len(pairs)}) | {' | '.join(cells)} |")
-        print(path.stem, rows[-1], flush=True)
+        base = figures.pop("fp32")[0]
+        differences = " | ".join(f"{psnr - base:+.3f}" for psnr, _ in figures.values())
+        print(f"| x{checkpoint.scale} | {name} | {base:.2f} | {differences} | {figures['auto'][1]:.2f} |", flush=True)
     facts, controller = checkpoint.facts, checkpoint.controller
     assert controller is not None
     card = CARD.format(
@@ -89,6 +107,8 @@ def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePai
         size=path.stat().st_size,
         sha256=checkpoint.sha256,
         data=facts.get("data", "photographs of public packages, Sun-Hays 80, BSDS500 train, ImageNet samples"),
+        static=_static_text(checkpoint.network.config.static_bits),
+        training="".join(_run_text(run) for run in facts.get("training", [])),
         source=facts.get("source", "float training by this project"),
         calibration=json.dumps(facts.get("calibration", {})),
         date=datetime.date.today(),

@@ -211,6 +211,8 @@ def _history(stage: str, start: str, steps: int, options: Any, patch: int, devic
     """What the model card says about a run."""
     import torch
 
+    from gdq_cli.machine import cpu_name
+
     return {
         "stage": stage,
         "from": start,
@@ -218,7 +220,7 @@ def _history(stage: str, start: str, steps: int, options: Any, patch: int, devic
         "batch": options.batch,
         "patch": patch,
         "rate": options.rate,
-        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name(),
     }
 
 
