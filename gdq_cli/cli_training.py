@@ -78,8 +78,11 @@ def calibrate(
 
 def train(
     folder: FolderArgument,
-    source: FromOption,
     output: OutputOption,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Checkpoint to start from, or plain EDSR weights; without it from scratch."),
+    ] = None,
     stage: Annotated[str, typer.Option("--stage", help="fp32, or quantized (from a calibrated checkpoint).")] = "fp32",
     steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.")] = 5000,
     batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
@@ -103,6 +106,10 @@ def train(
     _check(output, overwrite, target_fab, descriptor, gate)
     if stage not in DEFAULT_RATES:
         raise OptionsError(f"--stage must be fp32 or quantized, not {stage}")
+    if source is None and (stage != "fp32" or scale not in (2, 3, 4)):
+        raise OptionsError(
+            "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
+        )
     from gdq_cli.engines import choose_device
     from gdq_cli.training.data import PatchSampler
     from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage
@@ -115,7 +122,7 @@ def train(
         seed=seed,
         validate_every=validate_every,
     )
-    network, controller, facts = _starting_network(source, scale, stage)
+    network, controller, facts = _starting_network(source, scale, stage, seed)
     training, held_out = _load(folder, network.config.scale)
     chosen_device = choose_device(device)
     network.to(chosen_device)
@@ -135,7 +142,10 @@ def train(
     complete = trainer.run(
         report, lambda step, average: _print_figures(step, average, controller, held_out), minutes and minutes * 60
     )
-    history = [*facts.get("training", []), _history(stage, source.name, trainer.step, options, patch, chosen_device)]
+    history = [
+        *facts.get("training", []),
+        _history(stage, source.name if source else "scratch", trainer.step, options, patch, chosen_device),
+    ]
     checkpoint = _finished(
         trainer.average, training, output, facts | {"training": history}, target_fab, descriptor, gate, seed
     )
@@ -191,11 +201,16 @@ def _load(folder: Path, scale: int) -> tuple[list[ImagePair], list[ImagePair]]:
     return load_pairs(training, scale), load_pairs(held_out, scale)
 
 
-def _starting_network(source: Path, scale: int | None, stage: str) -> tuple[Edsr, Controller | None, dict[str, Any]]:
+def _starting_network(
+    source: Path | None, scale: int | None, stage: str, seed: int
+) -> tuple[Edsr, Controller | None, dict[str, Any]]:
     """The network to train, the controller that goes with it, and the facts of its file."""
     from gdq_cli.checkpoint import read_checkpoint
-    from gdq_cli.training.start import read_start
+    from gdq_cli.training.start import random_start, read_start
 
+    if source is None:
+        assert scale is not None
+        return random_start(scale, seed), None, {"source": "random weights"}
     if stage == "fp32":
         network, facts = read_start(source, scale)
         return network, None, facts

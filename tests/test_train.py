@@ -302,3 +302,18 @@ def test_calibrate_takes_widths_of_static_layers(tmp_path: Path) -> None:
     window = torch.from_numpy(pairs[0].lr[None]).permute(0, 3, 1, 2)
     outputs = [engine(window, 4) for engine in engines]
     assert all(torch.equal(output, outputs[0]) for output in outputs[1:])
+
+
+def test_train_from_scratch(tmp_path: Path) -> None:
+    folder, output = tmp_path / "hr", tmp_path / "new_x3.safetensors"
+    folder.mkdir()
+    for index in range(6):
+        Image.fromarray(make_picture(48, 48, index)).save(folder / f"{index}.png")
+    code, text = gdq("train", folder, "-o", output)
+    assert code == 2
+    assert "--scale 2, 3 or 4" in text
+    code, text = gdq("train", folder, "-o", output, "-x", 3, "--steps", 2, "--batch", 1, "--patch", 8)
+    assert code == 0, text
+    checkpoint = read_checkpoint(output)
+    assert checkpoint.scale == 3
+    assert checkpoint.facts["training"][0]["from"] == "scratch"

@@ -52,6 +52,16 @@ def read_start(path: Path, scale: int | None = None) -> tuple[Edsr, dict[str, An
     return _at_scale(network, scale), {"source": path.name}
 
 
+def random_start(scale: int, seed: int = 0) -> Edsr:
+    """A float32 network with random weights; second convolutions of blocks start at a tenth, close to the identity."""
+    torch.manual_seed(seed)
+    network = Edsr(EdsrConfig(scale, bit_widths=()))
+    with torch.no_grad():
+        for block in network.blocks:
+            block.conv2.weight.mul_(0.1)
+    return network
+
+
 def _at_scale(network: Edsr, scale: int | None) -> Edsr:
     """The same body with an upsampler for another scale; layers that fit are taken over, others start at random."""
     if scale in (None, network.config.scale):
