@@ -7,6 +7,7 @@ core 4 bits are no faster than 8. Where Triton is missing, the reference engine 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -153,9 +154,7 @@ class CudaEngine(Engine):
 
     def _run_float(self, windows: Tensor) -> Tensor:
         if self._float_copy is None:
-            self._float_copy = Edsr(self._float_network.config)
-            self._float_copy.load_state_dict(self._float_network.state_dict())
-            self._float_copy.to(self.device)
+            self._float_copy = copy.deepcopy(self._float_network).to(self.device)
         x = windows.to(self.device).float().contiguous(memory_format=torch.channels_last)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             return to_pixels(self._float_copy(x), self.device)
