@@ -189,6 +189,7 @@ def measure(
     config, pixels = checkpoint.network.config, count * height * width
     operations = 2 * pixels * (cost.head_macs(config) + cost.dynamic_macs(config) + cost.static_macs(config))
     peak = PEAKS.get(torch.cuda.get_device_name(first)) if first != "cpu" else None
+    devices = torch.cuda.device_count() if device == "cuda" else 1  # all of them for ours, one for the plain network
     eager = measured["torch FP32"].median
     print(f"\n{count} picture(s) of {width}x{height}, EDSR x{checkpoint.scale}; medians of {repeats}, interleaved\n")
     print("| | ms | spread | output MP/s | times FP32 | peak MiB | share of tensor-core peak |")
@@ -197,7 +198,8 @@ def measure(
         result = measured[row.name]
         share = "-" if row.unit is None else "unknown"
         if row.unit is not None and peak is not None:
-            share = f"{operations / result.median / peak[row.unit]:.1%}"
+            ceiling = peak[row.unit] * (devices if row.unit == INT8 else 1)
+            share = f"{operations / result.median / ceiling:.1%}"
         speed = pixels * checkpoint.scale**2 / 1e6 / result.median
         print(
             f"| {row.name} | {result.median * 1e3:.2f} | {result.spread:.0%} | {speed:.0f} | "

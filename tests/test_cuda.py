@@ -18,6 +18,7 @@ import torch
 from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import choose_device, choose_engine, self_test
 from gdq_cli.engines.base import Engine
+from gdq_cli.engines.cuda_multi import MultiCudaEngine
 from gdq_cli.engines.cuda_pipeline import SLOTS, HostQueue, Network, Pipeline, make_slot, split_evenly
 from gdq_cli.engines.lowering import lower_network
 from gdq_cli.engines.reference import ReferenceEngine
@@ -108,6 +109,41 @@ def test_memory_runs_out(small_checkpoint: Checkpoint, monkeypatch: pytest.Monke
     assert engine.take_notes() == ("out of memory on cpu: went on with smaller batches",)
     with pytest.raises(RuntimeError, match="assert"):
         engine(windows[:, :, :2], 6)
+
+
+@interpreted
+def test_a_shape_runs_as_a_graph_from_its_second_time(
+    small_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gdq_cli.engines import cuda
+
+    class Replayed:
+        """A graph: it reads and writes where it was captured, whatever the batch's own buffers are."""
+
+        def replay(self) -> None:
+            taken.append("replay")
+            pixels.copy_(static + 1)
+
+    def step_by_step(windows: torch.Tensor, choice: torch.Tensor) -> torch.Tensor:
+        taken.append("steps")
+        return windows + 1
+
+    def capture(windows: torch.Tensor, choice: torch.Tensor) -> object:
+        taken.append("capture")
+        return cuda._Graph(Replayed(), static, choice.clone(), pixels)
+
+    taken: list[str] = []
+    static, pixels = torch.zeros((2, 3, 4, 3), dtype=torch.uint8), torch.zeros((2, 3, 4, 3), dtype=torch.uint8)
+    engine = cuda.CudaEngine(small_checkpoint.network, "cpu")
+    engine.device = "cuda:0"
+    monkeypatch.setattr(engine, "_network", step_by_step)
+    monkeypatch.setattr(engine, "_capture", capture)
+    for value in (5, 6, 7):
+        windows, target = torch.full_like(static, value), torch.zeros_like(static)
+        engine._compute(windows, torch.zeros(2, dtype=torch.int32), target)
+        assert int(target.min()) == int(target.max()) == value + 1
+    engine._compute(windows[:1], torch.zeros(1, dtype=torch.int32), target[:1])
+    assert taken == ["steps", "capture", "replay", "replay", "steps"]
 
 
 @pytest.mark.skipif(not has_triton, reason="needs Triton")
@@ -238,8 +274,6 @@ def test_batches_are_alike(total: int, batch: int) -> None:
 
 
 def test_several_devices_share_a_picture(small_checkpoint: Checkpoint) -> None:
-    from gdq_cli.engines.cuda import MultiCudaEngine
-
     network = small_checkpoint.network
     image = make_picture(20, 30)
     plan = plan_patches((20, 30), patch_size=8, halo=2)
@@ -269,8 +303,6 @@ class Failing(ReferenceEngine):
 
 
 def test_one_of_several_devices_is_wrong(small_checkpoint: Checkpoint) -> None:
-    from gdq_cli.engines.cuda import MultiCudaEngine
-
     network = small_checkpoint.network
     engines: list[Engine] = [ReferenceEngine(network), Failing(network)]
     engine = MultiCudaEngine(network, engines)
@@ -282,8 +314,6 @@ def test_one_of_several_devices_is_wrong(small_checkpoint: Checkpoint) -> None:
 
 
 def test_progress_may_end_a_run_on_several_devices(small_checkpoint: Checkpoint) -> None:
-    from gdq_cli.engines.cuda import MultiCudaEngine
-
     network = small_checkpoint.network
     plan = plan_patches((40, 40), patch_size=8, halo=2)
 

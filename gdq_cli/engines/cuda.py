@@ -1,4 +1,4 @@
-"""CUDA engine: the integer network on int8 tensor cores, captured as CUDA graphs, on one or all visible GPUs.
+"""CUDA engine: the integer network on int8 tensor cores, captured as CUDA graphs, on one GPU.
 
 The picture stays on the host; its windows go to the device in batches, through pinned memory, beside the network's
 work on the batch before and the download of the one before that. A batch mixes windows of all bit-widths: to a tensor
@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +76,8 @@ class CudaEngine(Engine):
         self._features = network.config.features
         self._float_network = network
         self._float_copy: Edsr | None = None
-        self._prepared: tuple[tuple[int, ...], int, Pipeline] | None = None
+        self._batch = self.batch_size  # or fewer, as many as fit
+        self._prepared: tuple[tuple[int, ...], Pipeline] | None = None
         self._graphs: dict[tuple[int, ...], _Graph | None] = {}
         with self._on_device():
             self._network = cuda_network.CudaNetwork(network, device)
@@ -176,29 +176,27 @@ class CudaEngine(Engine):
 
         with self._on_device():
             while done < total:
-                batch = self.batch_size
                 try:
-                    batch, pipeline = self._prepare(window)
-                    pipeline.run(split_evenly(done, total, batch), fill, count)
+                    self._prepare(window).run(split_evenly(done, total, self._batch), fill, count)
                     return
                 except RuntimeError as error:
-                    if batch == 1 or not _is_out_of_memory(error):
+                    if self._batch == 1 or not _is_out_of_memory(error):
                         raise
                 # Outside the except block, where the traceback no longer holds the tensors that filled the memory.
                 self._drop()
-                self._shrink(batch // 2)
+                self._shrink(self._batch // 2)
 
-    def _prepare(self, window: tuple[int, int]) -> tuple[int, Pipeline]:
-        """How many windows go at a time, and their pipeline. Slots and graphs serve windows of one shape."""
+    def _prepare(self, window: tuple[int, int]) -> Pipeline:
+        """A pipeline of ``_batch`` windows at a time. Slots and graphs serve windows of one shape."""
         key = (self.batch_size, *window)
         if self._prepared is None or self._prepared[0] != key:
             self._drop()
-            batch = min(self.batch_size, self._fitting(window))
-            slots = [make_slot(batch, window, self.scale, self.device) for _ in range(SLOTS)]
+            self._batch = min(self.batch_size, self._fitting(window))
+            slots = [make_slot(self._batch, window, self.scale, self.device) for _ in range(SLOTS)]
             if self.device != "cpu":
                 torch.cuda.synchronize()  # their memory may have been another's, in a stream that still writes to it
-            self._prepared = key, batch, Pipeline(slots, *self._queues, self._compute)
-        return self._prepared[1:]
+            self._prepared = key, Pipeline(slots, *self._queues, self._compute)
+        return self._prepared[1]
 
     def _fitting(self, window: tuple[int, int]) -> int:
         """Windows that fill no more than half of what is free: features, residual stream, and the last shuffle."""
@@ -261,85 +259,3 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-class MultiCudaEngine(Engine):
-    """All visible GPUs: each takes a share of every picture's patches. Pixels do not depend on how many there are.
-
-    The float network (``--bits fp32``) runs on the first one: torch's switches for exact float32 are not per thread.
-
-    Args:
-        network: of the engines.
-        engines: one per device.
-    """
-
-    name = "cuda"
-
-    def __init__(self, network: Edsr, engines: Sequence[Engine]) -> None:
-        super().__init__(network)
-        self._engines = tuple(engines)
-        self.device = f"cuda x{len(engines)}"
-        self.batch_size = engines[0].batch_size
-
-    def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
-        """Run on every device, so that a self-test sees each.
-
-        Raises:
-            DeviceError: if they disagree.
-        """
-        if bit_width == FP32_BITS:
-            return self._engines[0](windows, bit_width)
-        return self._agree([engine(windows, bit_width) for engine in self._engines])
-
-    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
-        return self._agree([engine.accumulators(codes, conv) for engine in self._engines])
-
-    def _agree(self, results: Sequence[Tensor]) -> Tensor:
-        for engine, result in zip(self._engines, results, strict=True):
-            if not torch.equal(result, results[0]):
-                raise DeviceError(f"{engine.device} gives other integers than {self._engines[0].device}")
-        return results[0]
-
-    def take_notes(self) -> tuple[str, ...]:
-        return (*super().take_notes(), *(note for engine in self._engines for note in engine.take_notes()))
-
-    def run(
-        self,
-        image: NDArray[np.uint8],
-        plan: PatchPlan,
-        bit_widths: Sequence[int],
-        target: NDArray[np.uint8],
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        if FP32_BITS in bit_widths:
-            self._engines[0].run(image, plan, bit_widths, target, progress)
-            return
-        finished = [0] * len(self._engines)
-        lock, stopped = threading.Lock(), threading.Event()
-
-        def work(number: int) -> None:
-            mine = range(number, len(plan), len(self._engines))
-
-            def report(done: int, _: int) -> None:
-                with lock:  # so that what is told never goes back
-                    if stopped.is_set():
-                        raise _StoppedError
-                    finished[number] = done
-                    if progress is not None:
-                        progress(sum(finished), len(plan))
-
-            self._engines[number].run_patches(image, plan, bit_widths, mine, target, report)
-
-        with ThreadPoolExecutor(len(self._engines)) as pool:
-            futures = [pool.submit(work, number) for number in range(len(self._engines))]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                stopped.set()  # a device that failed, or Ctrl-C here, ends the others after their batch
-        errors = [error for future in futures if (error := future.exception()) is not None]
-        for error in sorted(errors, key=lambda error: isinstance(error, _StoppedError)):
-            raise error
-
-
-class _StoppedError(Exception):
-    """Ends the work of one device because another's has failed."""
