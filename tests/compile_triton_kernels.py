@@ -60,7 +60,7 @@ def main() -> None:
         ptx = compiled.asm["ptx"]
         facts = {
             "kernel": name,
-            "fused": ptx.count("fma."),
+            "fused": ptx.count("fma.") + compiled.asm["sass"].count("FFMA"),
             "flushed": ptx.count(".ftz"),
             "int8_products": ptx.count(".s32.s8.s8"),
             "shared": compiled.metadata.shared,
