@@ -111,6 +111,11 @@ class Engine(ABC):
             if self.device == "cpu" or len(windows) == 1 or "out of memory" not in str(error):
                 raise
         # Outside the except block, where the traceback no longer holds the tensors that filled the memory.
+        self._shrink(len(windows) // 2)
+        return None
+
+    def _shrink(self, batch_size: int) -> None:
+        """Go on with smaller batches, and say so once."""
         if self.device.startswith("mps"):
             torch.mps.empty_cache()
         else:
@@ -118,8 +123,7 @@ class Engine(ABC):
         if not self._halved:
             self._halved = True
             self._notes.append(f"out of memory on {self.device}: went on with smaller batches")
-        self.batch_size = len(windows) // 2
-        return None
+        self.batch_size = batch_size
 
     def take_notes(self) -> tuple[str, ...]:
         """What the user should know about the runs since the last call; empties the list."""

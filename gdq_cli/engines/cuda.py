@@ -1,14 +1,16 @@
-"""CUDA engine: the integer network on int8 tensor cores, captured as CUDA graphs, on one or all visible GPUs.
+"""CUDA engine: the integer network on int8 tensor cores, captured as CUDA graphs, on one GPU.
 
-The picture stays on the host; windows of one bit-width go to the device in batches, through pinned memory. Where
-Triton is missing, the reference engine serves CUDA devices.
+The picture stays on the host; its windows go to the device in batches, through pinned memory, beside the network's
+work on the batch before and the download of the one before that. A batch mixes windows of all bit-widths: to a tensor
+core 4 bits are no faster than 8. Where Triton is missing, the reference engine serves CUDA devices.
 """
 
 from __future__ import annotations
 
-import os
+import copy
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,70 +19,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdq_cli.engines.base import Engine
-from gdq_cli.engines.lowering import ZERO, IntegerConv, lower_network
-from gdq_cli.engines.reference import ReferenceEngine
-from gdq_cli.errors import DeviceError
+from gdq_cli.engines.base import Engine, to_pixels
+from gdq_cli.engines.cuda_pipeline import SLOTS, DeviceQueue, HostQueue, Pipeline, Queue, make_slot, split_evenly
+from gdq_cli.engines.lowering import IntegerConv
+from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.networks.edsr import Edsr
-from gdq_cli.patches import PatchPlan
+from gdq_cli.patches import PatchPlan, cut_windows, paste_core
 from gdq_cli.quantizers import FP32_BITS
 
-BLOCK_M, BLOCK_K = 128, 64
-_MAX_BATCH = 64
+BATCH = 16
+"""Windows at a time: some 170,000 pixels, several rounds of blocks for every multiprocessor of a large GPU."""
 
+CAPABILITY = (8, 0)
+"""Least compute capability for which Triton has int8 tensor cores."""
 
-def is_interpreted() -> bool:
-    """Whether Triton runs its kernels on the CPU, as the tests do (TRITON_INTERPRET=1)."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+_FIRST_RUNS = threading.Lock()  # neither Triton's compiler nor a capture is made for several threads
 
 
 @dataclass(frozen=True)
-class DeviceConv:
-    """A lowered convolution in the kernels' layout, on the device.
+class _Graph:
+    """A captured run: what it reads and what it writes stay where they were."""
 
-    Attributes:
-        weight: (9, I, O) int8, O padded to a multiple of 16, in the order in which a pixel shuffle stores channels.
-        base: (O,) int32, ``zero`` times the sum of a channel's weights.
-        zero: what stored input codes lie below the codes.
-        stored: output channels that are real.
-        factor: pixel-shuffle factor of the output.
-    """
-
-    weight: Tensor
-    base: Tensor
-    multiplier: Tensor
-    offset: Tensor
-    zero: int
-    stored: int
-    factor: int
-
-
-def code_zero(bounds: tuple[int, int]) -> int:
-    """What is subtracted from codes so that they fit int8: 128 for unsigned 8-bit codes, else nothing."""
-    return ZERO if bounds[1] > 127 else 0
-
-
-def place_conv(conv: IntegerConv, device: str, factor: int = 1) -> DeviceConv:
-    """Bring a convolution into the kernels' layout."""
-    outputs = conv.weight.shape[0]
-    order = torch.arange(outputs).reshape(-1, factor**2).T.reshape(-1)  # sub-pixel by sub-pixel
-    padded = -(-outputs // 16) * 16
-    weight = torch.zeros((9, conv.weight.shape[1], padded), dtype=torch.int8)
-    weight[:, :, :outputs] = conv.weight[order].flatten(2).permute(2, 1, 0)
-    zero = code_zero(conv.input_range)
-
-    def widen(values: Tensor) -> Tensor:
-        return torch.nn.functional.pad(values[order], (0, padded - outputs)).to(device)
-
-    return DeviceConv(
-        weight.contiguous().to(device),
-        (weight.sum((0, 1), dtype=torch.int32) * zero).to(torch.int32).to(device),
-        widen(conv.multiplier),
-        widen(conv.offset),
-        zero,
-        outputs,
-        factor,
-    )
+    graph: Any
+    windows: Tensor
+    choice: Tensor
+    pixels: Tensor
 
 
 class CudaEngine(Engine):
@@ -88,10 +51,10 @@ class CudaEngine(Engine):
 
     Args:
         network: quantized.
-        device: ``cuda:N``; ``cpu`` only with Triton's interpreter.
+        device: ``cuda:N``; ``cpu`` only in Triton's interpreter.
 
     Raises:
-        DeviceError: if Triton is missing.
+        DeviceError: if Triton is missing, or the device or the network is none for its kernels.
     """
 
     name = "cuda"
@@ -99,205 +62,200 @@ class CudaEngine(Engine):
     def __init__(self, network: Edsr, device: str) -> None:
         super().__init__(network)
         try:
-            from gdq_cli.engines import triton_kernels
+            from gdq_cli.engines import cuda_network
         except ImportError as error:
             raise DeviceError(f"the CUDA kernels need Triton, which torch's CUDA builds bring ({error})") from error
-        if network.config.features % 16:
-            raise DeviceError(f"the CUDA kernels need features in multiples of 16, not {network.config.features}")
-        self._kernels = triton_kernels
+        if network.config.features % 32:
+            raise DeviceError(f"the CUDA kernels need features in multiples of 32, not {network.config.features}")
+        if device != "cpu" and torch.cuda.get_device_capability(device) < CAPABILITY:
+            major, minor = torch.cuda.get_device_capability(device)
+            raise DeviceError(f"the CUDA kernels need compute capability 8.0; {device} has {major}.{minor}")
         self.device = device
-        self.batch_size = 2 if device == "cpu" else _MAX_BATCH
-        self._integers = integers = lower_network(network)
-        self._float = ReferenceEngine(network, device)
-        self._head = (integers.head.weight.float().to(device), *self._affine(integers.head))
-        self._blocks = {
-            bits: tuple(
-                (block.inverse_step, block, place_conv(block.conv1, device), place_conv(block.conv2, device))
-                for block in blocks
-            )
-            for bits, blocks in integers.blocks.items()
-        }
-        static = integers.static
-        self._body_conv = place_conv(static.body_conv, device)
-        self._upsampler = [place_conv(conv, device, stage) for conv, stage in static.upsampler]
-        self._tail = place_conv(static.tail, device)
-        self._body_inverse = static.body_inverse_steps.to(device)
-        self._upsampler_inverse = static.upsampler_inverse_steps.to(device)
-        self._graphs: dict[tuple[int, ...], tuple[Any, Tensor, Tensor]] = {}
+        self.batch_size = 2 if device == "cpu" else BATCH
+        self._module = cuda_network
+        self._features = network.config.features
+        self._float_network = network
+        self._float_copy: Edsr | None = None
+        self._batch = self.batch_size  # or fewer, as many as fit
+        self._prepared: tuple[tuple[int, ...], Pipeline] | None = None
+        self._graphs: dict[tuple[int, ...], _Graph | None] = {}
+        with self._on_device():
+            self._network = cuda_network.CudaNetwork(network, device)
+            make_queue = HostQueue if device == "cpu" else DeviceQueue
+            self._queues: tuple[Queue, Queue, Queue] = (make_queue(), make_queue(), make_queue())
+            if device != "cpu":
+                self._build()
 
-    def _affine(self, layer: Any) -> tuple[Tensor, Tensor]:
-        return layer.multiplier.to(self.device), layer.offset.to(self.device)
+    def _on_device(self) -> AbstractContextManager[object]:
+        """Triton, streams and pinned memory go by the current device, which every thread has for itself."""
+        return nullcontext() if self.device == "cpu" else torch.cuda.device(self.device)
+
+    def _build(self) -> None:
+        """Compile the kernels, so that whatever Triton, ptxas or the C compiler raises becomes one line here."""
+        try:
+            self(torch.zeros((1, 3, 1, 1), dtype=torch.uint8), next(iter(self._network.rows)))
+        except RuntimeError:  # torch's, which the choice of an engine understands
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            raise DeviceError(f"Triton cannot build the CUDA kernels: {type(error).__name__}: {lines[-1]}") from error
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
         if bit_width == FP32_BITS:
-            return self._float(windows, bit_width)
-        if not self.device.startswith("cuda"):
-            return self._forward(windows.permute(0, 2, 3, 1).contiguous(), bit_width).permute(0, 3, 1, 2)
-        with torch.cuda.device(self.device):
-            patches = windows.permute(0, 2, 3, 1).contiguous().pin_memory()
-            key = (*patches.shape[:3], bit_width)
-            if len(patches) < self.batch_size:  # an odd rest is not worth a graph
-                pixels = self._forward(patches.to(self.device, non_blocking=True), bit_width)
-            else:
-                if key not in self._graphs:
-                    self._graphs[key] = self._capture(patches.shape, bit_width)
-                graph, source, target = self._graphs[key]
-                source.copy_(patches, non_blocking=True)
-                graph.replay()
-                pixels = target
-            host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
-            host.copy_(pixels, non_blocking=True)
-            torch.cuda.current_stream().synchronize()
-            return host.permute(0, 3, 1, 2)
+            return self._run_float(windows)
+        row = self._row(bit_width)
+        n, _, height, width = windows.shape
+        patches = windows.permute(0, 2, 3, 1)
+        upscaled = torch.empty((n, height * self.scale, width * self.scale, 3), dtype=torch.uint8)
 
-    def _capture(self, shape: Sequence[int], bit_width: int) -> tuple[Any, Tensor, Tensor]:
-        """Record the network once for a batch shape; later runs replay it without Python in between."""
-        source = torch.zeros(tuple(shape), dtype=torch.uint8, device=self.device)
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._forward(source, bit_width)  # compiles the kernels, which a capture must not do
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            target = self._forward(source, bit_width)
-        return graph, source, target
+        def fill(span: range, target: Tensor, choice: Tensor) -> None:
+            target.copy_(patches[span.start : span.stop])
+            choice.fill_(row)
 
-    def _forward(self, patches: Tensor, bit_width: int) -> Tensor:
-        """(N, h, w, 3) uint8 -> (N, h * scale, w * scale, 3) uint8, on the device."""
-        static, blocks = self._integers.static, self._blocks[bit_width]
-        skip = self._features(patches)
-        x = skip.clone()
-        codes = self._quantize(x, torch.full_like(self._body_inverse, blocks[0][0]), blocks[0][1].conv1.input_range)
-        for index, (_, block, conv1, conv2) in enumerate(blocks):
-            hidden = self._convolve(codes, conv1, self._kernels.CODES, block.conv2.input_range)
-            if index + 1 < len(blocks):
-                inverse = torch.full_like(self._body_inverse, blocks[index + 1][0])
-                bounds = blocks[index + 1][1].conv1.input_range
-            else:
-                inverse, bounds = self._body_inverse, static.body_conv.input_range
-            codes = self._convolve(hidden, conv2, self._kernels.STREAM, bounds, x, inverse)
-        first = static.upsampler[0][0]
-        codes = self._convolve(
-            codes, self._body_conv, self._kernels.STREAM, first.input_range, skip, self._upsampler_inverse
-        )
-        following = [conv for conv, _ in static.upsampler[1:]] + [static.tail]
-        for conv, after in zip(self._upsampler, following, strict=True):
-            low, high = after.input_range
-            codes = self._convolve(codes, conv, self._kernels.CODES, (low + ZERO, high + ZERO), out_zero=ZERO)
-        return self._convolve(codes, self._tail, self._kernels.PIXELS, (0, 255))
+        def drain(span: range, pixels: Tensor) -> None:
+            upscaled[span.start : span.stop] = pixels
 
-    def _features(self, patches: Tensor) -> Tensor:
-        """Head in float32 that carries integers: im2col and matrix product, exact in any order (no TF32)."""
-        head = self._integers.head
-        weight, multiplier, offset = self._head
-        mean = torch.tensor(head.mean, dtype=torch.float32, device=self.device).reshape(1, 3, 1, 1)
-        pixels = patches.permute(0, 3, 1, 2).float() - mean
-        n, _, height, width = pixels.shape
-        columns = torch.nn.functional.unfold(pixels, 3, padding=1)  # (N, 27, h * w)
-        sums = columns.transpose(1, 2) @ weight.flatten(1).T
-        return (sums * multiplier).add_(offset).reshape(n, height, width, -1)
+        self._stream(n, (height, width), fill, drain)
+        return upscaled.permute(0, 3, 1, 2)
 
-    def _quantize(self, x: Tensor, inverse: Tensor, bounds: tuple[int, int]) -> Tensor:
-        return (x * inverse).round_().clamp_(*bounds).to(torch.int8)
-
-    def _convolve(
-        self,
-        codes: Tensor,
-        conv: DeviceConv,
-        epilogue: int,
-        bounds: tuple[int, int],
-        stream: Tensor | None = None,
-        inverse: Tensor | None = None,
-        out_zero: int | None = None,
-    ) -> Tensor:
-        """One layer; ``bounds`` are those of the codes (or pixels) it gives."""
-        n, height, width, channels = codes.shape
-        padded, factor = conv.weight.shape[2], conv.factor
-        dtype = {self._kernels.PIXELS: torch.uint8, self._kernels.RAW: torch.int32}.get(epilogue, torch.int8)
-        shape = (n, height * factor, width * factor, conv.stored // factor**2)
-        out = torch.empty(shape, dtype=dtype, device=codes.device)
-        block_n = min(64, padded)
-        unused = conv.multiplier
-        arguments = (
-            codes,
-            conv.weight,
-            conv.base,
-            conv.multiplier,
-            conv.offset,
-            unused if stream is None else stream,
-            unused if inverse is None else inverse,
-            out,
-            n * height * width,
-            height,
-            width,
-            conv.zero,
-            bounds[0],
-            bounds[1],
-            code_zero(bounds) if out_zero is None else out_zero,
-        )
-        constants = {
-            "CIN": channels,
-            "COUT": padded,
-            "STORED": conv.stored,
-            "FACTOR": factor,
-            "EPILOGUE": epilogue,
-            "BLOCK_M": BLOCK_M,
-            "BLOCK_N": block_n,
-            "BLOCK_K": min(BLOCK_K, channels),
-        }
-        grid = (-(-n * height * width // BLOCK_M), padded // block_n)
-        self._kernels.launch(grid, arguments, constants, is_interpreted())
-        return out
-
-    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
-        placed = place_conv(conv, self.device)
-        stored = (codes - placed.zero).to(torch.int8).permute(0, 2, 3, 1).contiguous().to(self.device)
-        return self._convolve(stored, placed, self._kernels.RAW, (0, 0)).permute(0, 3, 1, 2).cpu()
-
-
-class MultiCudaEngine(Engine):
-    """All visible GPUs: each takes a share of every picture's patches. Pixels do not depend on how many there are.
-
-    Args:
-        engines: one per device, of the same network.
-    """
-
-    name = "cuda"
-
-    def __init__(self, network: Edsr, engines: Sequence[Engine]) -> None:
-        super().__init__(network)
-        self._engines = tuple(engines)
-        self.device = f"cuda x{len(engines)}"
-        self.batch_size = engines[0].batch_size
-
-    def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
-        return self._engines[0](windows, bit_width)
-
-    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
-        return self._engines[0].accumulators(codes, conv)
-
-    def run(
+    @torch.inference_mode()
+    def run_patches(
         self,
         image: NDArray[np.uint8],
         plan: PatchPlan,
         bit_widths: Sequence[int],
+        chosen: Sequence[int],
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        finished = [0] * len(self._engines)
+        if FP32_BITS in bit_widths:
+            super().run_patches(image, plan, bit_widths, chosen, target, progress)
+            return
+        rows = [self._row(bit_widths[index]) for index in chosen]
 
-        def work(number: int) -> None:
-            mine = range(number, len(plan), len(self._engines))
+        def fill(span: range, windows: Tensor, choice: Tensor) -> None:
+            windows.copy_(torch.from_numpy(cut_windows(image, plan, [chosen[number] for number in span])))
+            choice.copy_(torch.tensor([rows[number] for number in span]))
 
-            def report(done: int, _: int) -> None:
-                finished[number] = done
-                if progress is not None:
-                    progress(sum(finished), len(plan))
+        def drain(span: range, pixels: Tensor) -> None:
+            for number, sr_window in zip(span, pixels.numpy(), strict=True):
+                paste_core(target, sr_window, plan[chosen[number]], self.scale)
+            if progress is not None:
+                progress(span.stop, len(chosen))
 
-            self._engines[number].run_patches(image, plan, bit_widths, mine, target, report)
+        self._stream(len(chosen), plan.window, fill, drain)
 
-        with ThreadPoolExecutor(len(self._engines)) as pool:
-            for future in [pool.submit(work, number) for number in range(len(self._engines))]:
-                future.result()
+    def _row(self, bit_width: int) -> int:
+        rows = self._network.rows
+        if bit_width not in rows:
+            raise WeightsError(f"this checkpoint has no {bit_width}-bit patches; it has {sorted(rows)}")
+        return rows[bit_width]
+
+    def _run_float(self, windows: Tensor) -> Tensor:
+        if self._float_copy is None:
+            self._float_copy = copy.deepcopy(self._float_network).to(self.device)
+        x = windows.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            return to_pixels(self._float_copy(x), self.device)
+
+    def _stream(
+        self,
+        total: int,
+        window: tuple[int, int],
+        fill: Callable[[range, Tensor, Tensor], None],
+        drain: Callable[[range, Tensor], None],
+    ) -> None:
+        """Upscale ``total`` windows; see :meth:`Pipeline.run`. Where memory runs out, go on with smaller batches."""
+        done = 0
+
+        def count(span: range, pixels: Tensor) -> None:
+            nonlocal done
+            drain(span, pixels)
+            done = span.stop
+
+        with self._on_device():
+            while done < total:
+                try:
+                    self._prepare(window).run(split_evenly(done, total, self._batch), fill, count)
+                    return
+                except RuntimeError as error:
+                    if self._batch == 1 or not _is_out_of_memory(error):
+                        raise
+                # Outside the except block, where the traceback no longer holds the tensors that filled the memory.
+                self._drop()
+                self._shrink(self._batch // 2)
+
+    def _prepare(self, window: tuple[int, int]) -> Pipeline:
+        """A pipeline of ``_batch`` windows at a time. Slots and graphs serve windows of one shape."""
+        key = (self.batch_size, *window)
+        if self._prepared is None or self._prepared[0] != key:
+            self._drop()
+            self._batch = min(self.batch_size, self._fitting(window))
+            slots = [make_slot(self._batch, window, self.scale, self.device) for _ in range(SLOTS)]
+            if self.device != "cpu":
+                torch.cuda.synchronize()  # their memory may have been another's, in a stream that still writes to it
+            self._prepared = key, Pipeline(slots, *self._queues, self._compute)
+        return self._prepared[1]
+
+    def _fitting(self, window: tuple[int, int]) -> int:
+        """Windows that fill no more than half of what is free: features, residual stream, and the last shuffle."""
+        if self.device == "cpu":
+            return self.batch_size
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info()
+        return max(1, free // 2 // (window[0] * window[1] * self._features * (10 + 2 * self.scale**2)))
+
+    def _drop(self) -> None:
+        self._prepared = None
+        self._graphs.clear()
+
+    def _compute(self, windows: Tensor, choice: Tensor, target: Tensor) -> None:
+        """Run the network in the current stream: step by step the first time (which compiles), then as a graph."""
+        key = tuple(windows.shape)
+        if self.device == "cpu":
+            target.copy_(self._network(windows, choice))
+        elif key not in self._graphs:
+            with _FIRST_RUNS:
+                target.copy_(self._network(windows, choice))
+            self._graphs[key] = None
+        else:
+            captured = self._graphs[key]
+            if captured is None:
+                with _FIRST_RUNS:
+                    self._graphs[key] = captured = self._capture(windows, choice)
+            captured.windows.copy_(windows)
+            captured.choice.copy_(choice)
+            captured.graph.replay()
+            target.copy_(captured.pixels)
+
+    def _capture(self, windows: Tensor, choice: Tensor) -> _Graph:
+        """Record the network for a shape, once its kernels are compiled; replays need no Python in between.
+
+        The stream is given, because torch's own for captures belongs to the first device that captured; errors are
+        those of this thread alone, because other threads may allocate on other devices meanwhile. Graphs share one
+        pool: they run one after the other, and each one's pixels are held, so no other graph gets their place.
+        """
+        windows, choice = windows.clone(), choice.clone()
+        graph = torch.cuda.CUDAGraph()
+        pool = next((one.graph.pool() for one in self._graphs.values() if one is not None), None)
+        stream = torch.cuda.current_stream()
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            pixels = self._network(windows, choice)
+        return _Graph(graph, windows, choice, pixels)
+
+    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        with self._on_device():
+            placed = self._module.place_conv([conv], self.device, "raw", [(0, 0)])
+            stored = (codes - placed.zero).to(torch.int8).permute(0, 2, 3, 1).contiguous().to(self.device)
+            rows = torch.zeros(len(codes), dtype=torch.int32, device=self.device)
+            return self._module.convolve(stored, placed, rows).permute(0, 3, 1, 2).cpu()
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it hides (the end of a capture can fail, too), says that memory ran out."""
+    while error is not None:
+        if "out of memory" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

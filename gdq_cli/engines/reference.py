@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -33,9 +34,24 @@ class ReferenceEngine(TensorEngine):
         with self._exact_convolutions():
             return self._convolve(codes.float().to(self.device), conv).to(torch.int32).cpu()
 
-    def _exact_convolutions(self) -> AbstractContextManager[None]:
-        """cuDNN may choose TF32 or a float Winograd, neither of which keeps integers exact: use plain im2col."""
-        return torch.backends.cudnn.flags(enabled=False) if self.device.startswith("cuda") else nullcontext()
+    @contextmanager
+    def _exact_convolutions(self) -> Iterator[None]:
+        """cuDNN may choose TF32 or a float Winograd, neither of which keeps integers exact: use plain im2col.
+
+        Its matrix product must not be TF32 either, which a program around us may have allowed.
+        """
+        if not self.device.startswith("cuda"):
+            yield
+            return
+        matmul = torch.backends.cuda.matmul
+        switch, exact = ("fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else ("allow_tf32", False)
+        before = getattr(matmul, switch)
+        setattr(matmul, switch, exact)
+        try:
+            with torch.backends.cudnn.flags(enabled=False):
+                yield
+        finally:
+            setattr(matmul, switch, before)
 
     def _convolve(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         return F.conv2d(codes, conv.weight.float().to(self.device), padding=1)

@@ -1,97 +1,152 @@
-"""Triton kernels of the CUDA engine: 3x3 convolution of int8 codes on int8 tensor cores, epilogue in the same pass.
+"""Triton kernels of the CUDA engine: the head, and 3x3 convolutions of int8 codes on tensor cores, epilogue included.
 
-Importing this module needs Triton, which torch's CUDA builds for Linux bring along. Codes are stored as ``code - zero``
-in int8, so that unsigned 8-bit codes fit too; a pixel outside the picture is code 0, that is ``-zero``.
+Importing this module needs Triton, which torch's CUDA builds for Linux bring along. A window of any bit-width may stand
+beside one of another: layers hold their constants per width, and ``choice`` says which of them a window takes. Codes
+are stored as ``code - zero`` in int8, so that unsigned 8-bit codes fit too.
 
-Products and sums of the epilogue are rounded separately: launch with ``enable_fp_fusion=False``.
+The contract (docs/engines.md) rounds every product and every sum. So a launch passes ``enable_fp_fusion=False``, which
+keeps LLVM and ptxas from making one fused operation of two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import triton
 import triton.language as tl
 
-CODES, STREAM, PIXELS, RAW = 0, 1, 2, 3
-"""What an epilogue stores: codes of the next layer, the residual stream and its codes, pixels, or accumulators."""
+BLOCK_PIXELS = 128
+
+OPTIONS = {"enable_fp_fusion": False, "num_warps": 4, "num_stages": 3}
+"""Of the compiler, for every launch; in Triton's interpreter they mean nothing."""
 
 _MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2^23: adding and taking it away rounds half to even below 2^22
 
 
-@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
-def conv3x3(  # type: ignore[no-untyped-def]
-    codes,  # int8 (N, H, W, CIN)
-    weight,  # int8 (9, CIN, COUT)
-    base,  # int32 (COUT,): zero times the sum of a channel's weights
-    multiplier,  # float32 (COUT,)
-    offset,  # float32 (COUT,)
-    stream,  # float32 (N, H, W, COUT), read and written (STREAM)
-    inverse_step,  # float32 (COUT,) (STREAM)
-    out,  # int8 codes, uint8 pixels or int32 accumulators
-    pixels,  # N * H * W
+@triton.jit(do_not_specialize=["height", "width"])  # type: ignore[untyped-decorator, unused-ignore]
+def head3x3(  # type: ignore[no-untyped-def]
+    pixels,  # uint8 (N, H, W, 3)
+    choice,  # int32 (N,)
+    weight,  # float32 (27, C), integers
+    mean,  # float32 (3,), integers
+    multiplier,  # float32 (C,)
+    offset,  # float32 (C,)
+    inverse,  # float32 (widths, C): to the codes of the first block
+    bounds,  # float32 (widths, 2): of these codes
+    features,  # float32 (N, H, W, C)
+    codes,  # int8 (N, H, W, C)
     height,
     width,
-    zero,  # zero of the input codes
-    low,
-    high,
-    out_zero,  # zero of the output codes
+    CHANNELS: tl.constexpr,  # noqa: N803
+    BLOCK_N: tl.constexpr,  # noqa: N803
+    BLOCK_M: tl.constexpr,  # noqa: N803
+):
+    """Head features of BLOCK_M pixels and their codes; float32 carries integers below 2^24, exact in any order."""
+    image = tl.program_id(2)
+    row = tl.load(choice + image)
+    first = image.to(tl.int64) * height * width  # beyond 2^31 in a large batch
+    pixels += first * 3
+    features += first * CHANNELS
+    codes += first * CHANNELS
+    place = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+    channel = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    x, y = place % width, place // width
+    sums = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for tap in range(9):
+        down, right = tap // 3 - 1, tap % 3 - 1
+        present = (y + down >= 0) & (y + down < height) & (x + right >= 0) & (x + right < width)
+        for color in tl.static_range(3):
+            value = tl.load(pixels + (place + down * width + right) * 3 + color, mask=present, other=0).to(tl.float32)
+            value = tl.where(present, value - tl.load(mean + color), 0.0)
+            sums += value[:, None] * tl.load(weight + (tap * 3 + color) * CHANNELS + channel)[None, :]
+    values = sums * tl.load(multiplier + channel)[None, :]
+    values = values + tl.load(offset + channel)[None, :]
+    at = place[:, None] * CHANNELS + channel[None, :]
+    keep = (place < height * width)[:, None] & (channel < CHANNELS)[None, :]
+    tl.store(features + at, values, mask=keep)
+    values = values * tl.load(inverse + row * CHANNELS + channel)[None, :]
+    low, high = tl.load(bounds + row * 2), tl.load(bounds + row * 2 + 1)
+    values = (tl.minimum(tl.maximum(values, low), high) + _MAGIC) - _MAGIC
+    tl.store(codes + at, values.to(tl.int32).to(tl.int8), mask=keep)
+
+
+@triton.jit(do_not_specialize=["height", "width"])  # type: ignore[untyped-decorator, unused-ignore]
+def conv3x3(  # type: ignore[no-untyped-def]
+    codes,  # int8 (N, H, W, CIN)
+    choice,  # int32 (N,)
+    weight,  # int8 (widths, 9, COUT, CIN): the inputs of a channel side by side, as int8 tensor cores take them
+    base,  # int32 (widths, COUT): ZERO times the sum of a channel's weights
+    multiplier,  # float32 (widths, COUT)
+    offset,  # float32 (widths, COUT)
+    inverse,  # float32 (widths, COUT): of the sum's codes ("add", "last")
+    bounds,  # float32 (widths, 2): of the codes or pixels stored
+    residual,  # float32 (N, H, W, COUT): what the values are added to ("add", "last")
+    stream,  # float32 (N, H, W, COUT): where the sum goes ("add"); may be the residual itself
+    out,  # int8 codes, uint8 pixels or int32 accumulators
+    height,
+    width,
     CIN: tl.constexpr,  # noqa: N803
     COUT: tl.constexpr,  # noqa: N803
     STORED: tl.constexpr,  # noqa: N803  (channels kept: 3 of 16 for the tail)
     FACTOR: tl.constexpr,  # noqa: N803  (pixel shuffle; channels come sub-pixel by sub-pixel)
-    EPILOGUE: tl.constexpr,  # noqa: N803
+    ZERO: tl.constexpr,  # noqa: N803  (of the input codes)
+    OUT_ZERO: tl.constexpr,  # noqa: N803  (of the output codes)
+    EPILOGUE: tl.constexpr,  # noqa: N803  ("codes", "add" to the residual, "last" sum, "pixels" or "raw")
     BLOCK_M: tl.constexpr,  # noqa: N803
     BLOCK_N: tl.constexpr,  # noqa: N803
     BLOCK_K: tl.constexpr,  # noqa: N803
 ):
-    """One block of BLOCK_M pixels by BLOCK_N output channels."""
-    place = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    inside = place < pixels
-    x = place % width
-    y = (place // width) % height
+    """One block of BLOCK_M pixels of a window by BLOCK_N output channels."""
+    image = tl.program_id(2)
+    row = tl.load(choice + image)
+    first = image.to(tl.int64) * height * width  # beyond 2^31 in a large batch
+    place = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+    channel = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    x, y = place % width, place // width
+    codes += first * CIN
+    weight += row * (9 * COUT * CIN)
     k = tl.arange(0, BLOCK_K)
     sums = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
-    for tap in range(9):
+    for step in range(9 * (CIN // BLOCK_K)):  # one loop, which the compiler pipelines
+        tap, start = step // (CIN // BLOCK_K), step % (CIN // BLOCK_K) * BLOCK_K
         down, right = tap // 3 - 1, tap % 3 - 1
-        present = inside & (y + down >= 0) & (y + down < height) & (x + right >= 0) & (x + right < width)
-        row = place + down * width + right
-        for start in range(0, CIN, BLOCK_K):
-            a = tl.load(codes + row[:, None] * CIN + start + k[None, :], mask=present[:, None], other=0)
-            outside = tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.int8) - zero.to(tl.int8)
-            a = tl.where(present[:, None], a, outside)
-            b = tl.load(weight + (tap * CIN + start + k[:, None]) * COUT + channel[None, :])
-            sums = tl.dot(a, b, sums, out_dtype=tl.int32)
-    sums += tl.load(base + channel)[None, :]
-    keep = inside[:, None] & (channel < STORED)[None, :]
+        present = (y + down >= 0) & (y + down < height) & (x + right >= 0) & (x + right < width)
+        near = (place + down * width + right) * CIN + start
+        a = tl.load(codes + near[:, None] + k[None, :], mask=present[:, None], other=-ZERO)  # code 0 outside
+        b = tl.load(weight + (tap * COUT + channel[None, :]) * CIN + start + k[:, None])
+        sums = tl.dot(a, b, sums, out_dtype=tl.int32)
+    keep = (place < height * width)[:, None] & (channel < STORED)[None, :]
     at = place[:, None] * STORED + channel[None, :]
-    if EPILOGUE == RAW:
+    channel += row * COUT
+    if ZERO != 0:
+        sums += tl.load(base + channel)[None, :]
+    out += first * STORED  # a pixel shuffle keeps an image's size
+    if EPILOGUE == "raw":
         tl.store(out + at, sums, mask=keep)
     else:
         values = sums.to(tl.float32) * tl.load(multiplier + channel)[None, :]
         values = values + tl.load(offset + channel)[None, :]
-        if EPILOGUE == STREAM:
-            values = values + tl.load(stream + at, mask=keep, other=0.0)
-            tl.store(stream + at, values, mask=keep)
-            values = values * tl.load(inverse_step + channel)[None, :]
-        rounded = tl.minimum(tl.maximum(values, low.to(tl.float32)), high.to(tl.float32))
-        rounded = (rounded + _MAGIC) - _MAGIC
-        if EPILOGUE == PIXELS:
-            tl.store(out + at, rounded.to(tl.uint8), mask=keep)
+        if EPILOGUE == "add" or EPILOGUE == "last":
+            values = values + tl.load(residual + first * STORED + at, mask=keep, other=0.0)
+            if EPILOGUE == "add":
+                tl.store(stream + first * STORED + at, values, mask=keep)
+            values = values * tl.load(inverse + channel)[None, :]
+        low, high = tl.load(bounds + row * 2), tl.load(bounds + row * 2 + 1)
+        rounded = (tl.minimum(tl.maximum(values, low), high) + _MAGIC) - _MAGIC
+        if EPILOGUE == "pixels":
+            tl.store(out + at, rounded.to(tl.int32).to(tl.uint8), mask=keep)
         else:
             if FACTOR > 1:
-                inner = COUT // (FACTOR * FACTOR)
-                part = channel // inner
-                image = place // (width * height)
-                up = (image * height + y) * FACTOR
-                line = up[:, None] + (part // FACTOR)[None, :]
+                inner: tl.constexpr = COUT // (FACTOR * FACTOR)
+                own = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+                part = own // inner
+                line = (y * FACTOR)[:, None] + (part // FACTOR)[None, :]
                 column = (x * FACTOR)[:, None] + (part % FACTOR)[None, :]
-                at = (line * (width * FACTOR) + column) * inner + (channel % inner)[None, :]
-            tl.store(out + at, (rounded.to(tl.int32) - out_zero).to(tl.int8), mask=keep)
+                at = (line * (width * FACTOR) + column) * inner + (own % inner)[None, :]
+            tl.store(out + at, (rounded.to(tl.int32) - OUT_ZERO).to(tl.int8), mask=keep)
 
 
-def launch(grid: tuple[int, int], arguments: tuple[Any, ...], constants: dict[str, int], interpreted: bool) -> None:
-    """Run :func:`conv3x3`; in Triton's interpreter the options of the compiler mean nothing."""
-    options = {} if interpreted else {"enable_fp_fusion": False, "num_warps": 4, "num_stages": 3}
-    conv3x3[grid](*arguments, **constants, **options)
+def launch(kernel: Any, grid: Sequence[int], *arguments: Any, interpreted: bool, **constants: Any) -> None:
+    """Run a kernel in the current stream."""
+    kernel[tuple(grid)](*arguments, **constants, **({} if interpreted else OPTIONS))
