@@ -79,7 +79,7 @@ def _static_text(bits: tuple[int, ...]) -> str:
 
 def _run_text(run: dict[str, Any]) -> str:
     """One line of the card per training run."""
-    size = f"batch {run['batch']} x {run['patch']} px LR, {run['loss']}, rate {run['rate']:g}"
+    size = f"batch {run['batch']} x {run['patch']} px LR, rate {run['rate']:g}"
     return f"- Trained, {run['stage']} stage: {run['steps']} steps from {run['from']}, {size}, {run['device']}\n"
 
 

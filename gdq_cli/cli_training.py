@@ -84,7 +84,6 @@ def train(
         typer.Option("--from", help="Checkpoint to start from, or plain EDSR weights; without it from scratch."),
     ] = None,
     stage: Annotated[str, typer.Option("--stage", help="fp32, or quantized (from a calibrated checkpoint).")] = "fp32",
-    loss: Annotated[str, typer.Option("--loss", help="l1, or l2, which is what PSNR counts.")] = "l1",
     steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.")] = 5000,
     batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
     patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
@@ -107,15 +106,13 @@ def train(
     _check(output, overwrite, target_fab, descriptor, gate)
     if stage not in DEFAULT_RATES:
         raise OptionsError(f"--stage must be fp32 or quantized, not {stage}")
-    if loss not in ("l1", "l2"):
-        raise OptionsError(f"--loss must be l1 or l2, not {loss}")
     if source is None and (stage != "fp32" or scale not in (2, 3, 4)):
         raise OptionsError(
             "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
         )
     from gdq_cli.engines import choose_device
     from gdq_cli.training.data import PatchSampler
-    from gdq_cli.training.stages import FloatStage, Loss, QuantizedStage, Stage
+    from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage
     from gdq_cli.training.train import Trainer, TrainOptions
 
     options = TrainOptions(
@@ -129,12 +126,9 @@ def train(
     training, held_out = _load(folder, network.config.scale)
     chosen_device = choose_device(device)
     network.to(chosen_device)
-    kind: Loss = "l2" if loss == "l2" else "l1"
-    objective: Stage = (
-        FloatStage(network, loss=kind) if stage == "fp32" else QuantizedStage(network, loss=kind, seed=seed)
-    )
+    loss: Stage = FloatStage(network) if stage == "fp32" else QuantizedStage(network, seed=seed)
     state_file = output.with_name(output.name + ".state")
-    trainer = Trainer(objective, PatchSampler(training, patch, seed), options, state_file, chosen_device)
+    trainer = Trainer(loss, PatchSampler(training, patch, seed), options, state_file, chosen_device)
     if trainer.step:
         typer.echo(f"going on from step {trainer.step} of {state_file}", err=True)
 
@@ -150,7 +144,7 @@ def train(
     )
     history = [
         *facts.get("training", []),
-        _history(stage, loss, source.name if source else "scratch", trainer.step, options, patch, chosen_device),
+        _history(stage, source.name if source else "scratch", trainer.step, options, patch, chosen_device),
     ]
     checkpoint = _finished(
         trainer.average, training, output, facts | {"training": history}, target_fab, descriptor, gate, seed
@@ -228,7 +222,7 @@ def _starting_network(
     return cast("Edsr", checkpoint.network), checkpoint.controller, checkpoint.facts
 
 
-def _history(stage: str, loss: str, start: str, steps: int, options: Any, patch: int, device: str) -> dict[str, Any]:
+def _history(stage: str, start: str, steps: int, options: Any, patch: int, device: str) -> dict[str, Any]:
     """What the model card says about a run."""
     import torch
 
@@ -236,7 +230,6 @@ def _history(stage: str, loss: str, start: str, steps: int, options: Any, patch:
 
     return {
         "stage": stage,
-        "loss": loss,
         "from": start,
         "steps": steps,
         "batch": options.batch,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ from gdq_cli.training.start import float_copy
 
 ADAM_RATE = 0.4
 """Learning rate of the parameters that Adam trains, as a share of Muon's."""
-
-L2_SCALE = 10.0
-"""Factor of the squared error; a mean error of 12 grey levels then weighs as much as in l1."""
 
 STEP_RATE = 30.0
 """Learning rate of quantizer steps relative to that of weights, as a share of the step itself (steps are LSQ's)."""
@@ -49,23 +46,12 @@ class Stage(Protocol):
         """Restore what the optimizer does not know about."""
 
 
-Loss = Literal["l1", "l2"]
-"""Mean absolute error, which learns faster, or mean squared error, which is what PSNR counts."""
-
-
-def distance(output: Tensor, target: Tensor, loss: Loss) -> Tensor:
-    """Mean error of (N, 3, H, W) grey levels; l2 is scaled so that both have gradients of about the same size."""
-    difference = (output.float() - target) / 255
-    return difference.abs().mean() if loss == "l1" else difference.square().mean() * L2_SCALE
-
-
 @dataclass
 class FloatStage:
-    """Distance between the float network's output and HR."""
+    """L1 between the float network's output and HR."""
 
     network: Edsr
     autocast: torch.dtype | None = torch.bfloat16
-    loss: Loss = "l1"
 
     def parameter_groups(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         matrices, others = split_weights(self.network)
@@ -74,8 +60,8 @@ class FloatStage:
     def backward(self, lr: Tensor, hr: Tensor) -> float:
         with torch.autocast(lr.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             output = self.network(lr)
-        loss = distance(output, hr, self.loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = (output.float() - hr).abs().mean() / 255
+        loss.backward()
         return float(loss.detach()) * 255
 
     def after_step(self, step: int) -> None:
@@ -83,7 +69,7 @@ class FloatStage:
 
 
 class QuantizedStage:
-    """Distance to HR and to the float teacher, at 8 bits and at one narrow width drawn per step (a sandwich of grids).
+    """L1 to HR and to the float teacher, at 8 bits and at one narrow width drawn per step (a sandwich of grids).
 
     Both weight grids are derived from the same float weights, so each step trains them together. The narrow grid's
     steps follow the weights by rule (the finest that fits the Winograd kernel); all other steps are learned.
@@ -91,7 +77,6 @@ class QuantizedStage:
     Args:
         network: quantized and calibrated.
         teacher: float network to stay close to; the network's own float weights by default.
-        loss: kind of distance.
         distillation: weight of the distance to the teacher, against 1 for the distance to HR.
         seed: of the draw of widths.
         autocast: dtype of the convolutions; None for float32.
@@ -102,14 +87,12 @@ class QuantizedStage:
         network: Edsr,
         teacher: Edsr | None = None,
         *,
-        loss: Loss = "l1",
         distillation: float = 1.0,
         seed: int = 0,
         autocast: torch.dtype | None = torch.bfloat16,
     ) -> None:
         self.network = network
         self._teacher = teacher or float_copy(network)
-        self._loss: Loss = loss
         self._distillation = distillation
         self._rng = np.random.default_rng(seed)
         self._autocast = autocast
@@ -134,9 +117,10 @@ class QuantizedStage:
         for bit_width in (int(self._rng.choice([4, 4, 5, 6])), 8):
             with torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
                 output = self.network(lr, bit_width)
-            to_hr, to_teacher = distance(output, hr, self._loss), distance(output, aim, self._loss)
+            to_hr = (output.float() - hr).abs().mean() / 255
+            to_teacher = (output.float() - aim).abs().mean() / 255
             loss = (to_hr + self._distillation * to_teacher) / 2
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += float(loss.detach()) * 255
         return total
 
