@@ -71,11 +71,13 @@ def eval(
         check_target(as_csv, overwrite=overwrite)
     row_order(bits or (), quantized=True)  # a misspelt width is said before the first model is loaded
     pairs = find_pairs(folder, lr, scale)
+    watch = watch_downloads(shown=not as_json)
+    upscalers = {  # all of them before the first runs: a misspelt one must not cost the minutes of the others
+        model: UpscalerPool(model, options.device, options.threads, engine, offline=offline, watch=watch).get(scale)
+        for model in models or [DEFAULT_MODEL]
+    }
     evaluations: list[Evaluation] = []
-    for model in models or [DEFAULT_MODEL]:
-        watch = watch_downloads(shown=not as_json)
-        pool = UpscalerPool(model, options.device, options.threads, engine, offline=offline, watch=watch)
-        upscaler = pool.get(scale)
+    for model, upscaler in upscalers.items():
         with _count(f"{model} x{scale}", "pictures") as progress, memory_errors():
             evaluation = evaluate(
                 upscaler,

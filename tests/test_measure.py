@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 from pathlib import Path
 
@@ -68,6 +69,33 @@ def test_eval_with_lr_pictures_and_two_models(pictures: Path, model: Path, tmp_p
     assert first["protocol"] == "paper"
     assert first["lr"] == str(lr)
     assert first["rows"][0]["psnr_y"] != second["rows"][0]["psnr_y"]
+
+
+def test_models_share_a_table_and_its_bicubic_row(pictures: Path, model: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain_x2.safetensors"
+    write_checkpoint(plain, Checkpoint(make_network(2, seed=3), None, name="plain"))
+    arguments = ["eval", pictures, "-x", 2, "-m", model, "-m", plain, "-b", "bicubic", "-b", "fp32"]
+    rows = [re.findall(r"[\w.]+", line)[:2] for line in gdq(*arguments).splitlines() if line.startswith(("│", "|"))]
+    assert rows == [["Pillow", "bicubic"], ["small", "fp32"], ["plain", "fp32"]]
+
+
+def test_checkpoints_of_one_name_are_told_apart(pictures: Path, model: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "after.safetensors"
+    write_checkpoint(trained, Checkpoint(make_network(2, seed=3), None, name="small"))
+    table = tmp_path / "figures.csv"
+    output = gdq("eval", pictures, "-x", 2, "-m", model, "-m", trained, "-b", "fp32", "--csv", table)
+    hashes = [line["model_sha256"] for line in csv.DictReader(table.open()) if line["name"] == "mean"]
+    assert len(set(hashes)) == 2
+    for sha256 in hashes:
+        assert f"small {sha256[:8]}" in output
+
+
+def test_eval_finds_all_models_before_it_runs_one(pictures: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a model ran")
+
+    monkeypatch.setattr("gdq_cli.evaluation.evaluate", refuse)
+    assert "no model 'absent'" in gdq("eval", pictures, "-x", 2, "-m", model, "-m", "absent", "--offline", code=4)
 
 
 @pytest.mark.parametrize(
