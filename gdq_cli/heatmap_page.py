@@ -112,6 +112,7 @@ stage.addEventListener("pointerdown", (event) => {
   drag(event);
 });
 stage.addEventListener("pointermove", drag);
+stage.addEventListener("mousedown", (event) => event.preventDefault());  // it would take the focus from the slider
 showSplit(Number(split.value));
 showFade();
 showSize();
