@@ -37,7 +37,11 @@ def test_report_page(picture: Path, model: Path, tmp_path: Path) -> None:
 
 
 def test_every_output_is_named_when_it_is_there(picture: Path, model: Path, tmp_path: Path) -> None:
-    for suffix, words in ((".png", "over the picture"), (".csv", "a line per patch"), (".json", "the object of --json")):
+    for suffix, words in (
+        (".png", "over the picture"),
+        (".csv", "a line per patch"),
+        (".json", "the object of --json"),
+    ):
         output = gdq("bitmap", picture, "-x", 2, "-m", model, "-o", tmp_path / f"map{suffix}")
         assert re.search(rf"map\{suffix}: .*{words}$", output.strip())
     printed = gdq("bitmap", picture, "-x", 2, "-m", model, "-o", tmp_path / "again.json", "--json")
