@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,15 +129,3 @@ def test_bad_arguments(path: str, model: gdq_cli.Model) -> None:
             gdq_cli.load(**arguments)  # type: ignore[arg-type]
     with pytest.raises(gdq_cli.OptionsError):
         model.upscale(make_picture(4, 4), bits="7")
-
-
-def test_the_example(tmp_path: Path) -> None:
-    source = tmp_path / "in.png"
-    Image.open(EXAMPLES / "coffee.jpg").crop((200, 100, 330, 200)).save(source)
-    command = [sys.executable, str(EXAMPLES / "python_api.py"), str(source), str(tmp_path / "out.png")]
-    done = subprocess.run(
-        command, capture_output=True, timeout=120, env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
-    )
-    assert done.returncode == 0, done.stderr
-    assert Image.open(tmp_path / "out.png").size == (520, 400)
-    assert "bits on average" in done.stdout.decode()
