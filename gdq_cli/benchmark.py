@@ -19,7 +19,7 @@ from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import choose_engine
 from gdq_cli.errors import DeviceError
 from gdq_cli.images import Picture, read_image, write_image
-from gdq_cli.machine import EnergyMeter, PeakMemory
+from gdq_cli.machine import EnergyMeter, PeakMemory, RaplMeter
 from gdq_cli.quantizers import FP32_BITS
 from gdq_cli.upscaler import Upscaler
 
@@ -71,14 +71,14 @@ def interleave(
         runs: name -> work. One round more than ``repeats`` is run; the first warms up and is not counted.
         repeats: at least 1.
         progress: called with finished and all pieces.
-        energy: meter of this machine.
+        energy: meter to read around every run; None for the processor's.
 
     Raises:
         ValueError: if ``repeats`` is not positive.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
-    energy = energy or EnergyMeter()
+    energy = energy or RaplMeter()
     memory = PeakMemory()
     seconds: dict[Key, list[float]] = {name: [] for name in runs}
     joules: dict[Key, list[float]] = {name: [] for name in runs}
@@ -192,6 +192,7 @@ def run_benchmark(
     threads: Sequence[int],
     repeats: int,
     progress: Callable[[int, int], None] | None = None,
+    energy: EnergyMeter | None = None,
 ) -> list[BenchRow]:
     """Time bit choice and network of every engine at every width, and the same network in FP32 torch.
 
@@ -205,6 +206,7 @@ def run_benchmark(
         threads: numbers of CPU threads.
         repeats: counted runs of each row.
         progress: called with finished and all runs.
+        energy: see :func:`interleave`.
     """
     first = next(iter(upscalers.values()))
     runs: dict[Setting, Callable[[], object]] = {}
@@ -229,7 +231,7 @@ def run_benchmark(
             for engine, upscaler in upscalers.items():
                 add(Setting(engine, name, count), _patched(upscaler, image, name), _cost(upscaler, image, name))
     try:
-        measured = interleave(runs, repeats=repeats, progress=progress)
+        measured = interleave(runs, repeats=repeats, progress=progress, energy=energy)
     finally:
         torch.set_num_threads(before)
     megapixels = image.shape[0] * image.shape[1] * first.scale**2 / 1e6

@@ -163,7 +163,7 @@ def bench(
     from gdq_cli.engines import choose_device
     from gdq_cli.evaluation import QUANTIZED_ROWS, row_order
     from gdq_cli.images import Picture, read_image, write_image
-    from gdq_cli.machine import machine_facts
+    from gdq_cli.machine import energy_meter, machine_facts
     from gdq_cli.models import load_checkpoint
 
     if "bicubic" in (bits or ()):
@@ -172,7 +172,9 @@ def bench(
     dimensions = _parse_size(size) if source is None else None
     image = natural_picture(*dimensions) if dimensions else read_image(cast(Path, source), max_pixels=max_pixels).rgb
     checkpoint = load_checkpoint(model, scale, offline=offline, watch=watch_downloads(shown=not as_json))
-    upscalers, missing = find_engines(checkpoint, choose_device(device), engines or ())
+    place = choose_device(device)
+    upscalers, missing = find_engines(checkpoint, place, engines or ())
+    energy = energy_meter(place)
     rows_to_time = row_order(bits or (), checkpoint.is_quantized)
     with tempfile.TemporaryDirectory() as folder, memory_errors():
         file = source
@@ -187,6 +189,7 @@ def bench(
                 threads=threads or [torch.get_num_threads()],
                 repeats=repeats,
                 progress=progress,
+                energy=energy,
             )
         fastest, upscaler = next(iter(upscalers.items()))
         stage_bits = "auto" if "auto" in rows_to_time else rows_to_time[-1]
@@ -199,6 +202,7 @@ def bench(
         "picture": str(source) if source else "1/f noise",
         "in_size": list(image.shape[:2]),
         "repeats": repeats,
+        "energy": energy.source if energy.available else f"not measured: {energy.missing}",
         "rows": [row.to_dict() for row in rows],
         "stages": {"engine": fastest, "bits": stage_bits, "seconds": stages},
         "missing": list(missing),

@@ -103,6 +103,5 @@ def bench_lines(facts: Mapping[str, Any]) -> list[str]:
     ]
     if all(row["peak_rss_mib"] is None for row in facts["rows"]):
         lines.insert(1, "peak memory: not measured (this system does not let a process reset its peak)")
-    if all(row["joules"] is None for row in facts["rows"]):
-        lines.insert(1, "energy: not measured (no readable RAPL counter in /sys/class/powercap)")
+    lines.insert(1, f"energy: {facts['energy']}")
     return lines
