@@ -66,6 +66,8 @@ def bitmap(
     kind = "" if output is None else output.suffix.lower()
     if output is not None and kind not in OUTPUTS:
         raise OptionsError(f"--output {output}: the bit map is written as .png, .html, .csv or .json")
+    if numbers and kind != ".png":
+        raise OptionsError("--numbers belongs to the overlay: give -o FILE.png, too")
     if scale not in NATIVE_SCALES:
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
     from gdq_cli.heatmap_table import bit_map_csv, bit_map_dict

@@ -16,7 +16,7 @@ from .test_cli import gdq
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 OPAQUE = {"machine", "versions", "torch", "cpu", "kernels", "weights", "formats", "environment", "stdout"}
-OPAQUE |= {"devices", "engines", "disk"}
+OPAQUE |= {"devices", "engines", "disk", "controller", "facts"}
 """Sections whose content is for people; only their own names are part of the contract."""
 
 VALUES = {"ok", "skipped", "failed", "controller", "entropy", "budget", "forced", "bicubic", "mean"}
@@ -52,13 +52,14 @@ def keys(value: Any) -> Iterator[str]:
         ("bench", ["{picture}", "-x", "2", "-m", "{model}", "-b", "4", "--repeats", "1", "-j", "1"]),
         ("compare", ["{picture}", "{picture}", "-o", "{folder}/difference.png"]),
         ("doctor", ["-d", "cpu"]),
+        ("models info", ["{model}"]),
     ],
 )
 def test_objects_are_what_the_page_says(command: str, arguments: list[str], model: Path, tmp_path: Path) -> None:
     picture = tmp_path / "in.png"
     Image.fromarray(make_picture(32, 40)).save(picture)
     filled = [word.format(picture=picture, model=model, folder=tmp_path) for word in arguments]
-    objects = [json.loads(line) for line in gdq(command, *filled, "--json").splitlines()]
+    objects = [json.loads(line) for line in gdq(*command.split(), *filled, "--json").splitlines()]
     found = set(keys(objects))
     if command == "doctor":  # on a sound machine the list of problems is empty
         found |= {"level", "what", "remedy"}
