@@ -175,6 +175,14 @@ def test_fp32_report() -> None:
     assert "Facts" not in text
 
 
+def test_a_map_of_one_width_is_faded_out() -> None:
+    plan = plan_patches((40, 40), patch_size=20)
+    for bit_map, percent in ((np.full((2, 2), 6), 0), (np.array([[4, 6], [6, 6]]), 35)):
+        html = html_report(make_picture(40, 40), make_picture(80, 80), bit_map, plan, {}, title="x")
+        fade = next(attributes for _, attributes in Page(html).tags if attributes.get("id") == "fade")
+        assert fade["value"] == str(percent)
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     plan = plan_patches((40, 40))
     picture = make_picture(40, 40)
@@ -238,6 +246,12 @@ def test_report_by_keyboard_and_pointer(browser: Chromium, tmp_path: Path, dark:
     browser.ask("actual.focus()")
     browser.press(" ")
     assert browser.ask("stage.getBoundingClientRect().width") == pytest.approx(800, abs=1)
+    line = browser.ask(
+        "(({ left, width }) => left + width / 2)(document.querySelector('.divider').getBoundingClientRect())"
+    )
+    assert 0 < line < width, "what is compared is in view"
+    assert browser.ask("view.clientHeight") <= 0.7 * 900
+    assert browser.ask("view.tabIndex") == 0
     assert not browser.ask("document.documentElement.scrollWidth > innerWidth"), "the page scrolls sideways"
     assert browser.complaints == []
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
