@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from gdq_cli import cost
 from gdq_cli.checkpoint import Checkpoint
@@ -145,13 +146,21 @@ class BenchRow:
 
 
 def natural_picture(height: int, width: int) -> U8:
-    """1/f noise over a gradient, roughly a photograph's statistics, made on the spot; (height, width, 3) uint8."""
+    """Discs of all sizes that hide one another ("dead leaves"), made on the spot; (height, width, 3) uint8.
+
+    It has crowded and flat parts as photographs do, so that its patches differ in the width they deserve.
+    """
     rng = np.random.default_rng(0)
-    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
-    spectrum = np.fft.rfft2(rng.normal(size=(height, width))) / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
-    texture = np.fft.irfft2(spectrum, (height, width))
-    grey = 128 + 50 * texture / max(float(texture.std()), 1e-9)
-    picture: U8 = np.stack([grey * 1.1, grey, grey * 0.85 + 20], axis=2).clip(0, 255).astype(np.uint8)
+    count = 100 + height * width // 50
+    radii = 2 * rng.uniform(16 / max(height, width, 16) ** 2, 1, count) ** -0.5  # density as the cube of 1 / radius
+    places = 2 * rng.uniform(0, 1, (count, 2)) ** 3 * (width, height)  # crowded at the top left, flat elsewhere
+    colors = rng.integers(20, 236, (count, 1)) + rng.integers(-30, 31, (count, 3))
+    double = Image.new("RGB", (2 * width, 2 * height), (110, 105, 100))  # reduced to half: smooth edges
+    draw = ImageDraw.Draw(double)
+    for (x, y), radius, color in zip(places.tolist(), radii.tolist(), colors.clip(0, 255).tolist(), strict=True):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(color))
+    grain = rng.normal(0, 1, (height, width, 1))
+    picture: U8 = np.rint(np.asarray(double.reduce(2)) + grain).clip(0, 255).astype(np.uint8)
     return picture
 
 

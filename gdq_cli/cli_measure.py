@@ -129,7 +129,9 @@ def _count(name: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def bench(
-    source: Annotated[Path | None, typer.Argument(metavar="INPUT", help="A picture; default: noise of --size.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="INPUT", help="A picture; default: a made one of --size.")
+    ] = None,
     size: Annotated[str, typer.Option("--size", help="WxH of the LR picture to make if none is given.")] = "256x256",
     scale: NativeScaleOption = 4,
     model: Annotated[
@@ -199,7 +201,7 @@ def bench(
         "network": f"{checkpoint.name} x{scale}",
         "model_sha256": checkpoint.sha256,
         "device": upscaler.engine.device,
-        "picture": str(source) if source else "1/f noise",
+        "picture": str(source) if source else "dead leaves",
         "in_size": list(image.shape[:2]),
         "repeats": repeats,
         "energy": energy.source if energy.available else f"not measured: {energy.missing}",

@@ -352,6 +352,9 @@ def test_the_made_picture_is_no_flat_one() -> None:
     assert picture.shape == (60, 80, 3)
     assert picture.std() > 20
     assert np.array_equal(picture, natural_picture(60, 80))
+    large = natural_picture(200, 300).astype(int)
+    crowded, flat = (np.abs(np.diff(part, axis=1)).mean() for part in (large[:100, :150], large[100:, 150:]))
+    assert crowded > 2 * flat
     assert natural_picture(1, 1).shape == (1, 1, 3)
 
 
