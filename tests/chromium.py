@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,6 +74,7 @@ class Chromium:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            assert select.select([self._answers], [], [], 60)[0], "the browser hangs"
             block = os.read(self._answers, 1 << 16)
             assert block, "the browser has ended"
             self._rest += block
