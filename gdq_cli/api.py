@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from gdq_cli import upscaler
-from gdq_cli.errors import OptionsError
+from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.images import bleed_colour, luma
 from gdq_cli.models import UpscalerPool
 from gdq_cli.options import UpscaleOptions
@@ -82,12 +82,13 @@ class Model:
         Raises:
             OptionsError: if the image or the options are not of this kind.
             WeightsError: if the model has no such bit-width.
-            DeviceError: if the network gives values that are no numbers.
+            DeviceError: if memory does not suffice, or the network gives values that are no numbers.
         """
         rgb, alpha, grey = _to_planes(image)
         if alpha is not None:
             rgb = bleed_colour(rgb, alpha)
-        result = self._upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
+        with memory_errors():
+            result = self._upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
         pixels = result.image
         if grey:
             pixels = luma(pixels)

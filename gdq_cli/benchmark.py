@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from gdq_cli import cost
 from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import choose_engine
 from gdq_cli.errors import DeviceError
 from gdq_cli.images import Picture, read_image, write_image
-from gdq_cli.machine import EnergyMeter, PeakMemory
+from gdq_cli.machine import EnergyMeter, PeakMemory, RaplMeter
 from gdq_cli.quantizers import FP32_BITS
 from gdq_cli.upscaler import Upscaler
 
@@ -71,14 +72,14 @@ def interleave(
         runs: name -> work. One round more than ``repeats`` is run; the first warms up and is not counted.
         repeats: at least 1.
         progress: called with finished and all pieces.
-        energy: meter of this machine.
+        energy: meter to read around every run; None for the processor's.
 
     Raises:
         ValueError: if ``repeats`` is not positive.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
-    energy = energy or EnergyMeter()
+    energy = energy or RaplMeter()
     memory = PeakMemory()
     seconds: dict[Key, list[float]] = {name: [] for name in runs}
     joules: dict[Key, list[float]] = {name: [] for name in runs}
@@ -145,13 +146,21 @@ class BenchRow:
 
 
 def natural_picture(height: int, width: int) -> U8:
-    """1/f noise over a gradient, roughly a photograph's statistics, made on the spot; (height, width, 3) uint8."""
+    """Discs of all sizes that hide one another ("dead leaves"), made on the spot; (height, width, 3) uint8.
+
+    It has crowded and flat parts as photographs do, so that its patches differ in the width they deserve.
+    """
     rng = np.random.default_rng(0)
-    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
-    spectrum = np.fft.rfft2(rng.normal(size=(height, width))) / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
-    texture = np.fft.irfft2(spectrum, (height, width))
-    grey = 128 + 50 * texture / max(float(texture.std()), 1e-9)
-    picture: U8 = np.stack([grey * 1.1, grey, grey * 0.85 + 20], axis=2).clip(0, 255).astype(np.uint8)
+    count = 100 + height * width // 50
+    radii = 2 * rng.uniform(16 / max(height, width, 16) ** 2, 1, count) ** -0.5  # density as the cube of 1 / radius
+    places = 2 * rng.uniform(0, 1, (count, 2)) ** 3 * (width, height)  # crowded at the top left, flat elsewhere
+    colors = rng.integers(20, 236, (count, 1)) + rng.integers(-30, 31, (count, 3))
+    double = Image.new("RGB", (2 * width, 2 * height), (110, 105, 100))  # reduced to half: smooth edges
+    draw = ImageDraw.Draw(double)
+    for (x, y), radius, color in zip(places.tolist(), radii.tolist(), colors.clip(0, 255).tolist(), strict=True):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(color))
+    grain = rng.normal(0, 1, (height, width, 1))
+    picture: U8 = np.rint(np.asarray(double.reduce(2)) + grain).clip(0, 255).astype(np.uint8)
     return picture
 
 
@@ -192,6 +201,7 @@ def run_benchmark(
     threads: Sequence[int],
     repeats: int,
     progress: Callable[[int, int], None] | None = None,
+    energy: EnergyMeter | None = None,
 ) -> list[BenchRow]:
     """Time bit choice and network of every engine at every width, and the same network in FP32 torch.
 
@@ -205,6 +215,7 @@ def run_benchmark(
         threads: numbers of CPU threads.
         repeats: counted runs of each row.
         progress: called with finished and all runs.
+        energy: see :func:`interleave`.
     """
     first = next(iter(upscalers.values()))
     runs: dict[Setting, Callable[[], object]] = {}
@@ -229,7 +240,7 @@ def run_benchmark(
             for engine, upscaler in upscalers.items():
                 add(Setting(engine, name, count), _patched(upscaler, image, name), _cost(upscaler, image, name))
     try:
-        measured = interleave(runs, repeats=repeats, progress=progress)
+        measured = interleave(runs, repeats=repeats, progress=progress, energy=energy)
     finally:
         torch.set_num_threads(before)
     megapixels = image.shape[0] * image.shape[1] * first.scale**2 / 1e6

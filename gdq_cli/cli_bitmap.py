@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
     from gdq_cli.upscaler import BitPlan, Upscaler, UpscaleResult
 
-OUTPUTS = (".png", ".html", ".csv", ".json")
+OUTPUTS = {
+    ".png": "the bit map over the picture",
+    ".html": "a page to open in a browser",
+    ".csv": "a line per patch",
+    ".json": "the object of --json",
+}
 
 
 def bitmap(
@@ -61,6 +66,8 @@ def bitmap(
     kind = "" if output is None else output.suffix.lower()
     if output is not None and kind not in OUTPUTS:
         raise OptionsError(f"--output {output}: the bit map is written as .png, .html, .csv or .json")
+    if numbers and kind != ".png":
+        raise OptionsError("--numbers belongs to the overlay: give -o FILE.png, too")
     if scale not in NATIVE_SCALES:
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
     from gdq_cli.heatmap_table import bit_map_csv, bit_map_dict
@@ -106,15 +113,17 @@ def bitmap(
         return
     if kind == ".png":
         write_overlay(output, source, plan.bit_map, overwrite, max_pixels, numbers)
-        return
-    if kind == ".csv":
-        text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
-    elif result is None:
-        text = json.dumps(facts, indent=1) + "\n"
     else:
-        text = _report(rgb, result, upscaler, source, output, seconds)
-    with atomic_file(output, overwrite=overwrite) as file:
-        file.write(text.encode())
+        if result is not None:
+            text = _report(rgb, result, upscaler, source, output, seconds)
+        elif kind == ".csv":
+            text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
+        else:
+            text = json.dumps(facts) + "\n"
+        with atomic_file(output, overwrite=overwrite) as file:
+            file.write(text.encode())
+    if not as_json:
+        typer.echo(f"{output}: {OUTPUTS[kind]}")
 
 
 def _summary(source: str, plan: BitPlan, upscaler: Upscaler, decided_by: str | None) -> str:
@@ -167,4 +176,7 @@ def _report(
         bitops_fp32_g=result.bitops_fp32_g,
         seconds=seconds | {"total": sum(seconds.values())},
     )
-    return html_report(rgb, result.image, result.bit_map, result.plan.patches, report.to_dict(), title=source.name)
+    facts = report.to_dict()
+    for trivial in ("output", "frames"):  # the page itself, and 1
+        del facts[trivial]
+    return html_report(rgb, result.image, result.bit_map, result.plan.patches, facts, title=source.name)

@@ -71,11 +71,13 @@ def eval(
         check_target(as_csv, overwrite=overwrite)
     row_order(bits or (), quantized=True)  # a misspelt width is said before the first model is loaded
     pairs = find_pairs(folder, lr, scale)
+    watch = watch_downloads(shown=not as_json)
+    upscalers = {  # all of them before the first runs: a misspelt one must not cost the minutes of the others
+        model: UpscalerPool(model, options.device, options.threads, engine, offline=offline, watch=watch).get(scale)
+        for model in models or [DEFAULT_MODEL]
+    }
     evaluations: list[Evaluation] = []
-    for model in models or [DEFAULT_MODEL]:
-        watch = watch_downloads(shown=not as_json)
-        pool = UpscalerPool(model, options.device, options.threads, engine, offline=offline, watch=watch)
-        upscaler = pool.get(scale)
+    for model, upscaler in upscalers.items():
         with _count(f"{model} x{scale}", "pictures") as progress, memory_errors():
             evaluation = evaluate(
                 upscaler,
@@ -127,7 +129,9 @@ def _count(name: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def bench(
-    source: Annotated[Path | None, typer.Argument(metavar="INPUT", help="A picture; default: noise of --size.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="INPUT", help="A picture; default: a made one of --size.")
+    ] = None,
     size: Annotated[str, typer.Option("--size", help="WxH of the LR picture to make if none is given.")] = "256x256",
     scale: NativeScaleOption = 4,
     model: Annotated[
@@ -161,7 +165,7 @@ def bench(
     from gdq_cli.engines import choose_device
     from gdq_cli.evaluation import QUANTIZED_ROWS, row_order
     from gdq_cli.images import Picture, read_image, write_image
-    from gdq_cli.machine import machine_facts
+    from gdq_cli.machine import energy_meter, machine_facts
     from gdq_cli.models import load_checkpoint
 
     if "bicubic" in (bits or ()):
@@ -170,7 +174,9 @@ def bench(
     dimensions = _parse_size(size) if source is None else None
     image = natural_picture(*dimensions) if dimensions else read_image(cast(Path, source), max_pixels=max_pixels).rgb
     checkpoint = load_checkpoint(model, scale, offline=offline, watch=watch_downloads(shown=not as_json))
-    upscalers, missing = find_engines(checkpoint, choose_device(device), engines or ())
+    place = choose_device(device)
+    upscalers, missing = find_engines(checkpoint, place, engines or ())
+    energy = energy_meter(place)
     rows_to_time = row_order(bits or (), checkpoint.is_quantized)
     with tempfile.TemporaryDirectory() as folder, memory_errors():
         file = source
@@ -185,6 +191,7 @@ def bench(
                 threads=threads or [torch.get_num_threads()],
                 repeats=repeats,
                 progress=progress,
+                energy=energy,
             )
         fastest, upscaler = next(iter(upscalers.items()))
         stage_bits = "auto" if "auto" in rows_to_time else rows_to_time[-1]
@@ -194,9 +201,10 @@ def bench(
         "network": f"{checkpoint.name} x{scale}",
         "model_sha256": checkpoint.sha256,
         "device": upscaler.engine.device,
-        "picture": str(source) if source else "1/f noise",
+        "picture": str(source) if source else "dead leaves",
         "in_size": list(image.shape[:2]),
         "repeats": repeats,
+        "energy": energy.source if energy.available else f"not measured: {energy.missing}",
         "rows": [row.to_dict() for row in rows],
         "stages": {"engine": fastest, "bits": stage_bits, "seconds": stages},
         "missing": list(missing),

@@ -31,7 +31,8 @@ BICUBIC = "bicubic"
 QUANTIZED_ROWS = ("fp32", "8", "6", "5", "4", "auto")
 """Bit-widths of a quantized checkpoint's rows, in this order, where the caller names none."""
 
-CSV_COLUMNS = ("model", "scale", "protocol", "bits", "name", "psnr_y", "ssim_y", "fab", "bitops_g", "seconds")
+FIGURES = ("psnr_y", "ssim_y", "fab", "bitops_g", "seconds")
+CSV_COLUMNS = ("model", "scale", "protocol", "bits", "name", *FIGURES, "model_sha256")
 
 U8 = NDArray[np.uint8]
 
@@ -94,7 +95,7 @@ class Evaluation:
             "rows": [
                 {
                     "bits": row.bits,
-                    **{key: _finite(row.mean(key)) for key in ("psnr_y", "ssim_y", "fab", "bitops_g", "seconds")},
+                    **{key: _finite(row.mean(key)) for key in FIGURES},
                     "images": [{key: _finite(value) for key, value in vars(image).items()} for image in row.images],
                 }
                 for row in self.rows
@@ -137,6 +138,8 @@ def find_pairs(hr_folder: Path, lr_folder: Path | None, scale: int) -> list[tupl
     Raises:
         ImageError: if a folder is missing or empty, or a picture has no partner.
     """
+    if (hr_folder / "HR").is_dir() and (hr_folder / "LR").is_dir():
+        raise ImageError(f"{hr_folder}: holds LR pictures, too; give {hr_folder / 'HR'} --lr {hr_folder / 'LR'}")
     files = list_images(hr_folder)
     if lr_folder is None:
         return [(file, None) for file in files]
@@ -267,10 +270,9 @@ def evaluations_csv(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _csv_lines(evaluations: Sequence[Evaluation]) -> Iterator[list[Any]]:
-    figures = CSV_COLUMNS[5:]
     for evaluation in evaluations:
         for row in evaluation.rows:
             head = [evaluation.model, evaluation.scale, evaluation.protocol, row.bits]
             for image in row.images:
-                yield [*head, image.name, *(getattr(image, figure) for figure in figures)]
-            yield [*head, "mean", *(row.mean(figure) for figure in figures)]
+                yield [*head, image.name, *(getattr(image, figure) for figure in FIGURES), evaluation.sha256]
+            yield [*head, "mean", *(row.mean(figure) for figure in FIGURES), evaluation.sha256]

@@ -19,10 +19,11 @@ h2 { font-size: 1rem; margin: 0 0 12px; }
 .lede { margin: 6px 0 0; color: var(--dim); }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 18px; }
 .view { overflow: auto; border-radius: 8px; }
+.view.actual { max-height: 70vh; }
 .stage { position: relative; margin: 0 auto; overflow: hidden; border-radius: 8px; cursor: ew-resize; user-select: none;
   -webkit-user-select: none; touch-action: pan-y; background: #17161d; min-width: 32px; min-height: 32px;
   max-height: 85vh; }
-.stage.actual { max-height: none; touch-action: auto; }
+.actual .stage { max-height: none; touch-action: auto; }
 .stage img, .stage svg, .side { position: absolute; inset: 0; width: 100%; height: 100%; }
 .stage img { filter: saturate(calc(1 - var(--map))); pointer-events: none; }
 .side.before { clip-path: inset(0 calc(100% - var(--split)) 0 0); }
@@ -76,7 +77,7 @@ footer { color: var(--dim); font-size: 0.85rem; }
 _SCRIPT = """
 "use strict";
 const find = (id) => document.getElementById(id);
-const stage = find("stage"), split = find("split"), fade = find("fade"), actual = find("actual");
+const stage = find("stage"), split = find("split"), fade = find("fade"), actual = find("actual"), view = find("view");
 function showSplit(percent) {
   stage.style.setProperty("--split", percent + "%");
   const text = Math.round(percent) + " % bicubic, " + Math.round(100 - percent) + " % gdq";
@@ -90,7 +91,10 @@ function showFade() {
 }
 function showSize() {
   stage.style.width = actual.checked ? stage.dataset.width / window.devicePixelRatio + "px" : stage.dataset.fit;
-  stage.classList.toggle("actual", actual.checked);
+  view.classList.toggle("actual", actual.checked);
+  view.tabIndex = actual.checked ? 0 : -1;  // scrolls by arrow keys
+  view.scrollLeft = split.value / 100 * stage.offsetWidth - view.clientWidth / 2;  // what is compared stays in sight
+  view.scrollTop = (stage.offsetHeight - view.clientHeight) / 2;
 }
 function drag(event) {
   if (event.buttons === 0 || (actual.checked && event.pointerType === "touch")) return;
@@ -112,6 +116,7 @@ stage.addEventListener("pointerdown", (event) => {
   drag(event);
 });
 stage.addEventListener("pointermove", drag);
+stage.addEventListener("mousedown", (event) => event.preventDefault());  // it would take the focus from the slider
 showSplit(Number(split.value));
 showFade();
 showSize();
@@ -138,16 +143,18 @@ PAGE = Template(
 <p class="lede">$lede</p>
 </header>
 <section aria-label="Comparison of bicubic enlargement and result">
-<div class="view">
+<div class="view" id="view" role="group" aria-label="Picture">
 <div class="stage" id="stage" data-width="$width" data-fit="$fit"
  style="aspect-ratio: $width / $height; width: $fit; --split: 50%; --map: $map_opacity">
-<div class="side before"><img src="$before" alt="Bicubic enlargement"><span class="tag">Bicubic</span></div>
-<div class="side after"><img src="$after" alt="Result of gdq"><span class="tag">gdq</span></div>
+<div class="side before"><img src="$before" alt="Bicubic enlargement"></div>
+<div class="side after"><img src="$after" alt="Result of gdq"></div>
 <svg viewBox="0 0 $lr_width $lr_height" preserveAspectRatio="none" aria-hidden="true">
 <g class="map"><image href="$map" width="$lr_width" height="$lr_height" preserveAspectRatio="none"/>
 <path class="lines" d="$lines"/></g>
 <g class="digits" id="digits" style="display: none">$digits</g>
 </svg>
+<div class="side before"><span class="tag">Bicubic</span></div>
+<div class="side after"><span class="tag">gdq</span></div>
 <div class="divider"></div>
 </div>
 </div>

@@ -220,6 +220,7 @@ def html_report(
     footer = f"Made by gdq {__version__}. Pictures embedded as {encoding}{size_note}."
     check = '<label><input type="checkbox" id="numbers"> Bit-widths in the patches</label>' if has_digits else ""
     patches = "1 patch" if len(plan) == 1 else f"{len(plan):,} patches"
+    percent = _MAP_PERCENT if np.ptp(bit_map) else 0  # a map of one width says nothing
     rows = "".join(_fact_rows(facts))
     table = f'<section><h2>Facts</h2><table class="facts"><tbody>{rows}</tbody></table></section>' if rows else ""
     return PAGE.substitute(
@@ -237,8 +238,8 @@ def html_report(
         lines=_grid_lines(plan),
         digits=_digits(bit_map, plan) if has_digits else "",
         numbers_check=check,
-        map_opacity=_MAP_PERCENT / 100,
-        map_percent=_MAP_PERCENT,
+        map_opacity=percent / 100,
+        map_percent=percent,
         cards="".join(_cards(bit_map, facts)),
         histogram="".join(_histogram_rows(bit_map)),
         facts=table,

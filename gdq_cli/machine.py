@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gdq_cli.engines import kernels
 
@@ -46,12 +47,83 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-class EnergyMeter:
+class EnergyMeter(Protocol):
+    """Counters of energy, other programs' share included.
+
+    Attributes:
+        source: whose energy it is and who counts it.
+        missing: what is not there where nothing is available.
+    """
+
+    source: str
+    missing: str
+
+    @property
+    def available(self) -> bool:
+        """Whether this machine lets us measure energy."""
+
+    def read(self) -> tuple[int, ...]:
+        """Counters at this moment."""
+
+    def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
+        """Energy between two readings."""
+
+
+def energy_meter(device: str) -> EnergyMeter:
+    """The meter of a torch device: the GPU's own for CUDA, the processor's for others."""
+    return GpuEnergyMeter(device) if device.startswith("cuda") else RaplMeter()
+
+
+class GpuEnergyMeter:
+    """Energy of one NVIDIA GPU, from Volta on, by the counter of its driver (NVML).
+
+    Args:
+        device: ``cuda`` or ``cuda:N``.
+        nvml: the driver's library; another one for tests, None to load it.
+    """
+
+    source = "the GPU (NVML)"
+    missing = "the driver's NVML has no energy counter for this GPU"
+
+    def __init__(self, device: str, nvml: Any = None) -> None:
+        import torch
+
+        self._handle = ctypes.c_void_p()
+        self.available = False
+        try:
+            self._nvml = nvml or ctypes.CDLL("libnvidia-ml.so.1")
+            uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"  # NVML's own order may be another one
+            if self._nvml.nvmlInit_v2() == 0:
+                found = self._nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(self._handle))
+                self.available = found == 0 and self._count() is not None
+        except (OSError, AttributeError):  # no such library, or one without these functions
+            return
+
+    def _count(self) -> int | None:
+        """Millijoules since the driver was loaded; None if it does not tell."""
+        count = ctypes.c_ulonglong()
+        failed = self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle, ctypes.byref(count))
+        return None if failed else count.value
+
+    def read(self) -> tuple[int, ...]:
+        """The counter in millijoules; nothing where it is not available."""
+        count = self._count() if self.available else None
+        return () if count is None else (count,)
+
+    def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
+        """Energy between two readings."""
+        return (sum(after) - sum(before)) / 1e3
+
+
+class RaplMeter:
     """Energy of all processor packages by their RAPL counters, other programs' share included.
 
     Args:
         folder: of the counters; another one for tests.
     """
+
+    source = "the processor packages (RAPL)"
+    missing = f"no readable RAPL counter in {POWERCAP}"
 
     def __init__(self, folder: Path = POWERCAP) -> None:
         self._zones: list[tuple[Path, int]] = []

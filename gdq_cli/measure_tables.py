@@ -16,7 +16,7 @@ def _optional(value: float | None, form: str) -> str:
 
 
 def evaluation_table(evaluations: Sequence[Evaluation], folder: str) -> Table:
-    """Means over the pictures: a row per model and bit-width.
+    """Means over the pictures: a row per model and bit-width, and a single one for bicubic, which is no model's.
 
     Args:
         evaluations: of one folder, scale and protocol; at least one.
@@ -33,12 +33,17 @@ def evaluation_table(evaluations: Sequence[Evaluation], folder: str) -> Table:
     table.add_column("model")
     for name in ("bits", "PSNR-Y dB", "to FP32", "SSIM-Y", "FAB", "GBitOPs", "seconds"):
         table.add_column(name, justify="right")
+    names = [evaluation.model for evaluation in evaluations]
     for evaluation in evaluations:
+        # two checkpoints of one name, such as before and after training, are told apart by their hashes
+        name = evaluation.model if names.count(evaluation.model) == 1 else f"{evaluation.model} {evaluation.sha256[:8]}"
         fp32 = next((row.mean("psnr_y") for row in evaluation.rows if row.bits == "fp32"), None)
         for row in evaluation.rows:
+            if row.bits == BICUBIC and evaluation is not first:
+                continue
             psnr = row.mean("psnr_y") or 0.0
             table.add_row(
-                "Pillow" if row.bits == BICUBIC else evaluation.model,
+                "Pillow" if row.bits == BICUBIC else name,
                 row.bits,
                 f"{psnr:.3f}",
                 f"{psnr - fp32:+.3f}" if fp32 is not None and math.isfinite(psnr - fp32) else "",
@@ -98,6 +103,5 @@ def bench_lines(facts: Mapping[str, Any]) -> list[str]:
     ]
     if all(row["peak_rss_mib"] is None for row in facts["rows"]):
         lines.insert(1, "peak memory: not measured (this system does not let a process reset its peak)")
-    if all(row["joules"] is None for row in facts["rows"]):
-        lines.insert(1, "energy: not measured (no readable RAPL counter in /sys/class/powercap)")
+    lines.insert(1, f"energy: {facts['energy']}")
     return lines

@@ -1,11 +1,11 @@
-"""The Python interface, and the example that documents it."""
+"""The Python interface, and the page that documents it."""
 
 from __future__ import annotations
 
-import os
+import inspect
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +16,7 @@ from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.images import resize_alpha
 
 from .conftest import make_picture
-
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+from .test_docs import ROOT, prose
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +131,16 @@ def test_bad_arguments(path: str, model: gdq_cli.Model) -> None:
         model.upscale(make_picture(4, 4), bits="7")
 
 
-def test_the_example(tmp_path: Path) -> None:
-    source = tmp_path / "in.png"
-    Image.open(EXAMPLES / "coffee.jpg").crop((200, 100, 330, 200)).save(source)
-    command = [sys.executable, str(EXAMPLES / "python_api.py"), str(source), str(tmp_path / "out.png")]
-    done = subprocess.run(
-        command, capture_output=True, timeout=120, env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
-    )
-    assert done.returncode == 0, done.stderr
-    assert Image.open(tmp_path / "out.png").size == (520, 400)
-    assert "bits on average" in done.stdout.decode()
+def test_out_of_memory_is_a_device_error(model: gdq_cli.Model) -> None:
+    def exhausted(done: int, total: int) -> None:
+        raise MemoryError
+
+    with pytest.raises(gdq_cli.DeviceError, match="out of memory"):
+        model.upscale(make_picture(8, 8), progress=exhausted)
+
+
+def test_the_page_names_everything(model: gdq_cli.Model) -> None:
+    public = [*gdq_cli.__all__, *inspect.signature(gdq_cli.load).parameters]
+    public += [*inspect.signature(model.upscale).parameters, *dir(model), *dir(model.upscale(make_picture(8, 8)))]
+    named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose(ROOT / "docs" / "python-api.md")))))
+    assert {name for name in public if not name.startswith("_")} <= named

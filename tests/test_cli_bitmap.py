@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,18 @@ def test_report_page(picture: Path, model: Path, tmp_path: Path) -> None:
     gdq(*arguments, "--overwrite")
 
 
+def test_every_output_is_named_when_it_is_there(picture: Path, model: Path, tmp_path: Path) -> None:
+    for suffix, words in (
+        (".png", "over the picture"),
+        (".csv", "a line per patch"),
+        (".json", "the object of --json"),
+    ):
+        output = gdq("bitmap", picture, "-x", 2, "-m", model, "-o", tmp_path / f"map{suffix}")
+        assert re.search(rf"map\{suffix}: .*{words}$", output.strip())
+    printed = gdq("bitmap", picture, "-x", 2, "-m", model, "-o", tmp_path / "again.json", "--json")
+    assert (tmp_path / "map.json").read_text() == (tmp_path / "again.json").read_text() == printed
+
+
 def test_no_engine_is_asked_for_a_map(picture: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("an engine was chosen")
@@ -64,6 +77,8 @@ def test_forced_widths(picture: Path, model: Path, tmp_path: Path) -> None:
         (["--bits", "6", "--budget", "5"], "contradicts"),
         (["-o", "map.gif"], "written as .png, .html, .csv or .json"),
         (["-x", "5"], "--scale of a bit map"),
+        (["--numbers"], "--numbers belongs to the overlay"),
+        (["--numbers", "-o", "map.csv"], "--numbers belongs to the overlay"),
     ],
 )
 def test_bad_options(picture: Path, model: Path, arguments: list[str], message: str) -> None:

@@ -15,7 +15,7 @@ from gdq_cli.errors import GdqError
 from .conftest import SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
 GROUP_OPTIONS = {"--help", "--version", "--install-completion", "--show-completion"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import math
@@ -17,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from gdq_cli import cost
-from gdq_cli.checkpoint import Checkpoint
+from gdq_cli.checkpoint import Checkpoint, read_checkpoint
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.lowering import IntegerConv, controller_head
@@ -40,6 +41,7 @@ from gdq_cli.upscaler import Upscaler
 
 from .conftest import SHARED, make_network, make_picture
 
+ROOT = Path(__file__).resolve().parents[1]
 GEOMETRY = SHARED / "parity" / "geometry.json"
 SET5 = SHARED / "data" / "bench" / "Set5"
 
@@ -173,6 +175,10 @@ def test_pairs_by_name(tmp_path: Path) -> None:
         find_pairs(hr, lr, 2)
     with pytest.raises(ImageError, match="no such folder"):
         find_pairs(hr, tmp_path / "absent", 2)
+    save(tmp_path, "set/HR/a.png", make_picture(40, 40))
+    save(tmp_path, "set/LR/a.png", make_picture(20, 20))
+    with pytest.raises(ImageError, match=r"holds LR pictures, too; give \S+HR --lr \S+LR"):
+        find_pairs(tmp_path / "set", None, 2)
 
 
 def test_hr_is_cut_to_whole_multiples(tmp_path: Path) -> None:
@@ -272,3 +278,24 @@ def test_the_bicubic_row_is_the_literatures() -> None:
     assert len(row.images) == 5
     assert row.mean("psnr_y") == pytest.approx(28.42, abs=0.02)
     assert row.mean("ssim_y") == pytest.approx(0.8104, abs=0.001)
+
+
+@pytest.mark.skipif(not SET5.is_dir(), reason="Set5 is not part of the repository (../shared/data/bench)")
+@pytest.mark.parametrize("scale", [pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 4])
+def test_the_fp32_row_is_that_of_an_independent_computation(scale: int) -> None:
+    """Other code for everything: reading, network (pictures whole, not in patches), luma, PSNR and SSIM."""
+    pytest.importorskip("skimage")
+    spec = importlib.util.spec_from_file_location("independent_eval", ROOT / "benchmarks" / "independent_eval.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    folder = SET5 / f"x{scale}"
+    path = ROOT / "weights" / f"edsr_x{scale}.safetensors"
+    checkpoint = read_checkpoint(path)
+    upscaler = Upscaler(checkpoint, choose_engine(checkpoint.network, name="reference").engine)
+    row = evaluate(upscaler, find_pairs(folder / "HR", folder / "LR", scale), bits=("fp32",)).rows[0]
+    theirs = script.score_folder(folder, path)
+    assert [image.name for image in row.images] == [score.name for score in theirs]
+    assert row.mean("psnr_y") == pytest.approx(np.mean([score.psnr for score in theirs]), abs=0.005)
+    assert row.mean("ssim_y") == pytest.approx(np.mean([score.ssim for score in theirs]), abs=1e-4)

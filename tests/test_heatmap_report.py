@@ -1,9 +1,7 @@
 import base64
 import io
-import json
 import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,9 @@ from gdq_cli.heatmap import FP32_BITS, PALETTE
 from gdq_cli.heatmap_report import html_report
 from gdq_cli.patches import plan_patches
 
+from .chromium import PROGRAM, Chromium
 from .conftest import make_picture
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "link", "img", "input", "image", "path", "rect"}
 
 FACTS: dict[str, Any] = {
@@ -177,6 +175,14 @@ def test_fp32_report() -> None:
     assert "Facts" not in text
 
 
+def test_a_map_of_one_width_is_faded_out() -> None:
+    plan = plan_patches((40, 40), patch_size=20)
+    for bit_map, percent in ((np.full((2, 2), 6), 0), (np.array([[4, 6], [6, 6]]), 35)):
+        html = html_report(make_picture(40, 40), make_picture(80, 80), bit_map, plan, {}, title="x")
+        fade = next(attributes for _, attributes in Page(html).tags if attributes.get("id") == "fade")
+        assert fade["value"] == str(percent)
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     plan = plan_patches((40, 40))
     picture = make_picture(40, 40)
@@ -186,56 +192,66 @@ def test_what_does_not_belong_together_is_refused() -> None:
         html_report(picture[1:], picture, np.full((1, 1), 4), plan, {}, title="x")
 
 
-PROBE = """<pre id="probe"></pre><script>
-addEventListener("load", () => {
-  const seen = {}, side = () => getComputedStyle(document.querySelector(".side.after")).clipPath;
-  const map = () => getComputedStyle(document.querySelector(".map")).opacity;
-  const set = (input, value) => { input.value = value; input.dispatchEvent(new Event("input")); };
-  seen.images = [...document.images].map((image) => image.naturalWidth);
-  seen.start = [side(), map()];
-  set(split, 20); set(fade, 80);
-  seen.moved = [side(), map(), split.getAttribute("aria-valuetext"), find("fade-text").textContent];
-  const box = stage.getBoundingClientRect();
-  stage.setPointerCapture = () => {};
-  const at = { clientX: box.left + 0.75 * box.width, clientY: box.top + 5, button: 0, buttons: 1, pointerId: 1 };
-  stage.dispatchEvent(new PointerEvent("pointerdown", { ...at, pointerType: "touch" }));
-  seen.dragged = [side(), split.value, document.activeElement.id];
-  find("numbers").click();
-  seen.numbers = getComputedStyle(find("digits")).display;
-  seen.fit = box.width;
-  actual.click();
-  seen.actual = stage.getBoundingClientRect().width * devicePixelRatio;
-  seen.overflow = document.documentElement.scrollWidth > innerWidth;
-  seen.paper = getComputedStyle(document.body).backgroundColor;
-  find("probe").textContent = JSON.stringify(seen);
-});
-</script></body>"""
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    if PROGRAM is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    with Chromium(tmp_path_factory.mktemp("profile")) as chromium:
+        yield chromium
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
-@pytest.mark.parametrize(("scheme", "width"), [("dark", 420), ("light", 1200)])
-def test_report_in_chromium(tmp_path: Path, scheme: str, width: int) -> None:
-    assert CHROMIUM
-    html, _ = make_report(150, 200, 40, **FACTS)
-    (tmp_path / "report.html").write_text(html.replace("</body>", PROBE), encoding="utf-8")
-    options = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=4000 --dump-dom"
+@pytest.mark.parametrize(("dark", "width"), [(True, 400), (False, 400), (True, 1400), (False, 1400)])
+def test_report_by_keyboard_and_pointer(browser: Chromium, tmp_path: Path, dark: bool, width: int) -> None:
+    touch = width < 500
+    page = tmp_path / "report.html"
+    page.write_text(make_report(150, 200, 40, **FACTS)[0], encoding="utf-8")
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.open(page, width, dark=dark, touch=touch)
+
+    def seen() -> tuple[str, float, str]:
+        """What the sliders show, and which control has the focus."""
+        style = "getComputedStyle(document.querySelector('.{}')).{}"
+        clip = browser.ask(style.format("side.after", "clipPath"))
+        opacity = float(browser.ask(style.format("map", "opacity")))
+        return re.findall(r"[\d.]+%|0px(?=\)$)", clip)[-1], opacity, browser.ask("document.activeElement.id")
+
+    assert browser.ask("[...document.images].map((image) => image.naturalWidth)") == [800, 800]
+    assert browser.ask("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(18, 17, 23)" if dark else "rgb(247, 246, 249)"
     )
-    command = [CHROMIUM, *options.split(), f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
-    command += [f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"]
-    command += [(tmp_path / "report.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    probe = re.search(r'<pre id="probe">(.+)</pre>', done.stdout)
-    assert probe, done.stdout[-2000:]
-    seen = json.loads(probe[1])
-    assert seen["images"] == [800, 800]
-    assert seen["start"] == ["inset(0px 0px 0px 50%)", "0.35"]
-    assert seen["moved"] == ["inset(0px 0px 0px 20%)", "0.8", "20 % bicubic, 80 % gdq", "80 %"]
-    assert seen["dragged"] == ["inset(0px 0px 0px 75%)", "75", "split"]
-    assert seen["numbers"] == "inline"
-    assert seen["fit"] <= width
-    assert seen["actual"] == pytest.approx(800, abs=1)
-    assert not seen["overflow"], "the page must not scroll sideways"
-    assert seen["paper"] == ("rgb(18, 17, 23)" if scheme == "dark" else "rgb(247, 246, 249)")
+    assert seen() == ("50%", 0.35, "")
+    browser.press("Tab", "ArrowRight", "ArrowRight", "ArrowRight")
+    assert seen() == ("53%", 0.35, "split")
+    assert browser.ask("split.getAttribute('aria-valuetext')") == "53 % bicubic, 47 % gdq"
+    browser.press("End")
+    assert seen()[0] == "100%"
+    browser.press("Tab", "Home", "ArrowRight")
+    assert seen()[1:] == (0.01, "fade")
+    assert browser.ask("find('fade-text').textContent") == "1 %"
+    assert browser.ask("getComputedStyle(find('digits')).display") == "none"
+    browser.press("Tab", " ")
+    assert browser.ask("getComputedStyle(find('digits')).display") == "inline"
+
+    left, shown, top, height = browser.ask(
+        "(({ left, width, top, height }) => [left, width, top, height])(stage.getBoundingClientRect())"
+    )
+    assert shown <= width
+    middle = top + height / 2
+    browser.drag((left + 0.1 * shown, middle), (left + 0.75 * shown, middle), touch=touch)
+    assert seen() == ("75%", 0.01, "split")
+    browser.press("ArrowLeft")
+    assert seen()[0] == "74%", "the slider goes on from where the pointer left it"
+
+    browser.ask("actual.focus()")
+    browser.press(" ")
+    assert browser.ask("stage.getBoundingClientRect().width") == pytest.approx(800, abs=1)
+    line = browser.ask(
+        "(({ left, width }) => left + width / 2)(document.querySelector('.divider').getBoundingClientRect())"
+    )
+    assert 0 < line < width, "what is compared is in view"
+    assert browser.ask("view.clientHeight") <= 0.7 * 900
+    assert browser.ask("view.tabIndex") == 0
+    assert not browser.ask("document.documentElement.scrollWidth > innerWidth"), "the page scrolls sideways"
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from gdq_cli.benchmark import Measurement, find_engines, interleave, natural_pic
 from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.comparison import compare_images, difference_picture
 from gdq_cli.errors import DeviceError
-from gdq_cli.machine import EnergyMeter, PeakMemory
+from gdq_cli.machine import GpuEnergyMeter, PeakMemory, RaplMeter, energy_meter
 from gdq_cli.measure_tables import bench_lines
 
 from .conftest import make_network, make_picture
@@ -68,6 +71,33 @@ def test_eval_with_lr_pictures_and_two_models(pictures: Path, model: Path, tmp_p
     assert first["protocol"] == "paper"
     assert first["lr"] == str(lr)
     assert first["rows"][0]["psnr_y"] != second["rows"][0]["psnr_y"]
+
+
+def test_models_share_a_table_and_its_bicubic_row(pictures: Path, model: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain_x2.safetensors"
+    write_checkpoint(plain, Checkpoint(make_network(2, seed=3), None, name="plain"))
+    arguments = ["eval", pictures, "-x", 2, "-m", model, "-m", plain, "-b", "bicubic", "-b", "fp32"]
+    rows = [re.findall(r"[\w.]+", line)[:2] for line in gdq(*arguments).splitlines() if line.startswith(("│", "|"))]
+    assert rows == [["Pillow", "bicubic"], ["small", "fp32"], ["plain", "fp32"]]
+
+
+def test_checkpoints_of_one_name_are_told_apart(pictures: Path, model: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "after.safetensors"
+    write_checkpoint(trained, Checkpoint(make_network(2, seed=3), None, name="small"))
+    table = tmp_path / "figures.csv"
+    output = gdq("eval", pictures, "-x", 2, "-m", model, "-m", trained, "-b", "fp32", "--csv", table)
+    hashes = [line["model_sha256"] for line in csv.DictReader(table.open()) if line["name"] == "mean"]
+    assert len(set(hashes)) == 2
+    for sha256 in hashes:
+        assert f"small {sha256[:8]}" in output
+
+
+def test_eval_finds_all_models_before_it_runs_one(pictures: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("a model ran")
+
+    monkeypatch.setattr("gdq_cli.evaluation.evaluate", refuse)
+    assert "no model 'absent'" in gdq("eval", pictures, "-x", 2, "-m", model, "-m", "absent", "--offline", code=4)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +250,7 @@ def test_energy_of_all_packages_and_nothing_twice(tmp_path: Path) -> None:
     powercap(tmp_path, "intel-rapl:1", "psys", 1)
     powercap(tmp_path, "intel-rapl-mmio:0", "package-0", 1)
     second = powercap(tmp_path, "intel-rapl:2", "package-1", 999_000_000)
-    meter = EnergyMeter(tmp_path)
+    meter = RaplMeter(tmp_path)
     assert meter.available
     before = meter.read()
     assert before == (5_000_000, 999_000_000)
@@ -232,9 +262,9 @@ def test_energy_of_all_packages_and_nothing_twice(tmp_path: Path) -> None:
 def test_energy_without_readable_counters(tmp_path: Path) -> None:
     zone = powercap(tmp_path, "intel-rapl:0", "package-0", 5)
     zone.unlink()
-    assert not EnergyMeter(tmp_path).available
-    assert not EnergyMeter(tmp_path / "absent").available
-    assert interleave({"a": lambda: None}, repeats=1, energy=EnergyMeter(tmp_path))["a"].joules is None
+    assert not RaplMeter(tmp_path).available
+    assert not RaplMeter(tmp_path / "absent").available
+    assert interleave({"a": lambda: None}, repeats=1, energy=RaplMeter(tmp_path))["a"].joules is None
 
 
 def test_energy_is_measured_around_each_run(tmp_path: Path) -> None:
@@ -243,8 +273,45 @@ def test_energy_is_measured_around_each_run(tmp_path: Path) -> None:
     def burn() -> None:
         counter.write_text(str(int(counter.read_text()) + 3_000_000))
 
-    found = interleave({"burn": burn, "rest": lambda: None}, repeats=2, energy=EnergyMeter(tmp_path))
+    found = interleave({"burn": burn, "rest": lambda: None}, repeats=2, energy=RaplMeter(tmp_path))
     assert (found["burn"].joules, found["rest"].joules) == (3.0, 0.0)
+
+
+class Nvml:
+    """The driver's library as :class:`GpuEnergyMeter` uses it, with one GPU."""
+
+    def __init__(self, uuid: str) -> None:
+        self.uuid, self.millijoules = uuid, 2**40
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802
+        return 0
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: bytes, handle: object) -> int:  # noqa: N802
+        return 0 if uuid.decode() == self.uuid else 6
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: object, count: Any) -> int:  # noqa: N802
+        count._obj.value = self.millijoules
+        return 0
+
+
+def test_energy_of_a_gpu_is_that_of_its_own_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(uuid=f"id-of-{device}"))
+    nvml = Nvml("GPU-id-of-cuda:1")
+    meter = GpuEnergyMeter("cuda:1", nvml)
+    assert meter.available
+    before = meter.read()
+    nvml.millijoules += 2500
+    assert meter.joules(before, meter.read()) == 2.5
+    other = GpuEnergyMeter("cuda:0", nvml)
+    assert not other.available
+    assert other.read() == ()
+    assert not GpuEnergyMeter("cuda:1", object()).available, "a driver without these functions"
+
+
+def test_the_meter_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(uuid="x"))
+    assert "RAPL" in energy_meter("cpu").source
+    assert "NVML" in energy_meter("cuda").source
 
 
 def test_peak_memory_forgets() -> None:
@@ -269,6 +336,7 @@ def test_memory_that_cannot_be_measured_is_said(tmp_path: Path, monkeypatch: pyt
     assert PeakMemory().mib() is None
     assert interleave({"a": lambda: None}, repeats=1)["a"].peak_mib is None
     facts = {
+        "energy": "not measured: no counter",
         "rows": [{"peak_rss_mib": None, "joules": None}],
         "stages": {"engine": "e", "bits": "4", "seconds": {"read": 1.0, "write": 3.0}},
         "machine": dict.fromkeys(("cpu", "cores", "torch", "python", "system", "date"), "?"),
@@ -284,6 +352,9 @@ def test_the_made_picture_is_no_flat_one() -> None:
     assert picture.shape == (60, 80, 3)
     assert picture.std() > 20
     assert np.array_equal(picture, natural_picture(60, 80))
+    large = natural_picture(200, 300).astype(int)
+    crowded, flat = (np.abs(np.diff(part, axis=1)).mean() for part in (large[:100, :150], large[100:, 150:]))
+    assert crowded > 2 * flat
     assert natural_picture(1, 1).shape == (1, 1, 3)
 
 
