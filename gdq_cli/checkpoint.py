@@ -22,7 +22,7 @@ from gdq_cli.checkpoint_schema import FORMAT, METADATA_KEY, read_metadata
 from gdq_cli.controller import Controller
 from gdq_cli.digests import check_sha256, file_sha256
 from gdq_cli.errors import WeightsError
-from gdq_cli.networks import Edsr, EdsrConfig, Network, NetworkConfig, Srresnet
+from gdq_cli.networks import Edsr, Network, NetworkConfig, build_network
 from gdq_cli.networks.edsr import MEAN
 
 
@@ -141,7 +141,7 @@ def read_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
 def _empty_network(config: NetworkConfig) -> Network:
     """A network of these sizes whose tensors are not allocated."""
     with torch.device("meta"):
-        return Edsr(config) if isinstance(config, EdsrConfig) else Srresnet(config)
+        return build_network(config)
 
 
 def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, ...]]) -> None:

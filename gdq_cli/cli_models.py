@@ -71,11 +71,8 @@ def info(
         "size": file.stat().st_size,
         "name": checkpoint.name,
         "network": checkpoint.network.name,
-        "scale": checkpoint.scale,
-        "blocks": config.blocks,
-        "features": config.features,
+        **config.to_dict(),
         "parameters": sum(value.numel() for value in checkpoint.network.parameters()),
-        "bit_widths": list(config.bit_widths),
         "static_bits": list(config.static_bits),
         "controller": None
         if controller is None
@@ -158,7 +155,7 @@ def convert(
     checkpoint = convert_file(source, name, residual_scale=residual_scale)
     write_checkpoint(output, checkpoint)
     config = checkpoint.network.config
-    kind = f"{checkpoint.network.name} x{checkpoint.scale}, {config.blocks} blocks of {config.features} features"
+    kind = f"{checkpoint.network.name} x{checkpoint.scale}, {config.sizes}"
     if checkpoint.is_quantized:
         typer.echo(f"{output}: {kind}; run it with gdq upscale -x {checkpoint.scale} -m {output}")
     else:

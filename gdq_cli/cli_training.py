@@ -13,15 +13,17 @@ from gdq_cli.options import DEFAULT_FAB
 
 if TYPE_CHECKING:
     from gdq_cli.checkpoint import Checkpoint
-    from gdq_cli.networks.edsr import Edsr
+    from gdq_cli.networks import Edsr, Network
     from gdq_cli.training.data import ImagePair
     from gdq_cli.training.train import TrainProgress
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
-FromOption = Annotated[Path, typer.Option("--from", help="Checkpoint to start from, or plain EDSR weights.")]
+FromOption = Annotated[
+    Path, typer.Option("--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.")
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.")]
 ScaleOption = Annotated[
-    int | None, typer.Option("--scale", "-x", "-s", help="Scale, where the file to start from does not say.")
+    int | None, typer.Option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
 ]
 FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")]
 DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")]
@@ -171,13 +173,18 @@ def _starting_network(source: Path, scale: int | None, stage: str) -> tuple[Edsr
 
     if stage == "fp32":
         network, facts = read_start(source, scale)
-        return network, facts, source.name
+        return _trainable(source, network), facts, source.name
     checkpoint = read_checkpoint(source)
     if not checkpoint.is_quantized:
         raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
-    if checkpoint.network.name != "edsr":
-        raise WeightsError(f"{source}: {checkpoint.network.name} networks can be run but not trained")
-    return cast("Edsr", checkpoint.network), checkpoint.facts, source.name
+    return _trainable(source, checkpoint.network), checkpoint.facts, source.name
+
+
+def _trainable(source: Path, network: Network) -> Edsr:
+    """The network, if training knows its kind."""
+    if network.name != "edsr":
+        raise WeightsError(f"{source}: {network.name} networks can be run but not trained")
+    return cast("Edsr", network)
 
 
 def _history(stage: str, start: str, steps: int, options: Any, patch: int, device: str) -> dict[str, Any]:

@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 from gdq_cli import quantizers
 from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.cli import app
+from gdq_cli.convert_edsr import import_fp32
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.data import PatchSampler, downscale, list_images, load_pairs, split_validation
 from gdq_cli.training.muon import Muon, orthogonalize
 from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
-from gdq_cli.training.start import float_copy, import_fp32, read_start
+from gdq_cli.training.start import float_copy, read_start
 from gdq_cli.training.train import DivergedError, Trainer, TrainOptions, TrainProgress
 from gdq_cli.training.validate import validate_network
 
@@ -192,8 +193,10 @@ def test_read_start_knows_what_it_reads(tmp_path: Path, small_checkpoint: Checkp
     network, _ = read_start(tmp_path / "ours_x2.safetensors")
     assert network.config.bit_widths == ()
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="not EDSR weights"):
+    with pytest.raises(WeightsError, match="not a network gdq knows"):
         read_start(tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="scale x4, not x2"):
+        read_start(tmp_path / "plain.safetensors", 2)
 
 
 def gdq(*arguments: object) -> tuple[int, str]:
