@@ -183,7 +183,8 @@ def _starting_network(source: Path, scale: int | None, stage: str) -> tuple[Edsr
 def _trainable(source: Path, network: Network) -> Edsr:
     """The network, if training knows its kind."""
     if network.name != "edsr":
-        raise WeightsError(f"{source}: {network.name} networks can be run but not trained")
+        can = "run and calibrated" if network.name == "compact" else "run"
+        raise WeightsError(f"{source}: {network.name} networks can be {can} but not trained")
     return cast("Edsr", network)
 
 

@@ -15,6 +15,9 @@ from torch import Tensor
 from gdq_cli.checkpoint_schema import MAX_BLOCKS, MAX_FEATURES
 from gdq_cli.networks.compact import Compact, CompactConfig
 
+_NAME = re.compile(r"body\.(0|[1-9][0-9]{0,2})\.(weight|bias)")
+"""What its tensors are called; the numbers of deeper networks than we run need no reading."""
+
 
 def recognise_compact(state: dict[str, Tensor]) -> None:
     """Ask spandrel what a state dict is, and go on only with a Compact.
@@ -28,7 +31,7 @@ def recognise_compact(state: dict[str, Tensor]) -> None:
     except Exception as error:  # torchvision, which it needs, raises RuntimeError beside a torch of another build
         if isinstance(error, ModuleNotFoundError) and error.name == "spandrel":
             raise ValueError(f"{unknown}; for Compact networks: pip install 'gdq-cli[spandrel]'") from error
-        raise ValueError(f"{unknown}, and spandrel cannot be imported here ({error})") from error
+        raise ValueError(f"{unknown}, and spandrel cannot be imported here ({' '.join(str(error).split())})") from error
     for entry in MAIN_REGISTRY.architectures("detection"):
         if entry.detect(state):
             if entry.architecture.id == "Compact":
@@ -43,7 +46,7 @@ def import_compact(state: dict[str, Tensor]) -> Compact:
     Raises:
         KeyError, ValueError, RuntimeError: if keys, shapes or values are not those of an RGB network of x2, x3 or x4.
     """
-    numbers = [int(match[1]) for key in state if (match := re.match(r"body\.(\d{1,3})\.", key))]
+    numbers = [int(match[1]) for key in state if (match := _NAME.fullmatch(key))]
     last = max(numbers, default=0)
     convs = last // 2 - 1
     shapes = [tuple(state[f"body.{number}.weight"].shape) for number in (0, last)]
@@ -68,7 +71,7 @@ def import_compact(state: dict[str, Tensor]) -> Compact:
 
 def _rename(key: str, last: int) -> str:
     """Their name -> ours; names of no layer stay, and are refused when the network takes its weights."""
-    match = re.fullmatch(r"body\.(\d+)\.(weight|bias)", key)
+    match = _NAME.fullmatch(key)
     if match is None:
         raise ValueError(f"tensor {ascii(key)[:60]} belongs to no Compact network")
     number, kind = int(match[1]), match[2]
