@@ -138,7 +138,7 @@ def convert(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
-    """Turn a checkpoint of Granular-DQ's release, or float32 EDSR weights, into a gdq checkpoint."""
+    """Turn a checkpoint of Granular-DQ's release, or float32 EDSR or Compact weights, into a gdq checkpoint."""
     if output.suffix != ".safetensors":
         raise OptionsError(f"--output {output}: a checkpoint is a .safetensors file")
     if output.exists() and not overwrite:

@@ -22,18 +22,18 @@ class PreluConv:
     """One dynamic layer at one bit-width.
 
     Attributes:
-        inverse_step: float32 that turns the layer's input into codes.
+        inverse_steps: (C,) float32, the layer's input -> codes.
         conv: its epilogue gives float32 values before the PReLU.
         slope: (C,) float32.
     """
 
-    inverse_step: float
+    inverse_steps: Tensor
     conv: IntegerConv
     slope: Tensor
 
     def run(self, x: Tensor, engine: Operations) -> Tensor:
         """(N, C, h, w) float32 -> the same."""
-        codes = engine._quantize(x, self.inverse_step, self.conv.input_range)
+        codes = engine._quantize(x, self.inverse_steps.reshape(1, -1, 1, 1), self.conv.input_range)
         return F.prelu(engine._conv_values(codes, self.conv), self.slope.to(x.device))
 
 
@@ -74,9 +74,7 @@ def lower_compact(network: Compact) -> IntegerCompact:
         raise WeightsError("this is a float32 checkpoint: it runs with --bits fp32 only, or after gdq calibrate")
     blocks = {
         bits: tuple(
-            PreluConv(
-                float(inverse_steps(layer.conv, bits)), lower_conv(layer.conv, bits), layer.act.weight.detach().float()
-            )
+            PreluConv(inverse_steps(layer.conv, bits), lower_conv(layer.conv, bits), layer.act.weight.detach().float())
             for layer in network.layers
         )
         for bits in config.bit_widths

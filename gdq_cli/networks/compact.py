@@ -47,11 +47,14 @@ class CompactConfig:
 
 
 class CompactLayer(nn.Module):
-    """prelu(conv(x)); the input is what another PReLU gave, so its codes are signed."""
+    """prelu(conv(x)); the input is what another PReLU gave, so its codes are signed.
+
+    Equalized: no residual stream is shared, so each layer's channels have ranges of their own.
+    """
 
     def __init__(self, channels: int, bit_widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.conv = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=True)
+        self.conv = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=True, equalized=bool(bit_widths))
         self.act = nn.PReLU(channels)
 
     def forward(self, x: Tensor, bit_width: int = FP32_BITS) -> Tensor:
