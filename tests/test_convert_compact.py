@@ -241,10 +241,10 @@ def test_what_a_compact_may_not_be(edit: Callable[[State], None], message: str, 
     state = dict(compact_state(make_compact(2)))
     edit(state)
     source = save(tmp_path, state, "x.pth")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(WeightsError, match=message) as caught:
         convert_file(source, "x")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < len(str(source)) + 400
 

@@ -39,7 +39,7 @@ def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict
 
 def _is_own(path: Path) -> bool:
     """Whether a file is a gdq checkpoint, as far as its header says."""
-    if path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" or not path.is_file():  # opening a pipe would wait for ever
         return False
     try:
         with safe_open(path, framework="pt") as file:
