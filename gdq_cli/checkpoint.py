@@ -138,6 +138,21 @@ def read_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
     return Checkpoint(network.eval(), controller, metadata["facts"], metadata["name"], sha256)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file says in its header that it is a gdq checkpoint; nothing else of it is checked.
+
+    Raises:
+        WeightsError: if it is a .safetensors file without a readable header.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():  # opening a pipe would wait for ever
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable .safetensors file ({str(error)[:200]})") from error
+
+
 def _empty_network(config: NetworkConfig) -> Network:
     """A network of these sizes whose tensors are not allocated."""
     with torch.device("meta"):

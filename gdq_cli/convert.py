@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gdq_cli.checkpoint import Checkpoint
+from gdq_cli.checkpoint import Checkpoint, is_checkpoint
 from gdq_cli.convert_compact import import_compact, recognise_compact
 from gdq_cli.convert_edsr import import_edsr, is_edsr
 from gdq_cli.convert_release import import_release, is_release
@@ -40,6 +40,8 @@ def convert_file(path: Path, name: str, *, residual_scale: float | None = None) 
     Raises:
         WeightsError: if the file cannot be read safely or is of no known kind.
     """
+    if is_checkpoint(path):  # its names are those of plain weights, but its pixels have another mean
+        raise WeightsError(f"{path}: a gdq checkpoint already; it needs no conversion")
     state, facts = read_state(path)
     facts["source"] = path.name
     facts["source_sha256"] = file_sha256(path)

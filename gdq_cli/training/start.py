@@ -6,10 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors import SafetensorError, safe_open
-
-from gdq_cli.checkpoint import read_checkpoint
-from gdq_cli.checkpoint_schema import METADATA_KEY
+from gdq_cli.checkpoint import is_checkpoint, read_checkpoint
 from gdq_cli.convert import convert_file
 from gdq_cli.errors import WeightsError
 from gdq_cli.networks import FloatNetwork, FloatNetworkT, Srresnet, build_network
@@ -29,23 +26,12 @@ def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict
     Raises:
         WeightsError: if it is neither, or of another scale.
     """
-    checkpoint = read_checkpoint(path) if _is_own(path) else convert_file(path, path.stem)
+    checkpoint = read_checkpoint(path) if is_checkpoint(path) else convert_file(path, path.stem)
     if isinstance(checkpoint.network, Srresnet):
         raise WeightsError(f"{path}: {checkpoint.network.name} networks can be run but not calibrated or trained")
     if scale not in (None, checkpoint.scale):
         raise WeightsError(f"{path}: a network of scale x{checkpoint.scale}, not x{scale}")
     return float_copy(checkpoint.network), checkpoint.facts
-
-
-def _is_own(path: Path) -> bool:
-    """Whether a file is a gdq checkpoint, as far as its header says."""
-    if path.suffix != ".safetensors" or not path.is_file():  # opening a pipe would wait for ever
-        return False
-    try:
-        with safe_open(path, framework="pt") as file:
-            return METADATA_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable .safetensors file ({error})") from error
 
 
 def float_copy(network: FloatNetworkT) -> FloatNetworkT:
