@@ -22,7 +22,7 @@ from gdq_cli.checkpoint_schema import FORMAT, METADATA_KEY, read_metadata
 from gdq_cli.controller import Controller
 from gdq_cli.digests import check_sha256, file_sha256
 from gdq_cli.errors import WeightsError
-from gdq_cli.networks import Edsr, EdsrConfig, Network, NetworkConfig, Srresnet
+from gdq_cli.networks import Edsr, Network, NetworkConfig, build_network
 from gdq_cli.networks.edsr import MEAN
 
 
@@ -138,10 +138,25 @@ def read_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
     return Checkpoint(network.eval(), controller, metadata["facts"], metadata["name"], sha256)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file says in its header that it is a gdq checkpoint; nothing else of it is checked.
+
+    Raises:
+        WeightsError: if it is a .safetensors file without a readable header.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():  # opening a pipe would wait for ever
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable .safetensors file ({str(error)[:200]})") from error
+
+
 def _empty_network(config: NetworkConfig) -> Network:
     """A network of these sizes whose tensors are not allocated."""
     with torch.device("meta"):
-        return Edsr(config) if isinstance(config, EdsrConfig) else Srresnet(config)
+        return build_network(config)
 
 
 def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, ...]]) -> None:

@@ -11,11 +11,12 @@ import math
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from gdq_cli.errors import WeightsError
-from gdq_cli.networks import Edsr, EdsrConfig, NetworkConfig, Srresnet, SrresnetConfig
+from gdq_cli.networks import Compact, CompactConfig, Edsr, EdsrConfig, NetworkConfig, Srresnet, SrresnetConfig
 
 FORMAT = 1
 """Version of the layout; a reader refuses versions it does not know."""
@@ -31,6 +32,13 @@ MAX_FILE = 1 << 29
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Model names become file names and are printed: no separators, no control characters."""
+
+_CONFIGS: dict[str, tuple[Callable[..., NetworkConfig], str, tuple[str, ...]]] = {
+    Edsr.name: (EdsrConfig, "blocks", ("bit_widths", "static_bits")),
+    Srresnet.name: (SrresnetConfig, "blocks", ("bit_widths",)),
+    Compact.name: (CompactConfig, "convs", ("bit_widths", "static_bits")),
+}
+"""Per network: its configuration, its size in depth, and its lists of bit-widths."""
 
 _WIDTHS = ((), (4, 5, 6, 8))
 _DESCRIPTORS = ("mean", "band_energy")
@@ -128,20 +136,19 @@ def _short(value: Any) -> str:
 
 def _parse_config(path: Path, network: str, values: dict[str, Any]) -> NetworkConfig:
     """The network's sizes, within the limits of what this program is willing to allocate."""
-    fields = {Edsr.name: ("bit_widths", "static_bits"), Srresnet.name: ("bit_widths",)}.get(network)
-    if fields is None:
-        raise WeightsError(f"{path}: network {_short(network)}; this gdq knows {Edsr.name} and {Srresnet.name}")
+    if network not in _CONFIGS:
+        raise WeightsError(f"{path}: network {_short(network)}; this gdq knows {', '.join(_CONFIGS)}")
+    make, depth, fields = _CONFIGS[network]
     try:
-        numbers: dict[str, int] = {key: values[key] for key in ("scale", "blocks", "features")}
+        numbers: dict[str, int] = {key: values[key] for key in ("scale", depth, "features")}
         widths: dict[str, Any] = {key: tuple(values[key]) for key in fields}
         if any(type(value) is not int for value in [*numbers.values(), *sum(widths.values(), ())]):
             raise ValueError("a size is not an integer")
-        if not (1 <= numbers["blocks"] <= MAX_BLOCKS and 1 <= numbers["features"] <= MAX_FEATURES):
-            raise ValueError(f"{_short(numbers['blocks'])} blocks of {_short(numbers['features'])} are out of range")
+        if not (1 <= numbers[depth] <= MAX_BLOCKS and 1 <= numbers["features"] <= MAX_FEATURES):
+            raise ValueError(f"{_short(numbers[depth])} {depth} of {_short(numbers['features'])} are out of range")
         if widths["bit_widths"] not in _WIDTHS or not set(widths.get("static_bits", ())) <= {4, 5, 6, 8}:
             raise ValueError(f"bit-widths {_short(list(widths.values()))}")
-        sizes: dict[str, Any] = numbers | widths
-        return SrresnetConfig(**sizes) if network == Srresnet.name else EdsrConfig(**sizes)
+        return make(**numbers, **widths)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its network configuration is damaged ({str(error)[:200]})") from error
 

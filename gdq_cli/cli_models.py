@@ -71,11 +71,8 @@ def info(
         "size": file.stat().st_size,
         "name": checkpoint.name,
         "network": checkpoint.network.name,
-        "scale": checkpoint.scale,
-        "blocks": config.blocks,
-        "features": config.features,
+        **config.to_dict(),
         "parameters": sum(value.numel() for value in checkpoint.network.parameters()),
-        "bit_widths": list(config.bit_widths),
         "static_bits": list(config.static_bits),
         "controller": None
         if controller is None
@@ -141,7 +138,7 @@ def convert(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
-    """Turn a checkpoint of Granular-DQ's release, or float32 EDSR weights, into a gdq checkpoint."""
+    """Turn a checkpoint of Granular-DQ's release, or float32 EDSR or Compact weights, into a gdq checkpoint."""
     if output.suffix != ".safetensors":
         raise OptionsError(f"--output {output}: a checkpoint is a .safetensors file")
     if output.exists() and not overwrite:
@@ -158,7 +155,7 @@ def convert(
     checkpoint = convert_file(source, name, residual_scale=residual_scale)
     write_checkpoint(output, checkpoint)
     config = checkpoint.network.config
-    kind = f"{checkpoint.network.name} x{checkpoint.scale}, {config.blocks} blocks of {config.features} features"
+    kind = f"{checkpoint.network.name} x{checkpoint.scale}, {config.sizes}"
     if checkpoint.is_quantized:
         typer.echo(f"{output}: {kind}; run it with gdq upscale -x {checkpoint.scale} -m {output}")
     else:

@@ -14,15 +14,17 @@ from gdq_cli.options import DEFAULT_FAB
 if TYPE_CHECKING:
     from gdq_cli.checkpoint import Checkpoint
     from gdq_cli.controller import Controller
-    from gdq_cli.networks.edsr import Edsr
+    from gdq_cli.networks import Edsr, Network, NetworkConfig
     from gdq_cli.training.data import ImagePair
     from gdq_cli.training.train import TrainProgress
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
-FromOption = Annotated[Path, typer.Option("--from", help="Checkpoint to start from, or plain EDSR weights.")]
+FromOption = Annotated[
+    Path, typer.Option("--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.")
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.")]
 ScaleOption = Annotated[
-    int | None, typer.Option("--scale", "-x", "-s", help="Scale, where the file to start from does not say.")
+    int | None, typer.Option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
 ]
 FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")]
 DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")]
@@ -67,7 +69,7 @@ def calibrate(
         target_fab=target_fab,
         descriptor="mean" if descriptor == "mean" else "band_energy",
         gate="gumbel" if gate == "gumbel" else "ridge",
-        static_bits=_static_bits(static_bits, network),
+        static_bits=_static_bits(static_bits, network.config),
         facts=facts,
         seed=seed,
         progress=lambda what: typer.echo(f"{time.perf_counter() - start:6.1f} s  {what}", err=True),
@@ -94,7 +96,10 @@ def train(
         float | None, typer.Option("--minutes", help="Stop after this time; the same command goes on.")
     ] = None,
     validate_every: Annotated[int, typer.Option("--validate-every", help="Steps between validations.")] = 500,
-    scale: ScaleOption = None,
+    scale: Annotated[
+        int | None,
+        typer.Option("--scale", "-x", "-s", help="Scale to train; from a network of another scale its body is kept."),
+    ] = None,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
     gate: GateOption = "ridge",
@@ -175,16 +180,16 @@ def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str, ga
         raise OptionsError(f"--gate must be ridge or gumbel, not {gate}")
 
 
-def _static_bits(text: str | None, network: Edsr) -> tuple[int, ...]:
+def _static_bits(text: str | None, config: NetworkConfig) -> tuple[int, ...]:
     """Widths of the static layers from text such as 8,8,6,8."""
+    from gdq_cli.cost import static_macs
+
     if text is None:
         return ()
-    count = 2 + len(network.config.stages)
+    count = len(static_macs(config))
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != count or not set(parts) <= {"4", "5", "6", "8"}:
-        raise OptionsError(
-            f"--static-bits takes {count} widths of 4, 5, 6 or 8 at scale {network.config.scale}, not {text}"
-        )
+        raise OptionsError(f"--static-bits takes {count} widths of 4, 5, 6 or 8 at scale {config.scale}, not {text}")
     return tuple(map(int, parts))
 
 
@@ -206,20 +211,26 @@ def _starting_network(
 ) -> tuple[Edsr, Controller | None, dict[str, Any]]:
     """The network to train, the controller that goes with it, and the facts of its file."""
     from gdq_cli.checkpoint import read_checkpoint
-    from gdq_cli.training.start import random_start, read_start
+    from gdq_cli.training.start import at_scale, random_start, read_start
 
     if source is None:
         assert scale is not None
         return random_start(scale, seed), None, {"source": "random weights"}
     if stage == "fp32":
-        network, facts = read_start(source, scale)
-        return network, None, facts
+        network, facts = read_start(source)
+        return at_scale(_trainable(source, network), scale), None, facts
     checkpoint = read_checkpoint(source)
     if not checkpoint.is_quantized:
         raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
-    if checkpoint.network.name != "edsr":
-        raise WeightsError(f"{source}: {checkpoint.network.name} networks can be run but not trained")
-    return cast("Edsr", checkpoint.network), checkpoint.controller, checkpoint.facts
+    return _trainable(source, checkpoint.network), checkpoint.controller, checkpoint.facts
+
+
+def _trainable(source: Path, network: Network) -> Edsr:
+    """The network, if training knows its kind."""
+    if network.name != "edsr":
+        can = "run and calibrated" if network.name == "compact" else "run"
+        raise WeightsError(f"{source}: {network.name} networks can be {can} but not trained")
+    return cast("Edsr", network)
 
 
 def _history(stage: str, start: str, steps: int, options: Any, patch: int, device: str) -> dict[str, Any]:

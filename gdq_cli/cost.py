@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gdq_cli.networks import EdsrConfig, NetworkConfig
+from gdq_cli.networks import CompactConfig, NetworkConfig, SrresnetConfig
 from gdq_cli.quantizers import FP32_BITS
 
 WEIGHT_BITS = 8
@@ -12,13 +12,16 @@ WEIGHT_BITS = 8
 
 
 def dynamic_macs(config: NetworkConfig) -> int:
-    """MACs per LR pixel of the layers whose width follows the patch: two 3x3 convolutions per block."""
-    return config.blocks * 2 * 9 * config.features**2
+    """MACs per LR pixel of the layers whose width follows the patch: 3x3 convolutions, two per block or a chain."""
+    convs = config.convs if isinstance(config, CompactConfig) else 2 * config.blocks
+    return convs * 9 * config.features**2
 
 
 def static_macs(config: NetworkConfig) -> list[int]:
-    """MACs per LR pixel of body conv, each upsampler conv, and tail."""
-    tail_taps = 9 if isinstance(config, EdsrConfig) else 81
+    """MACs per LR pixel of body conv, each upsampler conv, and tail, as far as the network has them."""
+    if isinstance(config, CompactConfig):
+        return [9 * config.features * 3 * config.scale**2]
+    tail_taps = 81 if isinstance(config, SrresnetConfig) else 9
     macs, area = [9 * config.features**2], 1
     for stage in config.stages:
         macs.append(area * 9 * config.features * config.features * stage**2)
@@ -28,7 +31,7 @@ def static_macs(config: NetworkConfig) -> list[int]:
 
 def head_macs(config: NetworkConfig) -> int:
     """MACs per LR pixel of the head, which is float32 in the paper's count."""
-    return (9 if isinstance(config, EdsrConfig) else 81) * 3 * config.features
+    return (81 if isinstance(config, SrresnetConfig) else 9) * 3 * config.features
 
 
 def feature_average_bits(bit_widths: Sequence[int]) -> float:

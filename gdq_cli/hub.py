@@ -87,6 +87,10 @@ def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | Non
         if not path.is_file():
             raise WeightsError(f"{model}: no such checkpoint file")
         return path
+    if Path(model).is_file():
+        raise WeightsError(
+            f"{model}: not a .safetensors file; gdq models convert makes one of another project's weights"
+        )
     local = _find_local(model, scale)
     if local is not None:
         return local

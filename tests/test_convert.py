@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -292,13 +293,19 @@ def test_residual_scale(given: float | None, factor: float, tmp_path: Path) -> N
         (replaced("body.0.body.0.weight", torch.zeros(16, 16, 5, 5)), "size mismatch"),
         (replaced("tail.1.weight", None), "tail.weight"),
         (replaced("head.0.bias", torch.full((16,), torch.inf)), "not finite"),
+        (replaced("body.999999999.body.0.bias", torch.zeros(16)), "not those of 1000000000 blocks"),
+        (replaced("head.0.weight", torch.zeros(5000, 3, 3, 3)), "of 5000 features"),
+        (replaced("tail.0.0.weight", torch.zeros(80, 16, 3, 3)), "neither x2, x3 nor x4"),
+        (replaced("tail.0.0.weight", None), "lacks the tensor"),
     ],
 )
 def test_what_an_edsr_may_not_be(edit: Callable[[dict[str, Tensor]], None], message: str, tmp_path: Path) -> None:
     state = edsr_names(edsr_state(2, 255.0), 255.0)
     edit(state)
+    start = time.process_time()
     with pytest.raises(WeightsError, match=message):
         convert_file(save(tmp_path, state), "edsr")
+    assert time.process_time() - start < 1
 
 
 # --- The authors' own outputs (reference vectors that are not part of this repository) -----------------------------

@@ -216,11 +216,11 @@ def test_there_are_enough_of_them() -> None:
 
 def assert_refused(path: Path, message: str) -> None:
     tracemalloc.start()
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     try:
         with pytest.raises(WeightsError) as caught:
             read_checkpoint(path)
-        seconds = time.perf_counter() - start
+        seconds, worked = time.perf_counter() - start, time.process_time() - processor
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -229,7 +229,8 @@ def assert_refused(path: Path, message: str) -> None:
     assert line.startswith(str(path))
     assert line.isprintable()  # one line, and nothing that a terminal would obey
     assert len(line) < len(str(path)) + 400
-    assert seconds < 1
+    assert worked < 1
+    assert seconds < 10  # under a second as well, unless other programs hold the processor
     assert peak < 32 << 20
     assert caught.value.exit_code == 4
 

@@ -92,6 +92,21 @@ def test_convert_the_release(tmp_path: Path) -> None:
     assert values["grid"] == [1, 1]
 
 
+def test_convert_refuses_its_own_files(folder: Path, tmp_path: Path) -> None:
+    """A float32 checkpoint of ours has the names of plain EDSR weights, and another mean."""
+    source = tmp_path / "float_x2.safetensors"
+    write_checkpoint(source, Checkpoint(make_network(2, 1, 8), None))
+    for path in (source, folder / "small_x2.safetensors"):
+        output = gdq("models", "convert", path, "-o", tmp_path / "out_x2.safetensors", code=4)
+        assert "a gdq checkpoint already" in output
+
+
+def test_weights_of_others_are_not_run_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({}, "general.pth")
+    assert "gdq models convert" in gdq("models", "path", "general.pth", code=4)
+
+
 def test_convert_edsr_and_go_on(tmp_path: Path) -> None:
     source, target = tmp_path / "edsr.pt", tmp_path / "wide_x3.safetensors"
     torch.save(edsr_names(edsr_state(3, 255.0), 255.0), source)

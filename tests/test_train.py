@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from gdq_cli import quantizers
 from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.cli import app
+from gdq_cli.convert_edsr import import_fp32
 from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.networks.blocks import QuantConv2d
@@ -25,7 +26,7 @@ from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.data import PatchSampler, downscale, list_images, load_pairs, split_validation
 from gdq_cli.training.muon import Muon, orthogonalize
 from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
-from gdq_cli.training.start import float_copy, import_fp32, read_start
+from gdq_cli.training.start import at_scale, float_copy, read_start
 from gdq_cli.training.train import DivergedError, Trainer, TrainOptions, TrainProgress
 from gdq_cli.training.validate import validate_network
 
@@ -193,14 +194,19 @@ def test_read_start_knows_what_it_reads(tmp_path: Path, small_checkpoint: Checkp
     network, _ = read_start(tmp_path / "ours_x2.safetensors")
     assert network.config.bit_widths == ()
     for scale in (3, 4):  # another scale starts from the same body
-        rescaled, _ = read_start(tmp_path / "ours_x2.safetensors", scale)
+        rescaled = at_scale(network, scale)
         assert rescaled.config.scale == scale
         assert torch.equal(rescaled.body_conv.weight, network.body_conv.weight)
         assert torch.equal(rescaled.tail.weight, network.tail.weight)
         assert rescaled(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 8 * scale, 8 * scale)
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="not EDSR weights"):
+    with pytest.raises(WeightsError, match="not a network gdq knows"):
         read_start(tmp_path / "other.safetensors")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match="no such file"):
+        read_start(tmp_path / "pipe.safetensors")
+    with pytest.raises(WeightsError, match="scale x4, not x2"):
+        read_start(tmp_path / "plain.safetensors", 2)
 
 
 def gdq(*arguments: object) -> tuple[int, str]:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from gdq_cli.controller import IntegerHead
 from gdq_cli.engines.lowering import ZERO, IntegerConv, IntegerNetwork, lower_network
+from gdq_cli.engines.lowering_compact import IntegerCompact, lower_compact
 from gdq_cli.engines.lowering_srresnet import IntegerSrresnet, lower_srresnet
 from gdq_cli.errors import DeviceError, WeightsError
-from gdq_cli.networks import Network, Srresnet
+from gdq_cli.networks import Compact, Network, Srresnet
 from gdq_cli.patches import PatchPlan, cut_windows, paste_core
 from gdq_cli.quantizers import FP32_BITS
 
@@ -155,7 +156,7 @@ class TensorEngine(Engine):
         self._integers = _lower(network) if network.config.bit_widths else None
 
     @property
-    def integers(self) -> IntegerNetwork | IntegerSrresnet:
+    def integers(self) -> IntegerNetwork | IntegerSrresnet | IntegerCompact:
         """The lowered network.
 
         Raises:
@@ -178,7 +179,7 @@ class TensorEngine(Engine):
         integers = self.integers
         if bit_width not in integers.blocks:
             raise WeightsError(f"this checkpoint has no {bit_width}-bit patches; it has {sorted(integers.blocks)}")
-        if isinstance(integers, IntegerSrresnet):
+        if isinstance(integers, IntegerSrresnet | IntegerCompact):
             return integers.run(pixels, bit_width, self)
         static = integers.static
         skip = self._head(pixels, integers.head).contiguous(memory_format=torch.channels_last)
@@ -197,7 +198,7 @@ class TensorEngine(Engine):
         return self._conv_values(codes, static.tail)
 
     def _head(self, pixels: Tensor, head: IntegerHead) -> Tensor:
-        """Head features from centred pixels: integers carried by float32, exact in any order of summation."""
+        """Head features from pixels less a mean: integers carried by float32, exact in any order of summation."""
         mean = torch.tensor(head.mean, dtype=torch.float32, device=self.device).reshape(1, 3, 1, 1)
         weight = head.weight.float().to(self.device)
         accumulators = torch.nn.functional.conv2d(pixels - mean, weight, padding=weight.shape[-1] // 2)
@@ -229,7 +230,9 @@ class TensorEngine(Engine):
         """Pixel shuffle of codes."""
 
 
-def _lower(network: Network) -> IntegerNetwork | IntegerSrresnet:
+def _lower(network: Network) -> IntegerNetwork | IntegerSrresnet | IntegerCompact:
+    if isinstance(network, Compact):
+        return lower_compact(network)
     return lower_srresnet(network) if isinstance(network, Srresnet) else lower_network(network)
 
 

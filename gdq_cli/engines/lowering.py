@@ -8,6 +8,7 @@ library that carries integers and our own kernels give the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,12 @@ from gdq_cli import quantizers
 from gdq_cli.controller import IntegerHead
 from gdq_cli.controller_release import ReleaseHead
 from gdq_cli.errors import WeightsError
-from gdq_cli.networks import Network
+from gdq_cli.networks import Network, Srresnet
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import MEAN, Edsr
 
 HEAD_MAX = 2047
-"""Largest head weight code: 12 bits keep 27 products of centred pixels below 2^24, exact in float32."""
+"""Largest head weight code: 12 bits keep 27 products of 8-bit pixels below 2^24, exact in float32."""
 
 EXACT = 1 << 24
 """Integers below it are exact in float32, so accumulators must stay below it."""
@@ -90,8 +91,20 @@ class IntegerNetwork:
     static: IntegerStatic
 
 
+class Operations(Protocol):
+    """What an engine does with codes; see :class:`gdq_cli.engines.base.TensorEngine`."""
+
+    def _head(self, pixels: Tensor, head: IntegerHead) -> Tensor: ...
+
+    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor: ...
+
+    def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor: ...
+
+    def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor: ...
+
+
 def lower_head(head: nn.Conv2d, mean: tuple[int, int, int] = MEAN) -> IntegerHead:
-    """The head on centred 8-bit pixels, with weights of 12 bits (66 dB below the weights' peak: no visible change)."""
+    """The head on 8-bit pixels less a mean, with weights of 12 bits (66 dB below their peak: no visible change)."""
     weight = head.weight.detach().double()
     step = weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / HEAD_MAX
     codes = (weight / step.reshape(-1, 1, 1, 1)).round()
@@ -138,9 +151,9 @@ def lower_conv(
 
 def controller_head(network: Network) -> IntegerHead | ReleaseHead:
     """The head of a network as its controller sees it."""
-    if isinstance(network, Edsr):
-        return lower_head(network.head)
-    return ReleaseHead(network.head.weight.detach().cpu().numpy())
+    if isinstance(network, Srresnet):
+        return ReleaseHead(network.head.weight.detach().cpu().numpy())
+    return lower_head(network.head) if isinstance(network, Edsr) else lower_head(network.head, mean=(0, 0, 0))
 
 
 def inverse_steps(conv: QuantConv2d, bit_width: int) -> Tensor:

@@ -7,26 +7,13 @@ between machines, so engines agree to one grey level on very few values instead 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from gdq_cli.engines.lowering import EXACT, IntegerConv
+from gdq_cli.engines.lowering import EXACT, IntegerConv, Operations
 from gdq_cli.errors import WeightsError
 from gdq_cli.networks.srresnet import Srresnet, SrresnetBlock, TensorQuantConv2d
-
-
-class BlockOperations(Protocol):
-    """What an engine does with codes; see :class:`gdq_cli.engines.base.TensorEngine`."""
-
-    device: str
-
-    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor: ...
-
-    def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor: ...
-
-    def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class PreluBlock:
     conv2: IntegerConv
     shortcut: float
 
-    def run(self, x: Tensor, engine: BlockOperations) -> Tensor:
+    def run(self, x: Tensor, engine: Operations) -> Tensor:
         """One step of the residual stream, (N, C, h, w) float32; ``x`` is overwritten."""
         codes = engine._quantize(x, self.inverse_step, self.conv1.input_range)
         slope, gain, shift = (value.to(x.device) for value in (self.slope, self.gain, self.shift))
@@ -68,7 +55,7 @@ class IntegerSrresnet:
     network: Srresnet
     blocks: dict[int, tuple[PreluBlock, ...]]
 
-    def run(self, pixels: Tensor, bit_width: int, engine: BlockOperations) -> Tensor:
+    def run(self, pixels: Tensor, bit_width: int, engine: Operations) -> Tensor:
         """Upscale (N, 3, h, w) float pixels to (N, 3, h * scale, w * scale) float grey levels, not rounded."""
         skip = self.network.head_act(self.network.features(pixels))
         x = skip.clone(memory_format=torch.channels_last)

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from gdq_cli.networks.compact import Compact, CompactConfig
 from gdq_cli.networks.edsr import Edsr, EdsrConfig
 from gdq_cli.networks.srresnet import Srresnet, SrresnetConfig
 
-Network = Edsr | Srresnet
+Network = Edsr | Srresnet | Compact
 """A network that a checkpoint can hold and an engine can run."""
 
-NetworkConfig = EdsrConfig | SrresnetConfig
+FloatNetwork = Edsr | Compact
+"""A network that calibration turns from float32 into a quantized one."""
+
+FloatNetworkT = TypeVar("FloatNetworkT", bound=Edsr | Compact)
+
+NetworkConfig = EdsrConfig | SrresnetConfig | CompactConfig
 """What fixes the tensor shapes of a :data:`Network`."""
 
-__all__ = ["Edsr", "EdsrConfig", "Network", "NetworkConfig", "Srresnet", "SrresnetConfig"]
+
+def build_network(config: NetworkConfig) -> Network:
+    """The network of these sizes, with random weights."""
+    if isinstance(config, EdsrConfig):
+        return Edsr(config)
+    return Compact(config) if isinstance(config, CompactConfig) else Srresnet(config)
+
+
+__all__ = [
+    "Compact",
+    "CompactConfig",
+    "Edsr",
+    "EdsrConfig",
+    "FloatNetwork",
+    "FloatNetworkT",
+    "Network",
+    "NetworkConfig",
+    "Srresnet",
+    "SrresnetConfig",
+    "build_network",
+]

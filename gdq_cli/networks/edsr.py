@@ -40,6 +40,11 @@ class EdsrConfig:
         """Pixel-shuffle factor of each upsampler conv: (2,), (3,) or (2, 2)."""
         return (2, 2) if self.scale == 4 else (self.scale,)
 
+    @property
+    def sizes(self) -> str:
+        """For people: how deep and how wide it is."""
+        return f"{self.blocks} blocks of {self.features} features"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint's metadata."""
         return asdict(self)

@@ -44,6 +44,11 @@ class SrresnetConfig:
         """Widths of the layers after the blocks: none of them is quantized."""
         return ()
 
+    @property
+    def sizes(self) -> str:
+        """For people: how deep and how wide it is."""
+        return f"{self.blocks} blocks of {self.features} features"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint's metadata."""
         return asdict(self)

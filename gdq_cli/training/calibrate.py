@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gdq_cli import quantizers
 from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.controller import Descriptor
 from gdq_cli.engines import choose_engine
-from gdq_cli.engines.lowering import lower_head
+from gdq_cli.engines.lowering import controller_head
+from gdq_cli.networks import FloatNetwork, FloatNetworkT, build_network
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import Edsr
 from gdq_cli.options import DEFAULT_FAB
 from gdq_cli.training.data import ImagePair, PatchSampler
 from gdq_cli.training.fit_controller import (
@@ -40,18 +40,20 @@ Gate = Literal["ridge", "gumbel"]
 SEARCH_POSITIONS = 40  # output pixels a patch contributes to the search of steps
 
 
-def quantized_copy(network: Edsr, static_bits: tuple[int, ...] = ()) -> Edsr:
+def quantized_copy(network: FloatNetworkT, static_bits: tuple[int, ...] = ()) -> FloatNetworkT:
     """A quantized network with the weights of a float32 one; its steps are not calibrated yet."""
-    copy = Edsr(replace(network.config, bit_widths=quantizers.BIT_WIDTHS, static_bits=static_bits))
+    config = replace(network.config, bit_widths=quantizers.BIT_WIDTHS, static_bits=static_bits)
+    copy = cast(FloatNetworkT, build_network(config))
     missing, unexpected = copy.load_state_dict(network.state_dict(), strict=False)
     assert not unexpected
     assert all(key.endswith(("_step", "equalization")) for key in missing)
-    return copy.eval()
+    copy.eval()
+    return copy
 
 
 @torch.inference_mode()
 def calibrate_steps(
-    network: Edsr,
+    network: FloatNetwork,
     sampler: PatchSampler,
     *,
     patches: int = SEARCH_PATCHES,
@@ -69,29 +71,19 @@ def calibrate_steps(
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     names = {module: name for name, module in network.named_modules()}
 
-    def done(layer: QuantConv2d) -> None:
+    def calibrate(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
+        assert isinstance(conv, QuantConv2d)
+        _calibrate_layer(conv, inputs[0])
         if progress is not None:
-            progress(names[layer])
+            progress(names[conv])
 
-    skip = network.features(pixels)
-    x = skip
-    for block in network.blocks:
-        _calibrate_layer(block.conv1, x)
-        done(block.conv1)
-        hidden = F.relu(block.conv1(x))
-        _calibrate_layer(block.conv2, hidden)
-        done(block.conv2)
-        x = x + block.conv2(hidden)
-    _calibrate_layer(network.body_conv, x)
-    done(network.body_conv)
-    x = skip + network.body_conv(x)
-    for layer in network.upsampler:
-        if isinstance(layer, QuantConv2d):
-            _calibrate_layer(layer, x)
-            done(layer)
-        x = layer(x)
-    _calibrate_layer(network.tail, x)
-    done(network.tail)
+    convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
+    hooks = [conv.register_forward_pre_hook(calibrate) for conv in convs]
+    try:
+        network(pixels)  # in float32, so each layer is calibrated on its undisturbed input, in the order of the walk
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _calibrate_layer(conv: QuantConv2d, x: Tensor) -> None:
@@ -159,7 +151,7 @@ def _search_step(
 
 
 def calibrate_checkpoint(
-    network: Edsr,
+    network: FloatNetwork,
     pairs: list[ImagePair],
     *,
     name: str,
@@ -203,7 +195,7 @@ def calibrate_checkpoint(
 
 
 def attach_controller(
-    network: Edsr,
+    network: FloatNetwork,
     pairs: list[ImagePair],
     *,
     name: str,
@@ -216,7 +208,7 @@ def attach_controller(
 ) -> Checkpoint:
     """Entropy thresholds and controller for a quantized network whose steps are set; arguments as above."""
     say = progress or (lambda _: None)
-    head = lower_head(network.head)
+    head = controller_head(network)
     say("measuring every bit-width on the training patches")
     table = measure_patches(_draw_images(pairs, seed), choose_engine(network).engine, head, descriptor)
     quantiles = entropy_table(table.entropies)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gdq_cli import entropy
 from gdq_cli.controller import GBC_BITS, Controller, Descriptor, IntegerHead
+from gdq_cli.controller_release import ReleaseHead
 from gdq_cli.engines import Engine
 from gdq_cli.quantizers import BIT_WIDTHS
 from gdq_cli.training.data import ImagePair
@@ -38,14 +39,17 @@ class PatchTable:
 
 
 def measure_patches(
-    pairs: list[ImagePair], engine: Engine, head: IntegerHead, descriptor: Descriptor = "band_energy"
+    pairs: list[ImagePair],
+    engine: Engine,
+    head: IntegerHead | ReleaseHead,
+    descriptor: Descriptor = "band_energy",
 ) -> PatchTable:
     """Run every width on the patches of some images and compare with HR.
 
     Args:
         pairs: images; each is divided into patches of about ``PATCH`` LR pixels that are judged apart.
         engine: of the quantized network.
-        head: its integer head.
+        head: of that network, as its controller sees it.
         descriptor: kind of descriptor.
     """
     probe = Controller(descriptor, np.zeros((3, 1)), np.zeros(3), (0.0, 0.0))
