@@ -31,7 +31,6 @@ class Conv:
     multiplier: NDArray[np.float32]
     offset: NDArray[np.float32]
     mean: tuple[int, int, int] = (114, 111, 103)
-    input_range: tuple[int, int] = (-128, 127)  # of a static layer
 
     def __call__(self, codes: torch.Tensor) -> torch.Tensor:
         """fl(fl(a * m) + c) of integer codes carried by float32, (1, I, H, W) -> (1, O, H, W)."""
@@ -117,11 +116,10 @@ def reference(integers: Integers, window: NDArray[np.uint8], bits: int) -> NDArr
         codes = quantize(x * block.inverse_step, -half, half - 1)
         codes = quantize(block.conv1(codes), 0, 2 * half - 1)
         x = block.conv2(codes) + x
-    f = static.body_conv(quantize(x * channels(static.body_inverse_steps), *static.body_conv.input_range)) + head
-    codes = quantize(f * channels(static.upsampler_inverse_steps), *static.upsampler[0][0].input_range)
-    for (conv, factor), following in zip(static.upsampler, [*static.upsampler[1:], (static.tail, 1)], strict=True):
-        low, high = following[0].input_range
-        codes = F.pixel_shuffle(quantize(conv(codes), low + 128, high + 128), factor) - 128
+    f = static.body_conv(quantize(x * channels(static.body_inverse_steps), -128, 127)) + head
+    codes = quantize(f * channels(static.upsampler_inverse_steps), -128, 127)
+    for conv, factor in static.upsampler:
+        codes = F.pixel_shuffle(quantize(conv(codes), 0, 255), factor) - 128
     return quantize(static.tail(codes), 0, 255)[0].permute(1, 2, 0).numpy().astype(np.uint8)
 
 
@@ -157,42 +155,6 @@ def test_network_equals_contract(isa: str, scale: int) -> None:
         expected = reference(integers, window, bits)
         assert 5 < expected.std() < 120, "a saturated picture proves nothing"
         np.testing.assert_array_equal(pixels, expected, err_msg=f"{bits} bits")
-
-
-@pytest.mark.parametrize("layer", ["body_conv", "first upsampler", "last upsampler", "tail", "all"])
-@pytest.mark.parametrize("isa", RUNNABLE)
-def test_static_layers_of_few_bits(isa: str, layer: str) -> None:
-    """A static layer of 6 bits gets codes of that range and may run on a Winograd kernel."""
-    integers = draw_network(4, blocks=1)
-    static = integers.static
-    layers = {
-        "body_conv": static.body_conv,
-        "first upsampler": static.upsampler[0][0],
-        "last upsampler": static.upsampler[-1][0],
-        "tail": static.tail,
-    }
-    for name, conv in layers.items():
-        if layer in (name, "all"):
-            conv.input_range = (-32, 31)
-            conv.weight = np.clip(conv.weight, -20, 20)
-            conv.multiplier *= 4
-    windows = draw_windows(2, 13, 18)
-    cores = [(0, 0, 13, 18), (3, 5, 7, 9)]
-    for pixels, window, (y, x, h, w) in zip(
-        run(kernels.Network(integers, isa), windows, [4, 8], cores), windows, cores, strict=True
-    ):
-        bits = 4 if h == 13 else 8
-        expected = reference(integers, window, bits)[y * 4 : (y + h) * 4, x * 4 : (x + w) * 4]
-        assert 5 < expected.std() < 120, "a saturated picture proves nothing"
-        np.testing.assert_array_equal(pixels, expected)
-
-
-def test_static_codes_must_be_signed_bytes() -> None:
-    integers = draw_network(2, blocks=1)
-    for wrong in ((0, 255), (-129, 127), (-128, 128)):
-        integers.static.tail.input_range = wrong
-        with pytest.raises(ValueError, match="static layers are signed"):
-            kernels.Network(integers)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -128,8 +128,8 @@ bool Network::run(const Job& job, int height, int width, Workspace& w, const std
         e.x_row = static_cast<ptrdiff_t>(width) * features_;
         e.x_px = features_;
         e.inv = last ? body_inv_.as<float>() : blocks[next].inv.as<float>();
-        e.lo = last ? body_codes_.lo : -half;
-        e.hi = last ? body_codes_.hi : half - 1;
+        e.lo = last ? -128 : -half;
+        e.hi = last ? 127 : half - 1;
         return e;
     };
 
@@ -170,7 +170,7 @@ bool Network::run(const Job& job, int height, int width, Workspace& w, const std
     e.x_row = static_cast<ptrdiff_t>(width) * features_;
     e.x_px = features_;
     e.inv = up_inv_.as<float>();
-    e.lo = ups_.front().codes.lo, e.hi = ups_.front().codes.hi;
+    e.lo = -128, e.hi = 127;
     if (cancel.load(std::memory_order_relaxed)) return false;
     kernels_.conv(body_.conv->packed, codes, row, features, e, w.conv_scratch.as());
     return upsample(job, height, width, features, w, cancel);
@@ -241,8 +241,7 @@ bool Network::upsample(const Job& job, int height, int width, const Region& feat
                 e.code_row = r * onto.row;
                 e.code_px = static_cast<ptrdiff_t>(r) * features_;
                 e.group = groups[s].data();
-                const Range codes = s + 1 < stages ? ups_[s + 1].codes : tail_codes_;
-                e.lo = codes.lo + kSignedZero, e.hi = codes.hi + kSignedZero;  // the offset c brings the +128
+                e.hi = 255;  // the offset c brings the +128
                 kernels_.conv(ups_[s].layer.conv->packed, in, from.row, region, e, w.conv_scratch.as());
                 onto.end = to * r;
                 if (onto.end == onto.height) std::memset(onto.at(onto.end, onto.left), kSignedZero, onto.row);

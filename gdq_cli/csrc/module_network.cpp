@@ -119,13 +119,12 @@ PyObject* network_block(PyObject*, PyObject* args) {
 PyObject* network_body(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         PyObject *capsule, *weight, *m, *c, *inv_object;
-        Range codes;
-        parse(args, "OOOOO(ii)", &capsule, &weight, &m, &c, &inv_object, &codes.lo, &codes.hi);
+        parse(args, "OOOOO", &capsule, &weight, &m, &c, &inv_object);
         Network& network = unfinished(capsule);
         const ConvBuffers conv(weight, m, c, "b", network.features(), network.features());
         const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
         require(static_cast<bool>(inv), "inverse_steps");
-        network.set_body(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), inv.as<float>(), codes);
+        network.set_body(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), inv.as<float>());
         Py_RETURN_NONE;
     });
 }
@@ -134,13 +133,12 @@ PyObject* network_up(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         PyObject *capsule, *weight, *m, *c, *inv_object;
         int r;
-        Range codes;
-        parse(args, "OOOOiO(ii)", &capsule, &weight, &m, &c, &r, &inv_object, &codes.lo, &codes.hi);
+        parse(args, "OOOOiO", &capsule, &weight, &m, &c, &r, &inv_object);
         Network& network = unfinished(capsule);
         if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
         const ConvBuffers conv(weight, m, c, "b", static_cast<Py_ssize_t>(network.features()) * r * r, network.features());
         const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
-        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr, codes);
+        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr);
         Py_RETURN_NONE;
     });
 }
@@ -148,11 +146,10 @@ PyObject* network_up(PyObject*, PyObject* args) {
 PyObject* network_tail(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         PyObject *capsule, *weight, *m, *c;
-        Range codes;
-        parse(args, "OOOO(ii)", &capsule, &weight, &m, &c, &codes.lo, &codes.hi);
+        parse(args, "OOOO", &capsule, &weight, &m, &c);
         Network& network = unfinished(capsule);
         const ConvBuffers conv(weight, m, c, "b", 3, network.features());
-        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), codes);
+        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>());
         Py_RETURN_NONE;
     });
 }

@@ -9,6 +9,8 @@
 namespace gdq {
 namespace {
 
+constexpr Range kStatic = {-128, 127};
+
 Aligned floats(const float* values, int n, const std::vector<int>& order) {
     Aligned a(static_cast<size_t>(padded(n)) * sizeof(float));
     for (int i = 0; i < n; i++) a.as<float>()[i] = values[order.empty() ? i : order[i]];
@@ -25,12 +27,6 @@ Aligned inverse_steps(const float* values, int n, bool scalar) {
     return a;
 }
 
-Range signed_codes(Range codes) {
-    if (codes.lo < -128 || codes.lo >= 0 || codes.hi < 0 || codes.hi > 127)
-        throw std::invalid_argument("codes of static layers are signed and have at most 8 bits");
-    return codes;
-}
-
 }  // namespace
 
 Network::Network(const Kernels& kernels, int features, int scale) : kernels_(kernels), features_(features), scale_(scale) {
@@ -40,7 +36,7 @@ Network::Network(const Kernels& kernels, int features, int scale) : kernels_(ker
     for (int g = 0; g < features / kGroup; g++) plain_groups_.push_back(g * kGroup);
 }
 
-Layer Network::make_layer(const int8_t* weight, int cout, Range codes, const float* m, const float* c,
+Layer Network::make_layer(const int8_t* weight, int cout, Range codes, bool winograd, const float* m, const float* c,
                           const std::vector<int>& order) {
     const double peak = affine_peak(accumulator_peaks(weight, cout, features_, codes), m, c);
     const size_t size = static_cast<size_t>(cout) * features_ * 9;
@@ -51,7 +47,7 @@ Layer Network::make_layer(const int8_t* weight, int cout, Range codes, const flo
             std::memcmp(s.weight.data(), weight, size) == 0)
             conv = s.conv;
     if (!conv) {
-        const Algorithm a = choose_algorithm(weight, cout, features_, codes, kernels_);
+        const Algorithm a = winograd ? choose_algorithm(weight, cout, features_, codes, kernels_) : Algorithm::direct;
         conv = std::make_shared<Conv>(pack_conv(weight, cout, features_, codes, a, order, kernels_));
         if (order.empty()) shared_.push_back({std::vector<int8_t>(weight, weight + size), codes, conv});
     }
@@ -75,18 +71,17 @@ void Network::add_block(int bit_width, float inv, const int8_t* weight1, const f
     const int half = 1 << (bit_width - 1);
     Block block;
     block.inv = inverse_steps(&inv, features_, true);
-    block.conv1 = make_layer(weight1, features_, {-half, half - 1}, m1, c1, {});
-    block.conv2 = make_layer(weight2, features_, {0, 2 * half - 1}, m2, c2, {});
+    block.conv1 = make_layer(weight1, features_, {-half, half - 1}, true, m1, c1, {});
+    block.conv2 = make_layer(weight2, features_, {0, 2 * half - 1}, true, m2, c2, {});
     blocks_[bit_width].push_back(std::move(block));
 }
 
-void Network::set_body(const int8_t* weight, const float* m, const float* c, const float* inv, Range codes) {
-    body_ = make_layer(weight, features_, signed_codes(codes), m, c, {});
-    body_codes_ = codes;
+void Network::set_body(const int8_t* weight, const float* m, const float* c, const float* inv) {
+    body_ = make_layer(weight, features_, kStatic, false, m, c, {});
     body_inv_ = inverse_steps(inv, features_, false);
 }
 
-void Network::add_up(const int8_t* weight, const float* m, const float* c, int r, const float* inv, Range codes) {
+void Network::add_up(const int8_t* weight, const float* m, const float* c, int r, const float* inv) {
     if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
     if (ups_.empty() != (inv != nullptr))
         throw std::invalid_argument("inverse steps belong to the first upsampler convolution and to no other");
@@ -94,15 +89,13 @@ void Network::add_up(const int8_t* weight, const float* m, const float* c, int r
     for (int ij = 0; ij < r * r; ij++)
         for (int ch = 0; ch < features_; ch++) order.push_back(ch * r * r + ij);
     UpLayer up;
-    up.layer = make_layer(weight, features_ * r * r, signed_codes(codes), m, c, order);
+    up.layer = make_layer(weight, features_ * r * r, kStatic, false, m, c, order);
     up.r = r;
-    up.codes = codes;
     if (inv) up_inv_ = inverse_steps(inv, features_, false);
     ups_.push_back(std::move(up));
 }
 
-void Network::set_tail(const int8_t* weight, const float* m, const float* c, Range codes) {
-    tail_codes_ = signed_codes(codes);
+void Network::set_tail(const int8_t* weight, const float* m, const float* c) {
     tail_ = pack_tail(weight, features_, m, c, kernels_);
 }
 

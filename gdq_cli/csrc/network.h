@@ -25,7 +25,6 @@ struct Block {
 struct UpLayer {
     Layer layer;
     int r = 0;         // pixel shuffle factor
-    Range codes;       // of its input
 };
 
 // One window to upscale: where its pixels are, which of them to keep and where they go.
@@ -59,11 +58,10 @@ class Network {
     void set_head(const int16_t* weight, const float* m, const float* c, const int* mean);
     void add_block(int bit_width, float inv, const int8_t* weight1, const float* m1, const float* c1, const int8_t* weight2,
                    const float* m2, const float* c2);
-    // codes: range of the input, signed
-    void set_body(const int8_t* weight, const float* m, const float* c, const float* inv, Range codes);
+    void set_body(const int8_t* weight, const float* m, const float* c, const float* inv);
     // inv: for the first upsampler convolution only, the next ones read codes
-    void add_up(const int8_t* weight, const float* m, const float* c, int r, const float* inv, Range codes);
-    void set_tail(const int8_t* weight, const float* m, const float* c, Range codes);
+    void add_up(const int8_t* weight, const float* m, const float* c, int r, const float* inv);
+    void set_tail(const int8_t* weight, const float* m, const float* c);
     // Throws std::invalid_argument if a part is missing or parts do not fit together.
     void finish();
 
@@ -82,7 +80,8 @@ class Network {
     void return_workspace(std::unique_ptr<Workspace> w) const;
 
   private:
-    Layer make_layer(const int8_t* weight, int cout, Range codes, const float* m, const float* c, const std::vector<int>& order);
+    Layer make_layer(const int8_t* weight, int cout, Range codes, bool winograd, const float* m, const float* c,
+                     const std::vector<int>& order);
     void check_values() const;
     Epilogue epilogue(const Layer& layer) const;
     void head(const Job& job, int height, int width, Epilogue e, Workspace& w) const;
@@ -98,7 +97,6 @@ class Network {
     double head_peak_ = 0;
     std::map<int, std::vector<Block>> blocks_;
     Layer body_;
-    Range body_codes_ = {0, 0}, tail_codes_ = {0, 0};
     Aligned body_inv_, up_inv_;
     std::vector<UpLayer> ups_;
     Tail tail_;

@@ -78,13 +78,6 @@ class ConvLike(Protocol):
     def offset(self) -> Any: ...
 
 
-class StaticConvLike(ConvLike, Protocol):
-    """A convolution behind the blocks, with the range of its (signed) input codes."""
-
-    @property
-    def input_range(self) -> tuple[int, int]: ...
-
-
 class HeadLike(ConvLike, Protocol):
     """The first convolution, on pixels minus ``mean``."""
 
@@ -109,13 +102,13 @@ class StaticLike(Protocol):
     @property
     def body_inverse_steps(self) -> Any: ...
     @property
-    def body_conv(self) -> StaticConvLike: ...
+    def body_conv(self) -> ConvLike: ...
     @property
     def upsampler_inverse_steps(self) -> Any: ...
     @property
-    def upsampler(self) -> Sequence[tuple[StaticConvLike, int]]: ...
+    def upsampler(self) -> Sequence[tuple[ConvLike, int]]: ...
     @property
-    def tail(self) -> StaticConvLike: ...
+    def tail(self) -> ConvLike: ...
 
 
 class NetworkLike(Protocol):
@@ -204,12 +197,11 @@ class Network:
                 _kernels.network_block(
                     self._handle, bit_width, float(block.inverse_step), *_conv(block.conv1), *_conv(block.conv2)
                 )
-        steps = _array(static.body_inverse_steps, np.float32)
-        _kernels.network_body(self._handle, *_conv(static.body_conv), steps, static.body_conv.input_range)
+        _kernels.network_body(self._handle, *_conv(static.body_conv), _array(static.body_inverse_steps, np.float32))
         for index, (conv, factor) in enumerate(static.upsampler):
-            first = _array(static.upsampler_inverse_steps, np.float32) if index == 0 else None
-            _kernels.network_up(self._handle, *_conv(conv), factor, first, conv.input_range)
-        _kernels.network_tail(self._handle, *_conv(static.tail), static.tail.input_range)
+            steps = _array(static.upsampler_inverse_steps, np.float32) if index == 0 else None
+            _kernels.network_up(self._handle, *_conv(conv), factor, steps)
+        _kernels.network_tail(self._handle, *_conv(static.tail))
         _kernels.network_finish(self._handle)
 
     def algorithms(self, bit_width: int) -> tuple[str, ...]:
