@@ -68,7 +68,7 @@ class BuildKernels(build_ext):
         super().build_extension(ext)
 
 
-COMMON = ["portable", "isa", "pack", "network", "forward", "runner", "layer", "selftest"]
+COMMON = ["portable", "isa", "pack", "network", "forward", "bands", "runner", "layer", "selftest"]
 COMMON += ["buffers", "module", "module_network"]
 
 setup(

@@ -108,7 +108,7 @@ PyObject* conv_run(PyObject*, PyObject* args) {
         if (height < 1 || width < 1) throw std::invalid_argument("codes: needs at least one pixel");
         if (store < 0 || store > 2) throw std::invalid_argument("unknown store");
         const bool raw = store == static_cast<int>(Store::raw), stream = store == static_cast<int>(Store::stream);
-        const Buffer out(out_object, "out", raw ? "il" : "B", {height * r, width * r, cout / (r * r)}, true);
+        const Buffer out(out_object, "out", raw ? "i" : "B", {height * r, width * r, cout / (r * r)}, true);
         const Buffer m(m_object, "multiplier", "f", {cout}), c(c_object, "offset", "f", {cout});
         const Buffer inv(inv_object, "inverse_step", "f", {cout});
         const Buffer x_in(x_in_object, "x_in", "f", {height, width, cout});
@@ -177,7 +177,7 @@ PyMethodDef kMethods[] = {
     {"network_algorithms", network_algorithms, METH_VARARGS, "network_algorithms(network, bit_width) -> [int]"},
     {"network_run", network_run, METH_VARARGS,
      "network_run(network, patches, bit_widths, cores, out, places, threads, progress or None) -> finished"},
-    {"network_features", network_features, METH_VARARGS, "network_features(network, patches, out, threads)"},
+    {"network_bands", network_bands, METH_VARARGS, "network_bands(network, image, cores, out, threads)"},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -7,8 +7,11 @@
 #include <vector>
 
 #include "pack.h"
+#include "team.h"
 
 namespace gdq {
+
+constexpr int kPartRows = 16;  // rows of a map that are worth a thread
 
 // A convolution and the affine map of its accumulators.
 struct Layer {
@@ -71,10 +74,10 @@ class Network {
     // Algorithms of the block convolutions of one bit-width, in order; for reports.
     std::vector<Algorithm> algorithms(int bit_width) const;
 
-    // Returns false if cancelled.
-    bool run(const Job& job, int height, int width, Workspace& w, const std::atomic<bool>& cancel) const;
-    // Head features: float (height, width, features)
-    void run_head(const Job& job, int height, int width, float* out, Workspace& w) const;
+    // Returns false if cancelled. The team's helpers take part.
+    bool run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const;
+    // Sums below the controller's band energies over the core alone: int64 (3, features), fine, medium and coarse
+    void band_sums(const Job& job, int64_t* out) const;
 
     std::unique_ptr<Workspace> take_workspace(int height, int width) const;
     void return_workspace(std::unique_ptr<Workspace> w) const;
@@ -84,9 +87,10 @@ class Network {
                      const std::vector<int>& order);
     void check_values() const;
     Epilogue epilogue(const Layer& layer) const;
-    void head(const Job& job, int height, int width, Epilogue e, Workspace& w) const;
-    bool upsample(const Job& job, int height, int width, const Region& features, Workspace& w,
-                  const std::atomic<bool>& cancel) const;
+    void centre(const Job& job, int height, int width, Workspace& w) const;
+    Region needed_features(const Region& core, int height, int width) const;
+    // hidden: memory of the map of codes that the first upsampler convolution reads
+    void upsample(const Job& job, int height, int width, uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const;
 
     const Kernels& kernels_;
     const int features_, scale_;

@@ -238,10 +238,23 @@ class Network:
         """
         _kernels.network_run(self._handle, patches, bit_widths, cores, out, places, threads, progress)
 
-    def head_features(self, patches: NDArray[np.uint8], *, threads: int) -> NDArray[np.float32]:
-        """First convolution: (N, H, W, 3) uint8 -> (N, H, W, features) float32."""
-        out = np.empty((*patches.shape[:3], self.features), np.float32)
-        _kernels.network_features(self._handle, patches, out, threads)
+    def band_sums(self, image: NDArray[np.uint8], cores: NDArray[np.int32], *, threads: int) -> NDArray[np.int64]:
+        """What the controller's band energies are made of, for patches of an image, each seen alone.
+
+        Args:
+            image: (H, W, 3), any strides.
+            cores: (N, 4) rows (y, x, h, w).
+            threads: number of threads.
+
+        Returns:
+            (N, 3, features): sums of absolute details, fine then medium then coarse, in the units of
+            ``gdq_cli.controller.band_sums``.
+
+        Raises:
+            ValueError: if a core does not lie in the image.
+        """
+        out = np.empty((len(cores), 3, self.features), np.int64)
+        _kernels.network_bands(self._handle, image, cores, out, threads)
         return out
 
 
