@@ -29,6 +29,9 @@ except ImportError as error:  # not built, or built for another Python
 ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winograd_split")
 """Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16 and 20."""
 
+PORTABLE = "portable"
+"""Plain C++, the oracle of the others."""
+
 ZERO = 128
 """A signed code is stored as the byte ``code + ZERO``, an unsigned one as it is."""
 
@@ -57,7 +60,7 @@ class KernelReport:
         problem: why not.
         cpu_features: names of the processor features that matter here.
         isas: all instruction sets of this build, fastest first.
-        chosen: the one in use, or None.
+        chosen: the one in use, or None; never the portable one, which is there to be right: torch is far faster.
     """
 
     built: bool
@@ -133,7 +136,7 @@ def report() -> KernelReport:
         IsaReport(name, runnable, (_kernels.self_test(name) or "") if runnable else "")
         for name, runnable in _kernels.isas()
     )
-    chosen = next((isa.name for isa in isas if isa.runnable and not isa.problem), None)
+    chosen = next((isa.name for isa in isas if isa.runnable and not isa.problem and isa.name != PORTABLE), None)
     return KernelReport(True, "", tuple(_kernels.cpu_features().split()), isas, chosen)
 
 
@@ -148,7 +151,7 @@ def choose_isa(name: str | None = None) -> str:
         raise DeviceError(f"the compiled kernels are missing ({found.problem}); install a C++ compiler and reinstall")
     if name is None:
         if found.chosen is None:
-            raise DeviceError("no compiled kernel passes its self-test on this machine; use another engine")
+            raise DeviceError("no compiled kernel is made for this processor and passes its self-test")
         return found.chosen
     for isa in found.isas:
         if isa.name == name:
