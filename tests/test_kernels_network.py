@@ -32,6 +32,7 @@ class Conv:
     multiplier: NDArray[np.float32]
     offset: NDArray[np.float32]
     mean: tuple[int, int, int] = (114, 111, 103)
+    input_range: tuple[int, int] = (-128, 127)
 
     def __call__(self, codes: torch.Tensor) -> torch.Tensor:
         """fl(fl(a * m) + c) of integer codes carried by float32, (1, I, H, W) -> (1, O, H, W)."""
@@ -118,9 +119,10 @@ def reference(integers: Integers, window: NDArray[np.uint8], bits: int) -> NDArr
         codes = quantize(block.conv1(codes), 0, 2 * half - 1)
         x = block.conv2(codes) + x
     f = static.body_conv(quantize(x * channels(static.body_inverse_steps), -128, 127)) + head
-    codes = quantize(f * channels(static.upsampler_inverse_steps), -128, 127)
-    for conv, factor in static.upsampler:
-        codes = F.pixel_shuffle(quantize(conv(codes), 0, 255), factor) - 128
+    codes = quantize(f * channels(static.upsampler_inverse_steps), *static.upsampler[0][0].input_range)
+    followers = [*(conv for conv, _ in static.upsampler[1:]), static.tail]
+    for (conv, factor), following in zip(static.upsampler, followers, strict=True):
+        codes = F.pixel_shuffle(quantize(conv(codes) - 128, *following.input_range), factor)
     return quantize(static.tail(codes), 0, 255)[0].permute(1, 2, 0).numpy().astype(np.uint8)
 
 
@@ -156,6 +158,25 @@ def test_network_equals_contract(isa: str, scale: int) -> None:
         expected = reference(integers, window, bits)
         assert 5 < expected.std() < 120, "a saturated picture proves nothing"
         np.testing.assert_array_equal(pixels, expected, err_msg=f"{bits} bits")
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_upsampler_of_fewer_bits(isa: str) -> None:
+    """Static layers may have 6 bits, in the upsampler; elsewhere the kernels say that they do not take it."""
+    integers = draw_network(4, blocks=1)
+    for index, (outputs, bits) in enumerate(((256, 5), (256, 6))):
+        conv = draw_conv(np.random.default_rng(index), outputs, FEATURES, 20, 2, shift=128)
+        conv.input_range = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        integers.static.upsampler[index] = (conv, 2)
+    integers.static.upsampler_inverse_steps[:] = 15
+    windows = draw_windows(1, 13, 18)
+    (pixels,) = run(kernels.Network(integers, isa), windows, [6], [(0, 0, 13, 18)])
+    expected = reference(integers, windows[0], 6)
+    assert 5 < expected.std() < 120, "a saturated picture proves nothing"
+    np.testing.assert_array_equal(pixels, expected)
+    integers.static.tail.input_range = (-32, 31)
+    with pytest.raises(ValueError, match="tail"):
+        kernels.Network(integers, isa)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

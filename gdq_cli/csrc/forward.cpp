@@ -165,7 +165,7 @@ bool Network::run(const Job& job, int height, int width, Workspace& w, Team& tea
     e.x_row = static_cast<ptrdiff_t>(width) * features_;
     e.x_px = features_;
     e.inv = up_inv_.as<float>();
-    e.lo = -128, e.hi = 127;
+    e.lo = ups_[0].codes.lo, e.hi = ups_[0].codes.hi;
     if (cancel.load(std::memory_order_relaxed)) return false;
     conv(body_, codes, needed_features(job.core, height, width), e);
     team.share(parts_in(job.core), w, [&](int part, int parts, Workspace& own) {
@@ -254,7 +254,8 @@ void Network::upsample(const Job& job, int height, int width, uint8_t* hidden, W
                 e.code_row = r * onto.row;
                 e.code_px = static_cast<ptrdiff_t>(r) * features_;
                 e.group = groups[s].data();
-                e.hi = 255;  // the offset c brings the +128
+                const Range codes = s + 1 < stages ? ups_[s + 1].codes : kStatic;
+                e.lo = codes.lo + kSignedZero, e.hi = codes.hi + kSignedZero;  // the offset c brings the +128
                 kernels_.conv(ups_[s].layer.conv->packed, in, from.row, region, e, w.conv_scratch.as());
                 onto.end = to * r;
                 if (onto.end == onto.height) std::memset(onto.at(onto.end, onto.left), kSignedZero, onto.row);

@@ -145,13 +145,14 @@ PyObject* network_body(PyObject*, PyObject* args) {
 PyObject* network_up(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         PyObject *capsule, *weight, *m, *c, *inv_object;
-        int r;
-        parse(args, "OOOOiO", &capsule, &weight, &m, &c, &r, &inv_object);
+        int r, lo, hi;
+        parse(args, "OOOOiiiO", &capsule, &weight, &m, &c, &r, &lo, &hi, &inv_object);
         Network& network = unfinished(capsule);
         if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
         const ConvBuffers conv(weight, m, c, "b", static_cast<Py_ssize_t>(network.features()) * r * r, network.features());
         const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
-        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr);
+        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, {lo, hi},
+                       inv ? inv.as<float>() : nullptr);
         Py_RETURN_NONE;
     });
 }

@@ -11,6 +11,7 @@
 
 namespace gdq {
 
+constexpr Range kStatic = {-128, 127};  // codes of the layers behind the blocks, except where an upsampler layer has fewer bits
 constexpr int kPartRows = 16;  // rows of a map that are worth a thread
 
 // A convolution and the affine map of its accumulators.
@@ -28,6 +29,7 @@ struct Block {
 struct UpLayer {
     Layer layer;
     int r = 0;         // pixel shuffle factor
+    Range codes{};     // of its input
 };
 
 // One window to upscale: where its pixels are, which of them to keep and where they go.
@@ -62,8 +64,8 @@ class Network {
     void add_block(int bit_width, float inv, const int8_t* weight1, const float* m1, const float* c1, const int8_t* weight2,
                    const float* m2, const float* c2);
     void set_body(const int8_t* weight, const float* m, const float* c, const float* inv);
-    // inv: for the first upsampler convolution only, the next ones read codes
-    void add_up(const int8_t* weight, const float* m, const float* c, int r, const float* inv);
+    // codes: of its input. inv: for the first upsampler convolution only, the next ones read codes
+    void add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, const float* inv);
     void set_tail(const int8_t* weight, const float* m, const float* c);
     // Throws std::invalid_argument if a part is missing or parts do not fit together.
     void finish();

@@ -81,6 +81,13 @@ class ConvLike(Protocol):
     def offset(self) -> Any: ...
 
 
+class StaticConvLike(ConvLike, Protocol):
+    """A convolution behind the residual blocks, with the range of its input codes."""
+
+    @property
+    def input_range(self) -> tuple[int, int]: ...
+
+
 class HeadLike(ConvLike, Protocol):
     """The first convolution, on pixels minus ``mean``."""
 
@@ -105,13 +112,13 @@ class StaticLike(Protocol):
     @property
     def body_inverse_steps(self) -> Any: ...
     @property
-    def body_conv(self) -> ConvLike: ...
+    def body_conv(self) -> StaticConvLike: ...
     @property
     def upsampler_inverse_steps(self) -> Any: ...
     @property
-    def upsampler(self) -> Sequence[tuple[ConvLike, int]]: ...
+    def upsampler(self) -> Sequence[tuple[StaticConvLike, int]]: ...
     @property
-    def tail(self) -> ConvLike: ...
+    def tail(self) -> StaticConvLike: ...
 
 
 class NetworkLike(Protocol):
@@ -192,6 +199,9 @@ class Network:
         self.scale = integers.scale
         self.bit_widths = tuple(sorted(integers.blocks))
         head, static = _conv(integers.head, np.int16), integers.static
+        for name, layer in (("body convolution", static.body_conv), ("tail", static.tail)):
+            if layer.input_range != (-ZERO, ZERO - 1):
+                raise ValueError(f"the compiled kernels take 8-bit codes in the {name}, not {layer.input_range}")
         self.features = len(head[0])
         self._handle = _kernels.network_new(self.isa, self.features, self.scale)
         _kernels.network_head(self._handle, *head, tuple(integers.head.mean))
@@ -203,7 +213,7 @@ class Network:
         _kernels.network_body(self._handle, *_conv(static.body_conv), _array(static.body_inverse_steps, np.float32))
         for index, (conv, factor) in enumerate(static.upsampler):
             steps = _array(static.upsampler_inverse_steps, np.float32) if index == 0 else None
-            _kernels.network_up(self._handle, *_conv(conv), factor, steps)
+            _kernels.network_up(self._handle, *_conv(conv), factor, *conv.input_range, steps)
         _kernels.network_tail(self._handle, *_conv(static.tail))
         _kernels.network_finish(self._handle)
 
@@ -307,7 +317,7 @@ class Layer:
         *,
         repeat: int = 1,
     ) -> NDArray[np.uint8]:
-        """clamp(rne(fl(fl(a * multiplier) + offset)), *bounds), unsigned; pixel-shuffled if the layer says so."""
+        """clamp(rne(fl(fl(a * multiplier) + offset)), *bounds), as stored; pixel-shuffled if the layer says so."""
         height, width, _ = codes.shape
         r = self._shuffle
         out = np.empty((height * r, width * r, self._outputs // r**2), np.uint8)
