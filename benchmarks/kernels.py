@@ -35,6 +35,7 @@ class Conv:
     multiplier: NDArray[np.float32]
     offset: NDArray[np.float32]
     mean: tuple[int, int, int] = (114, 111, 103)
+    input_range: tuple[int, int] = (-128, 127)
 
 
 @dataclass

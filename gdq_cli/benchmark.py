@@ -65,6 +65,7 @@ def interleave(
     repeats: int,
     progress: Callable[[int, int], None] | None = None,
     energy: EnergyMeter | None = None,
+    pause: float = 0.0,
 ) -> dict[Key, Measurement]:
     """Time several pieces of work in turn, so that a busy moment of the machine hits all alike.
 
@@ -73,6 +74,7 @@ def interleave(
         repeats: at least 1.
         progress: called with finished and all pieces.
         energy: meter to read around every run; None for the processor's.
+        pause: seconds to rest before each piece, for threads of the one before that go on spinning.
 
     Raises:
         ValueError: if ``repeats`` is not positive.
@@ -87,6 +89,7 @@ def interleave(
     done = 0
     for repeat in range(repeats + 1):
         for name, run in runs.items():
+            time.sleep(pause)
             known = memory.reset()
             before, start = energy.read(), time.perf_counter()
             run()

@@ -7,6 +7,7 @@ every machine, device, batch size and thread count.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,6 +46,12 @@ class IntegerHead:
         return F.conv2d(padded, self.weight.to(padded.dtype))
 
 
+def described_size(size: Sequence[int]) -> tuple[int, int]:
+    """(H, W) of a core as the controller sees it: cut down to multiples of 4, at least 4."""
+    height, width = (max(4, side // 4 * 4) for side in size)
+    return height, width
+
+
 def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> Tensor:
     """Integer head features of patch cores, each seen alone with its border pixels repeated.
 
@@ -53,11 +60,10 @@ def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> Tensor:
         head: integer head.
 
     Returns:
-        (N, H', W', C) int32 in units of ``head.multiplier``; H' and W' are H and W cut down to multiples of 4
-        (stretched up to 4 by repetition where smaller).
+        (N, H', W', C) int32 in units of ``head.multiplier``; H' and W' are :func:`described_size`, where the core is
+        smaller by repetition.
     """
-    _, height, width, _ = cores.shape
-    target = [max(4, side // 4 * 4) for side in (height, width)]
+    target = described_size(cores.shape[1:3])
     reach = head.weight.shape[-1] // 2
     x = torch.from_numpy(cores.astype(np.float32)).permute(0, 3, 1, 2)[:, :, : target[0], : target[1]]
     x = x - torch.tensor(head.mean, dtype=torch.float32).reshape(1, 3, 1, 1)
@@ -67,7 +73,24 @@ def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> Tensor:
     return head.accumulate(x).permute(0, 2, 3, 1).to(torch.int32).contiguous()
 
 
-def band_energy(accumulators: Tensor, multiplier: Tensor) -> NDArray[np.float64]:
+def band_sums(accumulators: Tensor) -> NDArray[np.int64]:
+    """Sums of absolute detail of a patch per granularity and channel: what :func:`band_energy` is made of.
+
+    Args:
+        accumulators: (N, H, W, C) int32, H and W multiples of 4.
+
+    Returns:
+        (N, 3, C): fine in quarters of a unit, medium in sixteenths, coarse in sixteenths / (number of its cells).
+    """
+    sum2, fine = _detail(accumulators)
+    sum4, medium = _detail(sum2)
+    cells = sum4.shape[1] * sum4.shape[2]
+    total = sum4.sum((1, 2), dtype=torch.int64)
+    coarse = (sum4.to(torch.int64) * cells - total[:, None, None]).abs_().sum((1, 2))
+    return torch.stack([fine, medium, coarse], dim=1).numpy()
+
+
+def band_energy(sums: NDArray[np.int64], size: tuple[int, int], multiplier: Tensor) -> NDArray[np.float64]:
     """Texture of a patch per granularity and channel (our descriptor; docs/method.md says why).
 
     Per granularity, the mean absolute detail it adds over the next coarser one: fine - up(medium), medium -
@@ -75,25 +98,19 @@ def band_energy(accumulators: Tensor, multiplier: Tensor) -> NDArray[np.float64]
     the long tail of textured patches and is correctly rounded everywhere.
 
     Args:
-        accumulators: (N, H, W, C) int32, H and W multiples of 4.
+        sums: (N, 3, C) from :func:`band_sums`.
+        size: (H, W) of the accumulators.
         multiplier: (C,) float32, feature value of one accumulator unit.
 
     Returns:
         (N, 3 * C) float64, fine then medium then coarse.
     """
-    _, height, width, _ = accumulators.shape
-    sum2, fine = _detail(accumulators)  # detail in quarters of a unit
-    sum4, medium = _detail(sum2)  # in sixteenths
-    cells = sum4.shape[1] * sum4.shape[2]
-    total = sum4.sum((1, 2), dtype=torch.int64)
-    coarse = (sum4.to(torch.int64) * cells - total[:, None, None]).abs_().sum((1, 2))  # in sixteenths / cells
+    pixels = size[0] * size[1]
+    cells = pixels // 16
+    counts = (4 * pixels, 64 * cells, 16 * cells * cells)
     unit = multiplier.double().numpy()
-    bands = [
-        fine.double().numpy() / (4 * height * width),
-        medium.double().numpy() / (16 * cells * 4),
-        coarse.double().numpy() / (16 * cells * cells),
-    ]
-    return np.concatenate([np.sqrt(band * unit) for band in bands], axis=1)
+    bands = [np.sqrt(sums[:, band] / count * unit) for band, count in enumerate(counts)]
+    return np.concatenate(bands, axis=1)
 
 
 def _detail(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,14 +167,26 @@ class Controller:
     thresholds: tuple[float, float]
     square_entropy: bool = False
 
-    def descriptors(self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead) -> NDArray[np.float64]:
-        """Descriptors of patch cores, (N, H, W, 3) uint8 -> (N, 3 * C)."""
+    def descriptors(
+        self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead, sums: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Descriptors of patch cores.
+
+        Args:
+            cores: (N, H, W, 3) uint8.
+            head: of the network.
+            sums: (N, 3, C) :func:`band_sums` of the cores, if an engine has them.
+
+        Returns:
+            (N, 3 * C).
+        """
         if isinstance(head, ReleaseHead):
             return head.descriptors(cores)
-        accumulators = head_accumulators(cores, head)
         if self.descriptor == "mean":
-            return mean_feature(accumulators, head)
-        return band_energy(accumulators, head.multiplier)
+            return mean_feature(head_accumulators(cores, head), head)
+        if sums is None:
+            sums = band_sums(head_accumulators(cores, head))
+        return band_energy(sums, described_size(cores.shape[1:3]), head.multiplier)
 
     def logits(self, descriptors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits of the widths 4, 6, 8; (N, 3 * C) -> (N, 3). Summed with one rounding, in any order the same."""
@@ -168,15 +197,18 @@ class Controller:
             ]
         ).reshape(-1, 3)
 
-    def choose(self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead) -> list[BitChoice]:
+    def choose(
+        self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead, sums: NDArray[np.int64] | None = None
+    ) -> list[BitChoice]:
         """Choose the bit-width of each patch: argmax of the logits, then entropy for the 8-bit ones.
 
         Args:
             cores: (N, H, W, 3) uint8.
             head: head of the network the controller was trained with.
+            sums: see :meth:`descriptors`.
         """
         choices = []
-        for logits, core in zip(self.logits(self.descriptors(cores, head)), cores, strict=True):
+        for logits, core in zip(self.logits(self.descriptors(cores, head, sums)), cores, strict=True):
             bit_width = GBC_BITS[int(np.argmax(logits))]
             side = min(core.shape[:2])
             value = entropy.patch_entropy(core[:side, :side] if self.square_entropy else core)

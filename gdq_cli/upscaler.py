@@ -135,9 +135,10 @@ class Upscaler:
         if controller is None:
             raise WeightsError(f"{self.checkpoint.name} x{self.scale} has no controller: force a width with --bits")
         choices: list[BitChoice] = []
-        for patch in patches:  # one at a time: its features stay in the cache
+        sums = self.engine.band_sums(image, patches) if controller.descriptor == "band_energy" else None
+        for index, patch in enumerate(patches):  # one at a time: its features stay in the cache
             core = np.ascontiguousarray(image[patch.core_slices])
-            choices += controller.choose(core[None], self._head)
+            choices += controller.choose(core[None], self._head, None if sums is None else sums[index : index + 1])
         return choices
 
     def upscale(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from gdq_cli.engines import kernels
 from gdq_cli.errors import DeviceError
 
-pytestmark = pytest.mark.skipif(not kernels.report().built, reason="the extension gdq_cli._kernels is not built")
+pytestmark = pytest.mark.skipif(kernels.report().chosen is None, reason="no compiled kernels for this processor")
 
 RUNNABLE = [isa.name for isa in kernels.report().isas if isa.runnable]
 VECTOR = [name for name in RUNNABLE if name != "portable"]
@@ -250,3 +251,14 @@ def test_report_and_choice() -> None:
     assert found.isas[-1].name == "portable"
     with pytest.raises(DeviceError, match="no mmx kernels"):
         kernels.choose_isa("mmx")
+
+
+def test_portable_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is all there is, torch's engines are faster."""
+    module = SimpleNamespace(isas=lambda: [("portable", True)], self_test=lambda _: None, cpu_features=lambda: "")
+    monkeypatch.setattr(kernels, "_kernels", module)
+    monkeypatch.setattr(kernels, "report", kernels.report.__wrapped__)
+    assert kernels.report().built
+    with pytest.raises(DeviceError, match="no compiled kernel"):
+        kernels.choose_isa()
+    assert kernels.choose_isa("portable") == "portable"

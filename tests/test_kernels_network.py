@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from gdq_cli.controller import IntegerHead, band_sums, head_accumulators
 from gdq_cli.engines import kernels
 
-pytestmark = pytest.mark.skipif(not kernels.report().built, reason="the extension gdq_cli._kernels is not built")
+pytestmark = pytest.mark.skipif(kernels.report().chosen is None, reason="no compiled kernels for this processor")
 
 RUNNABLE = [isa.name for isa in kernels.report().isas if isa.runnable]
 BIT_WIDTHS = (4, 5, 6, 8)
@@ -31,6 +32,7 @@ class Conv:
     multiplier: NDArray[np.float32]
     offset: NDArray[np.float32]
     mean: tuple[int, int, int] = (114, 111, 103)
+    input_range: tuple[int, int] = (-128, 127)
 
     def __call__(self, codes: torch.Tensor) -> torch.Tensor:
         """fl(fl(a * m) + c) of integer codes carried by float32, (1, I, H, W) -> (1, O, H, W)."""
@@ -117,9 +119,10 @@ def reference(integers: Integers, window: NDArray[np.uint8], bits: int) -> NDArr
         codes = quantize(block.conv1(codes), 0, 2 * half - 1)
         x = block.conv2(codes) + x
     f = static.body_conv(quantize(x * channels(static.body_inverse_steps), -128, 127)) + head
-    codes = quantize(f * channels(static.upsampler_inverse_steps), -128, 127)
-    for conv, factor in static.upsampler:
-        codes = F.pixel_shuffle(quantize(conv(codes), 0, 255), factor) - 128
+    codes = quantize(f * channels(static.upsampler_inverse_steps), *static.upsampler[0][0].input_range)
+    followers = [*(conv for conv, _ in static.upsampler[1:]), static.tail]
+    for (conv, factor), following in zip(static.upsampler, followers, strict=True):
+        codes = F.pixel_shuffle(quantize(conv(codes) - 128, *following.input_range), factor)
     return quantize(static.tail(codes), 0, 255)[0].permute(1, 2, 0).numpy().astype(np.uint8)
 
 
@@ -155,6 +158,25 @@ def test_network_equals_contract(isa: str, scale: int) -> None:
         expected = reference(integers, window, bits)
         assert 5 < expected.std() < 120, "a saturated picture proves nothing"
         np.testing.assert_array_equal(pixels, expected, err_msg=f"{bits} bits")
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_upsampler_of_fewer_bits(isa: str) -> None:
+    """Static layers may have 6 bits, in the upsampler; elsewhere the kernels say that they do not take it."""
+    integers = draw_network(4, blocks=1)
+    for index, (outputs, bits) in enumerate(((256, 5), (256, 6))):
+        conv = draw_conv(np.random.default_rng(index), outputs, FEATURES, 20, 2, shift=128)
+        conv.input_range = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        integers.static.upsampler[index] = (conv, 2)
+    integers.static.upsampler_inverse_steps[:] = 15
+    windows = draw_windows(1, 13, 18)
+    (pixels,) = run(kernels.Network(integers, isa), windows, [6], [(0, 0, 13, 18)])
+    expected = reference(integers, windows[0], 6)
+    assert 5 < expected.std() < 120, "a saturated picture proves nothing"
+    np.testing.assert_array_equal(pixels, expected)
+    integers.static.tail.input_range = (-32, 31)
+    with pytest.raises(ValueError, match="tail"):
+        kernels.Network(integers, isa)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -202,21 +224,48 @@ def test_more_features() -> None:
     np.testing.assert_array_equal(pixels, reference(integers, windows[0], 6))
 
 
-def test_head_features_and_layouts() -> None:
-    """Windows may come in any memory order; head features are the float stream the blocks start from."""
-    integers = draw_network(3)
-    network = kernels.Network(integers)
+def test_layouts() -> None:
+    """Windows may come in any memory order."""
+    network = kernels.Network(draw_network(3))
     windows = draw_windows(3, 8, 13)
     planar = np.ascontiguousarray(windows.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
-    found = network.head_features(planar, threads=2)
-    for window, features in zip(windows, found, strict=True):
-        mean = torch.tensor([114.0, 111, 103]).reshape(1, 3, 1, 1)
-        expected = integers.head(torch.from_numpy(window.astype(np.float32)).permute(2, 0, 1)[None] - mean)
-        assert features.tobytes() == expected[0].permute(1, 2, 0).contiguous().numpy().tobytes()
     cores = [(0, 0, 8, 13)] * 3
     from_planar = run(network, planar, [4, 6, 8], cores, threads=1)
     for a, b in zip(run(network, windows, [4, 6, 8], cores), from_planar, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("count", "threads"), [(1, 2), (1, 5), (3, 2), (4, 7)])
+def test_threads_that_help(count: int, threads: int) -> None:
+    """Threads without a patch take parts of the others' layers: the same pixels, for any split of the rows."""
+    network = kernels.Network(draw_network(4, blocks=1))
+    windows = draw_windows(count, 83, 20)
+    cores = [(4, 3, 75, 17), (0, 0, 83, 20), (1, 0, 81, 1), (9, 5, 16, 15)][:count]
+    widths = [6, 8, 4, 5][:count]
+    alone = run(network, windows, widths, cores, threads=1)
+    for _ in range(5):
+        for a, b in zip(alone, run(network, windows, widths, cores, threads=threads), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_band_sums(isa: str) -> None:
+    """Equal to the controller's own, for cores of any size and pictures in any memory order."""
+    integers = draw_network(2)
+    network = kernels.Network(integers, isa)
+    head = integers.head
+    tensors = (torch.from_numpy(values) for values in (head.weight, head.multiplier, head.offset))
+    integer_head = IntegerHead(*tensors, head.mean)
+    image = draw_windows(1, 70, 45)[0]
+    image[:9, :9] = 255  # the largest accumulators
+    cores = [(0, 0, 70, 45), (3, 5, 8, 12), (60, 1, 7, 9), (0, 44, 3, 1), (69, 0, 1, 45), (0, 0, 4, 4)]
+    planar = np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)
+    found = network.band_sums(planar, np.array(cores, np.int32), threads=3)
+    for (y, x, height, width), sums in zip(cores, found, strict=True):
+        core = np.ascontiguousarray(image[None, y : y + height, x : x + width])
+        np.testing.assert_array_equal(sums, band_sums(head_accumulators(core, integer_head))[0])
+    with pytest.raises(ValueError, match="rectangle 0"):
+        network.band_sums(image, np.array([(0, 0, 71, 45)], np.int32), threads=1)
 
 
 def test_writes_only_its_place() -> None:

@@ -17,9 +17,9 @@ std::string describe(const Py_ssize_t* shape, int n) {
 
 Py_ssize_t item_size(char format) {
     switch (format) {
+        case 'q': return 8;
         case 'h': return 2;
         case 'i':
-        case 'l':
         case 'f': return 4;
         default: return 1;
     }
@@ -41,7 +41,9 @@ Buffer::Buffer(PyObject* object, const char* name, const char* formats, std::ini
     try {
         const char* format = view_.format ? view_.format : "B";
         if (*format == '@' || *format == '=' || *format == '<') format++;
-        if (std::strlen(format) != 1 || !std::strchr(formats, *format) || view_.itemsize != item_size(*format))
+        // NumPy's int32 and int64 bear the names of C types that differ between platforms
+        const char type = *format == 'l' ? (view_.itemsize == 8 ? 'q' : 'i') : *format;
+        if (std::strlen(format) != 1 || !std::strchr(formats, type) || view_.itemsize != item_size(type))
             fail(who + ": wrong item type '" + (view_.format ? view_.format : "B") + "', expected one of '" + formats + "'");
         bool right = view_.ndim == static_cast<int>(shape.size());
         for (int i = 0; right && i < view_.ndim; i++) {

@@ -14,7 +14,7 @@ struct PythonError {};
 // Holds a buffer while in scope. Every constructor argument that does not match raises ValueError naming the argument.
 class Buffer {
   public:
-    // formats: accepted struct codes ("B", "b", "h", "i", "f"); shape: expected lengths, -1 for any.
+    // formats: accepted struct codes ("B", "b", "h", "i", "q", "f"); shape: expected lengths, -1 for any.
     // strided: any strides are accepted, otherwise C-contiguous memory is demanded.
     Buffer(PyObject* object, const char* name, const char* formats, std::initializer_list<Py_ssize_t> shape,
            bool writable = false, bool strided = false);

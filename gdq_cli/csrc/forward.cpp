@@ -32,6 +32,14 @@ Region divided(const Region& r, int by) {
     return {r.y0 / by, (r.y1 + by - 1) / by, r.x0 / by, (r.x1 + by - 1) / by};
 }
 
+// One of several parts of a region's rows. Parts begin at even rows: Winograd computes two at once.
+Region part_of(const Region& r, int part, int parts) {
+    const int pairs = (r.y1 - r.y0 + 1) / 2;
+    return {r.y0 + 2 * (pairs * part / parts), std::min(r.y1, r.y0 + 2 * (pairs * (part + 1) / parts)), r.x0, r.x1};
+}
+
+int parts_in(const Region& r) { return (r.y1 - r.y0) / kPartRows; }
+
 Region multiplied(const Region& r, int by) { return {r.y0 * by, r.y1 * by, r.x0 * by, r.x1 * by}; }
 
 }  // namespace
@@ -76,7 +84,8 @@ Epilogue Network::epilogue(const Layer& layer) const {
     return e;
 }
 
-void Network::head(const Job& job, int height, int width, Epilogue e, Workspace& w) const {
+// Pixels minus the mean, as the head reads them: with a border of zeros.
+void Network::centre(const Job& job, int height, int width, Workspace& w) const {
     int16_t* centred = w.pixels.as<int16_t>();
     const ptrdiff_t row = static_cast<ptrdiff_t>(width + 2) * 3;
     std::memset(centred, 0, w.pixels.size());
@@ -85,28 +94,9 @@ void Network::head(const Job& job, int height, int width, Epilogue e, Workspace&
             for (int c = 0; c < 3; c++)
                 centred[(y + 1) * row + (x + 1) * 3 + c] =
                     static_cast<int16_t>(job.pixels[y * job.row + x * job.column + c * job.channel] - mean_[c]);
-    e.m = head_m_.as<float>();
-    e.c = head_c_.as<float>();
-    kernels_.head(head_.packed, centred, row, {0, height, 0, width}, e);
 }
 
-void Network::run_head(const Job& job, int height, int width, float* out, Workspace& w) const {
-    const Block& first = blocks_.begin()->second.front();  // its step only feeds codes that nobody reads
-    Epilogue e{};
-    e.store = Store::stream;
-    e.group = plain_groups_.data();
-    e.codes = w.codes.as();
-    e.code_row = static_cast<ptrdiff_t>(width) * features_;
-    e.code_px = features_;
-    e.x_out = out;
-    e.x_row = static_cast<ptrdiff_t>(width) * features_;
-    e.x_px = features_;
-    e.inv = first.inv.as<float>();
-    e.lo = -128, e.hi = 127;
-    head(job, height, width, e, w);
-}
-
-bool Network::run(const Job& job, int height, int width, Workspace& w, const std::atomic<bool>& cancel) const {
+bool Network::run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const {
     const std::vector<Block>& blocks = blocks_.at(job.bit_width);
     const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_;
     const ptrdiff_t origin = kBefore * row + static_cast<ptrdiff_t>(kBefore) * features_;
@@ -133,9 +123,21 @@ bool Network::run(const Job& job, int height, int width, Workspace& w, const std
         return e;
     };
 
+    const auto conv = [&](const Layer& layer, const uint8_t* in, const Region& region, const Epilogue& epilogue) {
+        team.share(parts_in(region), w, [&](int part, int parts, Workspace& own) {
+            kernels_.conv(layer.conv->packed, in, row, part_of(region, part, parts), epilogue, own.conv_scratch.as());
+        });
+    };
+
     Epilogue e{};
     e.x_out = w.skip.as<float>();
-    head(job, height, width, streamed(e, 0), w);
+    e.m = head_m_.as<float>();
+    e.c = head_c_.as<float>();
+    e = streamed(e, 0);
+    centre(job, height, width, w);
+    team.share(parts_in(window), w, [&](int part, int parts, Workspace&) {
+        kernels_.head(head_.packed, w.pixels.as<int16_t>(), static_cast<ptrdiff_t>(width + 2) * 3, part_of(window, part, parts), e);
+    });
     for (size_t b = 0; b < blocks.size(); b++) {
         if (cancel.load(std::memory_order_relaxed)) return false;
         e = epilogue(blocks[b].conv1);
@@ -144,22 +146,15 @@ bool Network::run(const Job& job, int height, int width, Workspace& w, const std
         e.code_row = row;
         e.code_px = features_;
         e.hi = 2 * half - 1;
-        kernels_.conv(blocks[b].conv1.conv->packed, codes, row, window, e, w.conv_scratch.as());
+        conv(blocks[b].conv1, codes, window, e);
         if (cancel.load(std::memory_order_relaxed)) return false;
         e = epilogue(blocks[b].conv2);
         e.x_in = b == 0 ? w.skip.as<float>() : w.stream.as<float>();
         e.x_out = w.stream.as<float>();
-        kernels_.conv(blocks[b].conv2.conv->packed, hidden, row, window, streamed(e, b + 1), w.conv_scratch.as());
+        conv(blocks[b].conv2, hidden, window, streamed(e, b + 1));
     }
 
     // The body convolution reads the residual stream and adds the head features; its codes reuse the hidden map.
-    Region features = multiplied(job.core, scale_);
-    int resolution = scale_;
-    for (size_t s = ups_.size(); s-- > 0;) {
-        features = divided(grown(features, height * resolution, width * resolution), ups_[s].r);
-        resolution /= ups_[s].r;
-    }
-    features = grown(features, height, width);
     fill_border(w.hidden.as(), height, width, features_, kSignedZero);
     e = epilogue(body_);
     e.store = Store::stream;
@@ -170,16 +165,34 @@ bool Network::run(const Job& job, int height, int width, Workspace& w, const std
     e.x_row = static_cast<ptrdiff_t>(width) * features_;
     e.x_px = features_;
     e.inv = up_inv_.as<float>();
-    e.lo = -128, e.hi = 127;
+    e.lo = ups_[0].codes.lo, e.hi = ups_[0].codes.hi;
     if (cancel.load(std::memory_order_relaxed)) return false;
-    kernels_.conv(body_.conv->packed, codes, row, features, e, w.conv_scratch.as());
-    return upsample(job, height, width, features, w, cancel);
+    conv(body_, codes, needed_features(job.core, height, width), e);
+    team.share(parts_in(job.core), w, [&](int part, int parts, Workspace& own) {
+        Job some = job;
+        some.core = part_of(job.core, part, parts);
+        some.out += (some.core.y0 - job.core.y0) * scale_ * job.out_row;
+        upsample(some, height, width, w.hidden.as(), own, cancel);
+    });
+    return !cancel.load(std::memory_order_relaxed);
+}
+
+// Low-resolution pixels that the layers behind the body convolution read for a core.
+Region Network::needed_features(const Region& core, int height, int width) const {
+    Region features = multiplied(core, scale_);
+    int resolution = scale_;
+    for (size_t s = ups_.size(); s-- > 0;) {
+        features = divided(grown(features, height * resolution, width * resolution), ups_[s].r);
+        resolution /= ups_[s].r;
+    }
+    return grown(features, height, width);
 }
 
 // Rows flow through all upsampler layers and the tail in bands, so that the large maps stay in the cache. Stage s reads plane s;
 // the last stage is the tail. Only what the core of the patch needs is computed.
-bool Network::upsample(const Job& job, int height, int width, const Region& features, Workspace& w,
+void Network::upsample(const Job& job, int height, int width, uint8_t* hidden, Workspace& w,
                        const std::atomic<bool>& cancel) const {
+    const Region features = needed_features(job.core, height, width);
     const size_t stages = ups_.size();
     std::vector<Region> compute(stages + 1);
     compute[stages] = multiplied(job.core, scale_);
@@ -190,7 +203,7 @@ bool Network::upsample(const Job& job, int height, int width, const Region& feat
     }
 
     std::vector<Plane> planes(stages + 1);
-    planes[0] = {w.hidden.as(), static_cast<ptrdiff_t>(width + kBorder) * features_, features_, -kBefore, -kBefore,
+    planes[0] = {hidden, static_cast<ptrdiff_t>(width + kBorder) * features_, features_, -kBefore, -kBefore,
                  features.y1, features, height};
     int most_rows = kBandRows;
     w.planes.resize(stages);
@@ -220,7 +233,7 @@ bool Network::upsample(const Job& job, int height, int width, const Region& feat
     std::vector<int> next(stages + 1);
     for (size_t s = 0; s <= stages; s++) next[s] = compute[s].y0;
     while (next[stages] < compute[stages].y1) {
-        if (cancel.load(std::memory_order_relaxed)) return false;
+        if (cancel.load(std::memory_order_relaxed)) return;
         for (size_t s = 0; s <= stages; s++) {
             const Plane& from = planes[s];
             int to = from.end == from.content.y1 ? compute[s].y1 : std::min(compute[s].y1, from.end - 1);
@@ -241,7 +254,8 @@ bool Network::upsample(const Job& job, int height, int width, const Region& feat
                 e.code_row = r * onto.row;
                 e.code_px = static_cast<ptrdiff_t>(r) * features_;
                 e.group = groups[s].data();
-                e.hi = 255;  // the offset c brings the +128
+                const Range codes = s + 1 < stages ? ups_[s + 1].codes : kStatic;
+                e.lo = codes.lo + kSignedZero, e.hi = codes.hi + kSignedZero;  // the offset c brings the +128
                 kernels_.conv(ups_[s].layer.conv->packed, in, from.row, region, e, w.conv_scratch.as());
                 onto.end = to * r;
                 if (onto.end == onto.height) std::memset(onto.at(onto.end, onto.left), kSignedZero, onto.row);
@@ -249,7 +263,6 @@ bool Network::upsample(const Job& job, int height, int width, const Region& feat
             next[s] = to;
         }
     }
-    return true;
 }
 
 }  // namespace gdq

@@ -108,13 +108,13 @@ PyObject* conv_run(PyObject*, PyObject* args) {
         if (height < 1 || width < 1) throw std::invalid_argument("codes: needs at least one pixel");
         if (store < 0 || store > 2) throw std::invalid_argument("unknown store");
         const bool raw = store == static_cast<int>(Store::raw), stream = store == static_cast<int>(Store::stream);
-        const Buffer out(out_object, "out", raw ? "il" : "B", {height * r, width * r, cout / (r * r)}, true);
+        const Buffer out(out_object, "out", raw ? "i" : "B", {height * r, width * r, cout / (r * r)}, true);
         const Buffer m(m_object, "multiplier", "f", {cout}), c(c_object, "offset", "f", {cout});
         const Buffer inv(inv_object, "inverse_step", "f", {cout});
         const Buffer x_in(x_in_object, "x_in", "f", {height, width, cout});
         const Buffer x_out(x_out_object, "x_out", "f", {height, width, cout}, true);
         if (!out || (!raw && (!m || !c)) || (stream && !inv)) throw std::invalid_argument("a buffer that the store needs is missing");
-        if (lo > hi || (stream ? lo < -128 || hi > 127 : lo != 0 || hi > 255)) throw std::invalid_argument("codes must fit bytes");
+        if (lo > hi || (stream ? lo < -128 || hi > 127 : lo < 0 || hi > 255)) throw std::invalid_argument("codes must fit bytes");
         if (repeat < 1) throw std::invalid_argument("repeat must be at least 1");
         LayerCall call{};
         call.store = static_cast<Store>(store);
@@ -171,13 +171,13 @@ PyMethodDef kMethods[] = {
     {"network_block", network_block, METH_VARARGS,
      "network_block(network, bit_width, inverse_step, weight1, multiplier1, offset1, weight2, multiplier2, offset2)"},
     {"network_body", network_body, METH_VARARGS, "network_body(network, weight, multiplier, offset, inverse_steps)"},
-    {"network_up", network_up, METH_VARARGS, "network_up(network, weight, multiplier, offset, r, inverse_steps or None)"},
+    {"network_up", network_up, METH_VARARGS, "network_up(network, weight, multiplier, offset, r, lo, hi, inverse_steps or None)"},
     {"network_tail", network_tail, METH_VARARGS, "network_tail(network, weight, multiplier, offset)"},
     {"network_finish", network_finish, METH_O, "network_finish(network): checks that nothing is missing"},
     {"network_algorithms", network_algorithms, METH_VARARGS, "network_algorithms(network, bit_width) -> [int]"},
     {"network_run", network_run, METH_VARARGS,
      "network_run(network, patches, bit_widths, cores, out, places, threads, progress or None) -> finished"},
-    {"network_features", network_features, METH_VARARGS, "network_features(network, patches, out, threads)"},
+    {"network_bands", network_bands, METH_VARARGS, "network_bands(network, image, cores, out, threads)"},
     {nullptr, nullptr, 0, nullptr},
 };
 

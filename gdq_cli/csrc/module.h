@@ -19,6 +19,6 @@ PyObject* network_tail(PyObject*, PyObject* args);
 PyObject* network_finish(PyObject*, PyObject* capsule);
 PyObject* network_algorithms(PyObject*, PyObject* args);
 PyObject* network_run(PyObject*, PyObject* args);
-PyObject* network_features(PyObject*, PyObject* args);
+PyObject* network_bands(PyObject*, PyObject* args);
 
 }  // namespace gdq

@@ -7,6 +7,7 @@
 namespace gdq {
 namespace {
 
+constexpr int64_t kMostPixels = int64_t{1} << 26;  // of a patch
 constexpr char kNetworkName[] = "gdq_cli._kernels.network";
 
 struct NetworkHandle {
@@ -63,12 +64,24 @@ std::vector<Job> read_windows(const Buffer& patches) {
     return jobs;
 }
 
+void check_threads(int threads) {
+    if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be 1 to 1024");
+}
+
 void check_windows(const Buffer& patches, int threads) {
     require(static_cast<bool>(patches), "patches");
     if (patches.size(1) < 1 || patches.size(2) < 1) throw std::invalid_argument("patches: need at least one pixel");
-    if (static_cast<int64_t>(patches.size(1)) * patches.size(2) > (int64_t{1} << 26))
+    if (static_cast<int64_t>(patches.size(1)) * patches.size(2) > kMostPixels)
         throw std::invalid_argument("patches: more than 2^26 pixels in one window");
-    if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be 1 to 1024");
+    check_threads(threads);
+}
+
+// Row i of cores, (y, x, height, width), as a region of a picture.
+Region read_core(const Buffer& cores, int i, int height, int width) {
+    const int* core = cores.as<int>() + 4 * static_cast<ptrdiff_t>(i);
+    if (core[0] < 0 || core[1] < 0 || core[2] < 1 || core[3] < 1 || core[2] > height - core[0] || core[3] > width - core[1])
+        throw std::invalid_argument("cores: rectangle " + std::to_string(i) + " does not lie in its window");
+    return {core[0], core[0] + core[2], core[1], core[1] + core[3]};
 }
 
 }  // namespace
@@ -132,13 +145,14 @@ PyObject* network_body(PyObject*, PyObject* args) {
 PyObject* network_up(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         PyObject *capsule, *weight, *m, *c, *inv_object;
-        int r;
-        parse(args, "OOOOiO", &capsule, &weight, &m, &c, &r, &inv_object);
+        int r, lo, hi;
+        parse(args, "OOOOiiiO", &capsule, &weight, &m, &c, &r, &lo, &hi, &inv_object);
         Network& network = unfinished(capsule);
         if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
         const ConvBuffers conv(weight, m, c, "b", static_cast<Py_ssize_t>(network.features()) * r * r, network.features());
         const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
-        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr);
+        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, {lo, hi},
+                       inv ? inv.as<float>() : nullptr);
         Py_RETURN_NONE;
     });
 }
@@ -189,25 +203,22 @@ PyObject* network_run(PyObject*, PyObject* args) {
         const Buffer patches(patches_object, "patches", "B", {-1, -1, -1, 3}, false, true);
         check_windows(patches, threads);
         const int count = patches.size(0), height = patches.size(1), width = patches.size(2), scale = network.scale();
-        const Buffer widths(widths_object, "bit_widths", "B", {count}), cores(cores_object, "cores", "il", {count, 4});
-        const Buffer places(places_object, "places", "il", {count, 2});
+        const Buffer widths(widths_object, "bit_widths", "B", {count}), cores(cores_object, "cores", "i", {count, 4});
+        const Buffer places(places_object, "places", "i", {count, 2});
         const Buffer out(out_object, "out", "B", {-1, -1, 3}, true, true);
         require(widths && cores && places && out, "bit_widths, cores, places or out");
         if (out.stride(2) != 1 || out.stride(1) != 3 || (out.size(0) > 1 && out.stride(0) < static_cast<Py_ssize_t>(out.size(1)) * 3))
             throw std::invalid_argument("out: pixels of a row must be contiguous and rows must not overlap");
         std::vector<Job> jobs = read_windows(patches);
         for (int i = 0; i < count; i++) {
-            const int* core = cores.as<int>() + 4 * i;
             const int* place = places.as<int>() + 2 * i;
             Job& job = jobs[i];
             job.bit_width = widths.as<uint8_t>()[i];
             if (!network.has_bit_width(job.bit_width))
                 throw std::invalid_argument("bit_widths: the network has no " + std::to_string(job.bit_width) + "-bit patches");
-            if (core[0] < 0 || core[1] < 0 || core[2] < 1 || core[3] < 1 || core[2] > height - core[0] || core[3] > width - core[1])
-                throw std::invalid_argument("cores: rectangle " + std::to_string(i) + " does not lie in its window");
-            job.core = {core[0], core[0] + core[2], core[1], core[1] + core[3]};
-            const int64_t bottom = place[0] + static_cast<int64_t>(core[2]) * scale;
-            const int64_t right = place[1] + static_cast<int64_t>(core[3]) * scale;
+            job.core = read_core(cores, i, height, width);
+            const int64_t bottom = place[0] + static_cast<int64_t>(job.core.y1 - job.core.y0) * scale;
+            const int64_t right = place[1] + static_cast<int64_t>(job.core.x1 - job.core.x0) * scale;
             if (place[0] < 0 || place[1] < 0 || bottom > out.size(0) || right > out.size(1))
                 throw std::invalid_argument("places: patch " + std::to_string(i) + " does not fit into out");
             job.out = out.as<uint8_t>() + place[0] * out.stride(0) + static_cast<Py_ssize_t>(place[1]) * 3;
@@ -236,19 +247,32 @@ PyObject* network_run(PyObject*, PyObject* args) {
     });
 }
 
-PyObject* network_features(PyObject*, PyObject* args) {
+PyObject* network_bands(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *patches_object, *out_object;
+        PyObject *capsule, *image_object, *cores_object, *out_object;
         int threads;
-        parse(args, "OOOi", &capsule, &patches_object, &out_object, &threads);
+        parse(args, "OOOOi", &capsule, &image_object, &cores_object, &out_object, &threads);
         const Network& network = finished(capsule);
-        const Buffer patches(patches_object, "patches", "B", {-1, -1, -1, 3}, false, true);
-        check_windows(patches, threads);
-        const Buffer out(out_object, "out", "f", {patches.size(0), patches.size(1), patches.size(2), network.features()}, true);
+        const Buffer image(image_object, "image", "B", {-1, -1, 3}, false, true);
+        const Buffer cores(cores_object, "cores", "i", {-1, 4});
+        require(image && cores, "image or cores");
+        check_threads(threads);
+        const Buffer out(out_object, "out", "q", {cores.size(0), 3, network.features()}, true);
         require(static_cast<bool>(out), "out");
-        if (patches.size(0) > 0) {
+        std::vector<Job> jobs(cores.size(0));
+        for (size_t i = 0; i < jobs.size(); i++) {
+            jobs[i] = {};
+            jobs[i].pixels = image.as<uint8_t>();
+            jobs[i].row = image.stride(0);
+            jobs[i].column = image.stride(1);
+            jobs[i].channel = image.stride(2);
+            jobs[i].core = read_core(cores, static_cast<int>(i), image.size(0), image.size(1));
+            if (static_cast<int64_t>(jobs[i].core.y1 - jobs[i].core.y0) * (jobs[i].core.x1 - jobs[i].core.x0) > kMostPixels)
+                throw std::invalid_argument("cores: more than 2^26 pixels in one patch");
+        }
+        {
             Unlocked unlocked;
-            run_heads(network, read_windows(patches), patches.size(1), patches.size(2), threads, out.as<float>());
+            run_bands(network, jobs, threads, out.as<int64_t>());
         }
         Py_RETURN_NONE;
     });

@@ -9,8 +9,6 @@
 namespace gdq {
 namespace {
 
-constexpr Range kStatic = {-128, 127};
-
 Aligned floats(const float* values, int n, const std::vector<int>& order) {
     Aligned a(static_cast<size_t>(padded(n)) * sizeof(float));
     for (int i = 0; i < n; i++) a.as<float>()[i] = values[order.empty() ? i : order[i]];
@@ -81,16 +79,19 @@ void Network::set_body(const int8_t* weight, const float* m, const float* c, con
     body_inv_ = inverse_steps(inv, features_, false);
 }
 
-void Network::add_up(const int8_t* weight, const float* m, const float* c, int r, const float* inv) {
+void Network::add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, const float* inv) {
     if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
+    if (codes.lo < kStatic.lo || codes.lo >= 0 || codes.hi > kStatic.hi || codes.hi < 0)
+        throw std::invalid_argument("the upsampler's codes are signed and of at most 8 bits");
     if (ups_.empty() != (inv != nullptr))
         throw std::invalid_argument("inverse steps belong to the first upsampler convolution and to no other");
     std::vector<int> order;  // channel c * r * r + (i, j) is stored in sub-pixel (i, j), so a group of 64 is contiguous
     for (int ij = 0; ij < r * r; ij++)
         for (int ch = 0; ch < features_; ch++) order.push_back(ch * r * r + ij);
     UpLayer up;
-    up.layer = make_layer(weight, features_ * r * r, kStatic, false, m, c, order);
+    up.layer = make_layer(weight, features_ * r * r, codes, true, m, c, order);
     up.r = r;
+    up.codes = codes;
     if (inv) up_inv_ = inverse_steps(inv, features_, false);
     ups_.push_back(std::move(up));
 }

@@ -7,8 +7,12 @@
 #include <vector>
 
 #include "pack.h"
+#include "team.h"
 
 namespace gdq {
+
+constexpr Range kStatic = {-128, 127};  // codes of the layers behind the blocks, except where an upsampler layer has fewer bits
+constexpr int kPartRows = 16;  // rows of a map that are worth a thread
 
 // A convolution and the affine map of its accumulators.
 struct Layer {
@@ -25,6 +29,7 @@ struct Block {
 struct UpLayer {
     Layer layer;
     int r = 0;         // pixel shuffle factor
+    Range codes{};     // of its input
 };
 
 // One window to upscale: where its pixels are, which of them to keep and where they go.
@@ -59,8 +64,8 @@ class Network {
     void add_block(int bit_width, float inv, const int8_t* weight1, const float* m1, const float* c1, const int8_t* weight2,
                    const float* m2, const float* c2);
     void set_body(const int8_t* weight, const float* m, const float* c, const float* inv);
-    // inv: for the first upsampler convolution only, the next ones read codes
-    void add_up(const int8_t* weight, const float* m, const float* c, int r, const float* inv);
+    // codes: of its input. inv: for the first upsampler convolution only, the next ones read codes
+    void add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, const float* inv);
     void set_tail(const int8_t* weight, const float* m, const float* c);
     // Throws std::invalid_argument if a part is missing or parts do not fit together.
     void finish();
@@ -71,10 +76,10 @@ class Network {
     // Algorithms of the block convolutions of one bit-width, in order; for reports.
     std::vector<Algorithm> algorithms(int bit_width) const;
 
-    // Returns false if cancelled.
-    bool run(const Job& job, int height, int width, Workspace& w, const std::atomic<bool>& cancel) const;
-    // Head features: float (height, width, features)
-    void run_head(const Job& job, int height, int width, float* out, Workspace& w) const;
+    // Returns false if cancelled. The team's helpers take part.
+    bool run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const;
+    // Sums below the controller's band energies over the core alone: int64 (3, features), fine, medium and coarse
+    void band_sums(const Job& job, int64_t* out) const;
 
     std::unique_ptr<Workspace> take_workspace(int height, int width) const;
     void return_workspace(std::unique_ptr<Workspace> w) const;
@@ -84,9 +89,10 @@ class Network {
                      const std::vector<int>& order);
     void check_values() const;
     Epilogue epilogue(const Layer& layer) const;
-    void head(const Job& job, int height, int width, Epilogue e, Workspace& w) const;
-    bool upsample(const Job& job, int height, int width, const Region& features, Workspace& w,
-                  const std::atomic<bool>& cancel) const;
+    void centre(const Job& job, int height, int width, Workspace& w) const;
+    Region needed_features(const Region& core, int height, int width) const;
+    // hidden: memory of the map of codes that the first upsampler convolution reads
+    void upsample(const Job& job, int height, int width, uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const;
 
     const Kernels& kernels_;
     const int features_, scale_;

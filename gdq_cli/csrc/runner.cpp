@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <system_error>
 #include <thread>
 
 namespace gdq {
@@ -15,11 +16,21 @@ long long effort(const Job& j) {
     return (j.bit_width > 6 ? 1LL << 40 : 0) + core;
 }
 
-// Calls work(index, workspace) for every index below count from `threads` threads; work returns false to stop its thread.
+// The team at work that has the fewest helpers, or null.
+Team* neediest(std::vector<Team>& teams) {
+    Team* found = nullptr;
+    for (Team& team : teams)
+        if (team.open() && (!found || team.helpers() < found->helpers())) found = &team;
+    return found;
+}
+
+// Calls work(index, workspace, team) for every index below count from `threads` threads; work returns false to stop its thread.
+// A thread for which no index is left helps others with theirs.
 template <class Work>
 bool spread(const Network& network, int count, int height, int width, int threads, const Work& work,
             std::atomic<bool>& cancel, const std::function<bool(int)>& poll) {
-    threads = std::max(1, std::min(threads, count));
+    threads = std::max(1, std::min(threads, count * std::max(1, height / kPartRows)));
+    std::vector<Team> teams(threads);  // one a thread: of itself and those that help it
     std::vector<std::unique_ptr<Workspace>> spaces;
     for (int t = 0; t < threads; t++) spaces.push_back(network.take_workspace(height, width));
     std::atomic<int> next{0}, done{0};
@@ -28,9 +39,11 @@ bool spread(const Network& network, int count, int height, int width, int thread
     int running = threads;
     const auto loop = [&](int t) {
         for (int i; !cancel.load(std::memory_order_relaxed) && (i = next.fetch_add(1)) < count;) {
-            if (!work(i, *spaces[t])) break;
+            if (!work(i, *spaces[t], teams[t])) break;
             done.fetch_add(1);
         }
+        teams[t].leave();
+        while (Team* team = neediest(teams)) team->help(*spaces[t]);
         std::lock_guard<std::mutex> lock(mutex);
         running--;
         changed.notify_one();
@@ -41,6 +54,7 @@ bool spread(const Network& network, int count, int height, int width, int thread
     } catch (...) {  // no more threads to be had: go on with those that started, if any
         std::lock_guard<std::mutex> lock(mutex);
         running -= threads - static_cast<int>(workers.size());
+        for (size_t t = workers.size(); t < teams.size(); t++) teams[t].leave();
         if (workers.empty()) throw;
     }
     {
@@ -65,18 +79,23 @@ bool run_jobs(const Network& network, std::vector<Job> jobs, int height, int wid
               const std::function<bool(int)>& poll) {
     std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return effort(a) > effort(b); });
     std::atomic<bool> cancel{false};
-    const auto work = [&](int i, Workspace& w) { return network.run(jobs[i], height, width, w, cancel); };
+    const auto work = [&](int i, Workspace& w, Team& team) { return network.run(jobs[i], height, width, w, team, cancel); };
     return spread(network, static_cast<int>(jobs.size()), height, width, threads, work, cancel, poll);
 }
 
-void run_heads(const Network& network, const std::vector<Job>& jobs, int height, int width, int threads, float* out) {
-    std::atomic<bool> cancel{false};
-    const size_t size = static_cast<size_t>(height) * width * network.features();
-    const auto work = [&](int i, Workspace& w) {
-        network.run_head(jobs[i], height, width, out + i * size, w);
-        return true;
+void run_bands(const Network& network, const std::vector<Job>& jobs, int threads, int64_t* out) {
+    std::atomic<int> next{0};
+    const int count = static_cast<int>(jobs.size());
+    const auto loop = [&] {
+        for (int i; (i = next.fetch_add(1)) < count;) network.band_sums(jobs[i], out + static_cast<ptrdiff_t>(i) * 3 * network.features());
     };
-    spread(network, static_cast<int>(jobs.size()), height, width, threads, work, cancel, [](int) { return true; });
+    std::vector<std::thread> workers;
+    try {
+        for (int t = 1; t < std::min(threads, count); t++) workers.emplace_back(loop);
+    } catch (const std::system_error&) {  // no more threads to be had: this one does the rest
+    }
+    loop();
+    for (std::thread& w : workers) w.join();
 }
 
 }  // namespace gdq

@@ -52,7 +52,7 @@ struct PackedHead {
 
 enum class Store : int {
     raw = 0,     // int32 accumulators
-    codes = 1,   // clamp(rne(a * m + c), 0, hi) as bytes
+    codes = 1,   // clamp(rne(a * m + c), lo, hi) as bytes
     stream = 2,  // x = a * m + c (+ x_in); optionally kept as float32; clamp(rne(x * inv), lo, hi) + 128 as bytes
 };
 
@@ -65,7 +65,7 @@ struct Epilogue {
     Store store;
     const float* m;            // [cout]
     const float* c;            // [cout]
-    int lo, hi;                // of the codes; lo is 0 for Store::codes
+    int lo, hi;                // of the codes, for Store::codes as they are stored
     uint8_t* codes;
     ptrdiff_t code_row, code_px;   // bytes
     const ptrdiff_t* group;    // [cout / 64] byte offset of each group of 64 output channels (pixel shuffle on store)

@@ -84,11 +84,11 @@ struct Vec {
             return _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b)), 0xd8);
         }
 
-        // clamp(rne(v), 0, hi)
+        // clamp(rne(v), lo, hi)
         GDQ_INLINE void put_unsigned(uint8_t* p, F a, F b) const {
             const I w = words(a, b);
             const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_min_epu8(bytes, hi));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_max_epu8(_mm_min_epu8(bytes, hi), lo));
         }
         // clamp(rne(v), lo, hi) + 128
         GDQ_INLINE void put_signed(uint8_t* p, F a, F b) const {

@@ -57,10 +57,10 @@ struct Vec {
         static GDQ_INLINE I words(F a, F b) { return _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b)); }
         GDQ_INLINE __m256i natural(I bytes) const { return _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, bytes)); }
 
-        // clamp(rne(v), 0, hi)
+        // clamp(rne(v), lo, hi)
         GDQ_INLINE void put_unsigned(uint8_t* p, F a, F b) const {
             const I w = words(a, b);
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_min_epu8(natural(_mm512_packus_epi16(w, w)), hi));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_max_epu8(_mm256_min_epu8(natural(_mm512_packus_epi16(w, w)), hi), lo));
         }
         // clamp(rne(v), lo, hi) + 128
         GDQ_INLINE void put_signed(uint8_t* p, F a, F b) const {

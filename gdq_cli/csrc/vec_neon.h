@@ -54,9 +54,10 @@ struct Vec {
         static GDQ_INLINE int16x8_t words(F a, F b) {
             return vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(a)), vqmovn_s32(vcvtnq_s32_f32(b)));
         }
-        // clamp(rne(v), 0, hi)
+        // clamp(rne(v), lo, hi)
         GDQ_INLINE void put_unsigned(uint8_t* p, F a, F b) const {
-            vst1_u8(p, vmin_u8(vqmovun_s16(words(a, b)), vreinterpret_u8_s8(hi)));
+            const uint8x8_t codes = vmin_u8(vqmovun_s16(words(a, b)), vreinterpret_u8_s8(hi));
+            vst1_u8(p, vmax_u8(codes, vreinterpret_u8_s8(lo)));
         }
         // clamp(rne(v), lo, hi) + 128
         GDQ_INLINE void put_signed(uint8_t* p, F a, F b) const {

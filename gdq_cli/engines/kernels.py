@@ -29,6 +29,9 @@ except ImportError as error:  # not built, or built for another Python
 ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winograd_split")
 """Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16 and 20."""
 
+PORTABLE = "portable"
+"""Plain C++, the oracle of the others."""
+
 ZERO = 128
 """A signed code is stored as the byte ``code + ZERO``, an unsigned one as it is."""
 
@@ -57,7 +60,7 @@ class KernelReport:
         problem: why not.
         cpu_features: names of the processor features that matter here.
         isas: all instruction sets of this build, fastest first.
-        chosen: the one in use, or None.
+        chosen: the one in use, or None; never the portable one, which is there to be right: torch is far faster.
     """
 
     built: bool
@@ -76,6 +79,13 @@ class ConvLike(Protocol):
     def multiplier(self) -> Any: ...
     @property
     def offset(self) -> Any: ...
+
+
+class StaticConvLike(ConvLike, Protocol):
+    """A convolution behind the residual blocks, with the range of its input codes."""
+
+    @property
+    def input_range(self) -> tuple[int, int]: ...
 
 
 class HeadLike(ConvLike, Protocol):
@@ -102,13 +112,13 @@ class StaticLike(Protocol):
     @property
     def body_inverse_steps(self) -> Any: ...
     @property
-    def body_conv(self) -> ConvLike: ...
+    def body_conv(self) -> StaticConvLike: ...
     @property
     def upsampler_inverse_steps(self) -> Any: ...
     @property
-    def upsampler(self) -> Sequence[tuple[ConvLike, int]]: ...
+    def upsampler(self) -> Sequence[tuple[StaticConvLike, int]]: ...
     @property
-    def tail(self) -> ConvLike: ...
+    def tail(self) -> StaticConvLike: ...
 
 
 class NetworkLike(Protocol):
@@ -133,7 +143,7 @@ def report() -> KernelReport:
         IsaReport(name, runnable, (_kernels.self_test(name) or "") if runnable else "")
         for name, runnable in _kernels.isas()
     )
-    chosen = next((isa.name for isa in isas if isa.runnable and not isa.problem), None)
+    chosen = next((isa.name for isa in isas if isa.runnable and not isa.problem and isa.name != PORTABLE), None)
     return KernelReport(True, "", tuple(_kernels.cpu_features().split()), isas, chosen)
 
 
@@ -148,7 +158,7 @@ def choose_isa(name: str | None = None) -> str:
         raise DeviceError(f"the compiled kernels are missing ({found.problem}); install a C++ compiler and reinstall")
     if name is None:
         if found.chosen is None:
-            raise DeviceError("no compiled kernel passes its self-test on this machine; use another engine")
+            raise DeviceError("no compiled kernel is made for this processor and passes its self-test")
         return found.chosen
     for isa in found.isas:
         if isa.name == name:
@@ -189,6 +199,9 @@ class Network:
         self.scale = integers.scale
         self.bit_widths = tuple(sorted(integers.blocks))
         head, static = _conv(integers.head, np.int16), integers.static
+        for name, layer in (("body convolution", static.body_conv), ("tail", static.tail)):
+            if layer.input_range != (-ZERO, ZERO - 1):
+                raise ValueError(f"the compiled kernels take 8-bit codes in the {name}, not {layer.input_range}")
         self.features = len(head[0])
         self._handle = _kernels.network_new(self.isa, self.features, self.scale)
         _kernels.network_head(self._handle, *head, tuple(integers.head.mean))
@@ -200,7 +213,7 @@ class Network:
         _kernels.network_body(self._handle, *_conv(static.body_conv), _array(static.body_inverse_steps, np.float32))
         for index, (conv, factor) in enumerate(static.upsampler):
             steps = _array(static.upsampler_inverse_steps, np.float32) if index == 0 else None
-            _kernels.network_up(self._handle, *_conv(conv), factor, steps)
+            _kernels.network_up(self._handle, *_conv(conv), factor, *conv.input_range, steps)
         _kernels.network_tail(self._handle, *_conv(static.tail))
         _kernels.network_finish(self._handle)
 
@@ -238,10 +251,23 @@ class Network:
         """
         _kernels.network_run(self._handle, patches, bit_widths, cores, out, places, threads, progress)
 
-    def head_features(self, patches: NDArray[np.uint8], *, threads: int) -> NDArray[np.float32]:
-        """First convolution: (N, H, W, 3) uint8 -> (N, H, W, features) float32."""
-        out = np.empty((*patches.shape[:3], self.features), np.float32)
-        _kernels.network_features(self._handle, patches, out, threads)
+    def band_sums(self, image: NDArray[np.uint8], cores: NDArray[np.int32], *, threads: int) -> NDArray[np.int64]:
+        """What the controller's band energies are made of, for patches of an image, each seen alone.
+
+        Args:
+            image: (H, W, 3), any strides.
+            cores: (N, 4) rows (y, x, h, w).
+            threads: number of threads.
+
+        Returns:
+            (N, 3, features): sums of absolute details, fine then medium then coarse, in the units of
+            ``gdq_cli.controller.band_sums``.
+
+        Raises:
+            ValueError: if a core does not lie in the image.
+        """
+        out = np.empty((len(cores), 3, self.features), np.int64)
+        _kernels.network_bands(self._handle, image, cores, out, threads)
         return out
 
 
@@ -291,7 +317,7 @@ class Layer:
         *,
         repeat: int = 1,
     ) -> NDArray[np.uint8]:
-        """clamp(rne(fl(fl(a * multiplier) + offset)), *bounds), unsigned; pixel-shuffled if the layer says so."""
+        """clamp(rne(fl(fl(a * multiplier) + offset)), *bounds), as stored; pixel-shuffled if the layer says so."""
         height, width, _ = codes.shape
         r = self._shuffle
         out = np.empty((height * r, width * r, self._outputs // r**2), np.uint8)

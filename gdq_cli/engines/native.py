@@ -93,6 +93,10 @@ class NativeEngine(Engine):
                 progress=report,
             )
 
+    def band_sums(self, image: NDArray[np.uint8], plan: PatchPlan) -> NDArray[np.int64]:
+        cores = [(p.row.core, p.col.core, p.row.core_size, p.col.core_size) for p in plan]
+        return self._kernels.band_sums(image, np.array(cores, np.int32), threads=torch.get_num_threads())
+
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         layer = kernels.Layer(conv.weight.numpy(), conv.input_range, isa=self.isa)
         stored = codes + (ZERO if conv.input_range[0] < 0 else 0)
