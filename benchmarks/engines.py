@@ -9,7 +9,7 @@ scaling: time per megapixel from 0.25 to 12 megapixels, and what a second thread
 
 GMAC/s count the multiplications of the direct convolutions of the picture, once, whatever an engine really does; the
 peak is that of the VNNI instruction, measured in the same run (peak.cpp). `--models` keeps the peers' quantized models
-for the next run, and `prepare` makes nothing else.
+for the next run; `prepare` only makes them.
 """
 
 from __future__ import annotations
@@ -212,15 +212,16 @@ def print_scaling(repeats: int, threads: list[int]) -> None:
     checkpoint = load_checkpoint("edsr", 4)
     upscaler = Upscaler(checkpoint, choose_engine(checkpoint.network, "cpu", "native").engine)
     sizes = {"0.25": (480, 520), "1": (960, 1042), "4": (1920, 2083), "12": (2880, 4167)}
+    pictures = {name: photo(*size) for name, size in sizes.items()}
 
-    def run(size: tuple[int, int], count: int) -> None:
+    def run(name: str, count: int) -> None:
         torch.set_num_threads(count)
-        upscaler.upscale(photo(*size))
+        upscaler.upscale(pictures[name])
 
     print("\n| megapixels | threads | seconds | seconds per megapixel |\n| --- | --- | --- | --- |")
-    small = {(name, count): partial(run, sizes[name], count) for name in ("0.25", "1") for count in threads}
+    small = {(name, count): partial(run, name, count) for name in ("0.25", "1") for count in threads}
     large: dict[tuple[str, int], Callable[[], None]] = {
-        (name, max(threads)): partial(run, sizes[name], max(threads)) for name in ("4", "12")
+        (name, max(threads)): partial(run, name, max(threads)) for name in ("4", "12")
     }
     measured = {key: result.median for key, result in interleave(small, repeats=repeats).items()}
     for key, work in large.items():  # too long to repeat: a sum over many patches is steady

@@ -15,8 +15,10 @@ from gdq_cli.engines.onednn import OnednnEngine, is_available
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.networks.edsr import Edsr
+from gdq_cli.training.calibrate import calibrate_steps, quantized_copy
+from gdq_cli.training.data import PatchSampler
 
-from .conftest import make_network, make_picture
+from .conftest import make_network, make_pairs, make_picture
 
 FAST = [
     pytest.param(NativeEngine, marks=pytest.mark.skipif(not kernels.report().chosen, reason="kernels not built")),
@@ -60,6 +62,16 @@ def test_pixels_are_equal(
     expected = ReferenceEngine(checkpoint.network)(windows, bit_width)
     assert expected.shape == (2, 3, size[0] * checkpoint.scale, size[1] * checkpoint.scale)
     assert torch.equal(engine(checkpoint.network)(windows, bit_width), expected)
+
+
+@pytest.mark.parametrize("engine", FAST)
+def test_a_static_layer_of_six_bits(engine: Callable[[Edsr], Engine]) -> None:
+    network = quantized_copy(make_network(4), static_bits=(8, 8, 6, 8))
+    calibrate_steps(network, PatchSampler(make_pairs(4), 32), patches=12)
+    windows = windows_of(make_picture(19, 22, seed=6))
+    expected = ReferenceEngine(network)(windows, 6)
+    assert float(expected.float().std()) > 10, "a flat picture proves nothing"
+    assert torch.equal(engine(network)(windows, 6), expected)
 
 
 @pytest.mark.parametrize("bit_width", [4, 5, 6, 8])
