@@ -98,7 +98,7 @@ class NetworkTable:
         with torch.inference_mode():
             self.expected = self.network(self.whole)[0].numpy().clip(0, 255)
         config = self.checkpoint.network.config
-        per_pixel = cost.head_macs(config) + cost.dynamic_macs(config) + cost.static_macs(config)
+        per_pixel = cost.head_macs(config) + cost.dynamic_macs(config) + sum(cost.static_macs(config))
         self.gmacs = per_pixel * side**2 / 1e9
 
     def _torch(self, layout: torch.memory_format, bfloat16: bool) -> Callable[[], NDArray[np.float32]]:

@@ -187,7 +187,7 @@ def measure(
         rows.append(row)
     measured = interleave({row.name: row.run for row in rows}, repeats=repeats)
     config, pixels = checkpoint.network.config, count * height * width
-    operations = 2 * pixels * (cost.head_macs(config) + cost.dynamic_macs(config) + cost.static_macs(config))
+    operations = 2 * pixels * (cost.head_macs(config) + cost.dynamic_macs(config) + sum(cost.static_macs(config)))
     peak = PEAKS.get(torch.cuda.get_device_name(first)) if first != "cpu" else None
     devices = torch.cuda.device_count() if device == "cuda" else 1  # all of them for ours, one for the plain network
     eager = measured["torch FP32"].median
@@ -283,7 +283,7 @@ def compare_tiles(checkpoint: Checkpoint, device: str) -> None:
 
     side, config = 104, checkpoint.network.config
     peak = PEAKS.get(torch.cuda.get_device_name(device))
-    macs = cost.head_macs(config) + cost.dynamic_macs(config) + cost.static_macs(config)
+    macs = cost.head_macs(config) + cost.dynamic_macs(config) + sum(cost.static_macs(config))
     ours = (triton_kernels.BLOCK_PIXELS, triton_kernels.OPTIONS["num_warps"], triton_kernels.OPTIONS["num_stages"])
     settings = [(*ours, batch) for batch in (4, 8, BATCH, 32, 64)]
     settings += [(*tile, BATCH) for tile in ((64, 4, 3), (64, 4, 4), (128, 4, 4), (128, 8, 3), (256, 8, 3))]
