@@ -92,7 +92,7 @@ def bitmap(
             result = upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
         plan = result.plan
     else:  # controller and entropy need no engine, so none is prepared and tested
-        upscaler = Upscaler(load_checkpoint(model, scale, offline=offline, watch=watch), cast(Any, None))
+        upscaler = Upscaler(load_checkpoint(model, scale, offline=offline, watch=watch), None)
         plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget)
     decided_by: Any = "budget" if budget is not None else "forced" if bits != "auto" else None
     facts = bit_map_dict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -84,12 +85,13 @@ class Upscaler:
 
     Args:
         checkpoint: quantized or float32.
-        engine: made for the checkpoint's network.
+        engine: made for the checkpoint's network; None where bits are planned and nothing is upscaled.
     """
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine) -> None:
+    def __init__(self, checkpoint: Checkpoint, engine: Engine | None) -> None:
         self.checkpoint = checkpoint
-        self.engine = engine
+        self.engine = cast(Engine, engine)
+        self._band_sums = None if engine is None else engine.band_sums
         self._head = controller_head(checkpoint.network)
 
     @property
@@ -135,7 +137,9 @@ class Upscaler:
         if controller is None:
             raise WeightsError(f"{self.checkpoint.name} x{self.scale} has no controller: force a width with --bits")
         choices: list[BitChoice] = []
-        sums = self.engine.band_sums(image, patches) if controller.descriptor == "band_energy" else None
+        sums = None
+        if self._band_sums is not None and controller.descriptor == "band_energy":
+            sums = self._band_sums(image, patches)
         for index, patch in enumerate(patches):  # one at a time: its features stay in the cache
             core = np.ascontiguousarray(image[patch.core_slices])
             choices += controller.choose(core[None], self._head, None if sums is None else sums[index : index + 1])
