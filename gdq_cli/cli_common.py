@@ -92,6 +92,10 @@ def make_console(*, stderr: bool) -> Console:
     return Console(stderr=stderr)
 
 
+BAR_DELAY = 1.0
+"""Seconds of work before a bar appears: short work needs none."""
+
+
 class RunBar:
     """One bar on stderr for a run of any number of pictures; nothing where stderr is no terminal.
 
@@ -132,7 +136,7 @@ class RunBar:
         """Show what is being done, and how much of the total is."""
         if self._bar is None:
             return
-        if not self._running and time.perf_counter() - self._start > 1:  # short work needs no bar
+        if not self._running and time.perf_counter() - self._start > BAR_DELAY:
             self._bar.start()
             self._running = True
         self._bar.update(self._task, description=name, completed=done)

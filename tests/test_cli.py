@@ -303,7 +303,8 @@ def test_a_bar_on_a_terminal(tmp_path: Path, model: Path) -> None:
     pty = pytest.importorskip("pty")
     for index in range(12):
         Image.fromarray(make_picture(20, 20, index)).save(tmp_path / f"{index:02d}.png")
-    command = [sys.executable, "-m", "gdq_cli", "upscale", str(tmp_path), "-x", "2", "-m", str(model)]
+    at_once = "import gdq_cli.cli_common as c; c.BAR_DELAY = 0; from gdq_cli.cli import main; main()"
+    command = [sys.executable, "-c", at_once, "upscale", str(tmp_path), "-x", "2", "-m", str(model)]
     parent, child = pty.openpty()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=child, env=os.environ | {"TERM": "xterm"}) as process:
         os.close(child)
