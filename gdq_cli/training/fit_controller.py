@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -140,7 +141,18 @@ def fit_controller(
         one, two = price - first, price - second
         return Controller(descriptor, weight, np.array([0.0, 2 * level - one - two, level - one]), thresholds)
 
-    low, high = -20.0, 20.0  # logarithm of the price; the highest price buys 4 bits everywhere
+    return spend_on_average(controller, table, target_fab)
+
+
+def spend_on_average(controller: Callable[[float], Controller], table: PatchTable, target_fab: float) -> Controller:
+    """The controller whose FAB on a table is closest to a target from below, by bisection on a price per bit.
+
+    Args:
+        controller: for the logarithm of a price; from -20 on it buys fewer and fewer bits, at 20 4 bits everywhere.
+        table: patches.
+        target_fab: average bit-width.
+    """
+    low, high = -20.0, 20.0
     for _ in range(40):
         price = (low + high) / 2
         if average_bits(controller(price), table) <= target_fab:

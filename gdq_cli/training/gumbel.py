@@ -17,7 +17,7 @@ from torch import Tensor
 from gdq_cli import entropy
 from gdq_cli.controller import Controller, Descriptor
 from gdq_cli.quantizers import BIT_WIDTHS
-from gdq_cli.training.fit_controller import PatchTable, average_bits, patch_harm
+from gdq_cli.training.fit_controller import PatchTable, patch_harm, spend_on_average
 
 BATCH = 256
 PRICE_RATE = 0.02
@@ -82,17 +82,10 @@ def train_gumbel(
     slope = weight.detach().numpy() / spread
     level = bias.detach().numpy() - slope @ centre
 
-    def shifted(by: float) -> Controller:
-        return Controller(descriptor, slope, level + by * np.array([0.0, 2.0, 1.0]), thresholds)
+    def shifted(price: float) -> Controller:
+        return Controller(descriptor, slope, level - price * np.array([0.0, 2.0, 1.0]), thresholds)
 
-    low, high = -20.0, 20.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if average_bits(shifted(middle), table) <= target_fab:
-            low = middle
-        else:
-            high = middle
-    return shifted(low)
+    return spend_on_average(shifted, table, target_fab)
 
 
 def _candidates(table: PatchTable, thresholds: tuple[float, float]) -> tuple[Tensor, Tensor]:
