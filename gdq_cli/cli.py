@@ -40,6 +40,10 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
+    finally:
+        # An interrupt that passed through exec(str), as dataclasses and torch use it, leaves CPython marked: it would
+        # end by SIGINT whatever the exit code (Python/pythonrun.c, unhandled_keyboard_interrupt). Any exec unmarks it.
+        exec("")
 
 
 def _print_version(wanted: bool) -> None:

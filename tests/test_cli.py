@@ -489,6 +489,14 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path, model: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["large.png"]
 
 
+def test_interrupt_within_exec_has_the_same_exit_code(tmp_path: Path) -> None:
+    """Ctrl-C while an import builds a dataclass: the interrupt passes through exec(str), which CPython remembers."""
+    code = "import gdq_cli.cli as cli\ncli.app = lambda: exec('raise KeyboardInterrupt')\ncli.main()\n"
+    (tmp_path / "interrupted_gdq.py").write_text(code)
+    done = subprocess.run([sys.executable, "-m", "interrupted_gdq"], capture_output=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (130, b"interrupted")
+
+
 def test_a_reader_that_goes_away(picture: Path, model: Path) -> None:
     """``gdq ... -o - | head -c 10``: ends quietly, as other programs do."""
     command = [sys.executable, "-m", "gdq_cli", "upscale", str(picture), "-x", "2", "-m", str(model), "-o", "-"]
