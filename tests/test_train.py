@@ -23,7 +23,8 @@ from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
-from gdq_cli.training.data import PatchSampler, downscale, list_images, load_pairs, split_validation
+from gdq_cli.training.calibrate import calibrate_steps, quantized_copy
+from gdq_cli.training.data import ImagePair, PatchSampler, downscale, list_images, load_pairs, split_validation
 from gdq_cli.training.muon import Muon, orthogonalize
 from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
 from gdq_cli.training.start import at_scale, float_copy, read_start
@@ -308,6 +309,44 @@ def test_calibrate_takes_widths_of_static_layers(tmp_path: Path) -> None:
     window = torch.from_numpy(pairs[0].lr[None]).permute(0, 3, 1, 2)
     outputs = [engine(window, 4) for engine in engines]
     assert all(torch.equal(output, outputs[0]) for output in outputs[1:])
+
+
+def test_calibrated_static_layers_reach_the_largest_value_seen() -> None:
+    """A clipped highlight is visible; at 8 bits there are codes enough for it."""
+    network = quantized_copy(make_network(2, blocks=1))
+    draws = PatchSampler(make_pairs(2), 12, 1, by_texture=False)
+    calibrate_steps(network, draws, patches=8)
+    draws = PatchSampler(make_pairs(2), 12, 1, by_texture=False)
+    peaks = {}
+    for conv in (network.body_conv, *network.upsampler_convs, network.tail):
+        conv.register_forward_pre_hook(lambda conv, inputs: peaks.update({conv: inputs[0].abs().amax((0, 2, 3))}))
+    with torch.no_grad():
+        network(draws.draw(8)[0])
+        for conv, peak in peaks.items():
+            reach = 127 * conv.activation_step * conv.equalization
+            assert torch.allclose(reach, peak.clamp_min(1e-6), rtol=1e-4)
+
+
+def test_a_layer_without_input_gets_positive_steps() -> None:
+    network = make_network(2, blocks=1)
+    with torch.no_grad():
+        network.blocks[0].conv1.weight.zero_()
+        network.blocks[0].conv1.bias.fill_(-1.0)  # conv2 sees zeros only
+    network = quantized_copy(network)
+    calibrate_steps(network, sampler(), patches=4)
+    assert all(bool((p > 0).all()) for name, p in network.named_parameters() if name.endswith("_step"))
+    assert torch.isfinite(network(torch.full((1, 3, 12, 12), 100.0), 4)).all()
+
+
+def test_sampling_without_texture_takes_smooth_places_too() -> None:
+    picture = np.zeros((64, 128, 3), np.uint8)
+    picture[:, :64] = make_picture(64, 64)  # detail on the left, nothing on the right
+    pairs = [ImagePair("half", picture, downscale(picture, 2))]
+    smooth = []
+    for by_texture in (True, False):
+        lr, _ = PatchSampler(pairs, 16, 0, by_texture=by_texture).draw(200)
+        smooth.append(float((lr.std(dim=(1, 2, 3)) == 0).float().mean()))
+    assert smooth[0] < 0.2 < smooth[1]
 
 
 def test_train_from_scratch(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """From a float32 network to a quantized checkpoint by statistics alone, without gradients through the network.
 
 Steps: per layer and bit-width the activation step that minimises the squared error of the layer's output, with the
-weights already on their grid; entropy thresholds by quantile; a controller fitted to what a low width costs a patch.
+weights already on their grid and each patch weighted by what an error there costs in dB (8-bit static layers instead
+reach the largest value seen: a clipped highlight is visible); entropy thresholds by quantile; a controller fitted to
+what a low width costs a patch.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ SEARCH_PATCHES = 256
 CONTROLLER_PATCHES = 2000
 Gate = Literal["ridge", "gumbel"]
 """How a controller learns: ridge regression of what 4 bits cost a patch, or Gumbel-softmax as in the paper."""
+ERROR_FLOOR = 3.0  # squared grey levels (43 dB): patches that are better than this count alike
+UNCLIPPED_BITS = 8  # from this width on a static layer has codes enough to reach the largest value
+MIN_STEP = 1e-6  # for a layer whose input is zero everywhere
 SEARCH_POSITIONS = 40  # output pixels a patch contributes to the search of steps
 
 
@@ -67,13 +72,13 @@ def calibrate_steps(
         patches: how many to draw.
         progress: called with the name of each finished layer.
     """
-    pixels, _ = sampler.draw(patches)
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    pixels, hr = (side.contiguous(memory_format=torch.channels_last) for side in sampler.draw(patches))
+    importance = _importance(network, pixels, hr)
     names = {module: name for name, module in network.named_modules()}
 
     def calibrate(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
         assert isinstance(conv, QuantConv2d)
-        _calibrate_layer(conv, inputs[0])
+        _calibrate_layer(conv, inputs[0], importance)
         if progress is not None:
             progress(names[conv])
 
@@ -86,8 +91,22 @@ def calibrate_steps(
             hook.remove()
 
 
-def _calibrate_layer(conv: QuantConv2d, x: Tensor) -> None:
+def _importance(network: FloatNetwork, pixels: Tensor, hr: Tensor) -> Tensor:
+    """What an error in each patch costs in dB: the reciprocal of the float network's squared error there, (N,).
+
+    Without it the search favours textured patches, where the network errs most, and coarse steps; PSNR, the mean of
+    logarithms, and the eye care for smooth ones.
+    """
+    batches = zip(torch.split(pixels, 16), torch.split(hr, 16), strict=True)
+    error = torch.cat([(network(lr) - aim).square().mean(dim=(1, 2, 3)) for lr, aim in batches])
+    importance = 1 / (error + ERROR_FLOOR)
+    return importance / importance.mean()
+
+
+def _calibrate_layer(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
     """Choose equalization, weight steps and activation steps of one layer from its float input."""
+    columns = _columns(x)  # (positions, I * 9)
+    importance = importance.repeat_interleave(len(columns) // len(x))
     if "equalization" in conv._buffers:
         peak = x.abs().amax(dim=(0, 2, 3)).clamp_min(1e-6)
         conv.equalization.copy_(peak / peak.log().mean().exp())
@@ -96,7 +115,6 @@ def _calibrate_layer(conv: QuantConv2d, x: Tensor) -> None:
         conv.wide_step.copy_(quantizers.choose_wide_step(weight))
     if hasattr(conv, "narrow_step"):
         conv.narrow_step.copy_(quantizers.choose_narrow_step(weight))
-    columns = _columns(x)  # (positions, I * 9)
     if "equalization" in conv._buffers:
         columns = columns / conv.equalization.repeat_interleave(9)
     target = columns @ weight.flatten(1).T
@@ -106,7 +124,10 @@ def _calibrate_layer(conv: QuantConv2d, x: Tensor) -> None:
         codes = quantizers.weight_codes(weight, step)
         grid_weight = (codes * step.reshape(-1, 1, 1, 1)).flatten(1).T
         qmin, qmax = conv.input_range(bit_width)
-        guess = _search_step(columns, grid_weight, target, (qmin, qmax), guess)
+        if "equalization" in conv._buffers and bit_width >= UNCLIPPED_BITS:
+            conv.activation_step[index] = (peak / conv.equalization).max() / qmax  # highlights are rare, and seen
+            continue
+        guess = _search_step(columns, grid_weight, target, importance, (qmin, qmax), guess)
         conv.activation_step[index] = guess
 
 
@@ -125,7 +146,12 @@ def _columns(x: Tensor) -> Tensor:
 
 
 def _search_step(
-    columns: Tensor, weight: Tensor, target: Tensor, bounds: tuple[int, int], narrower: float | None
+    columns: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    importance: Tensor,
+    bounds: tuple[int, int],
+    narrower: float | None,
 ) -> float:
     """Coarse-to-fine search of the step with the least squared output error.
 
@@ -137,7 +163,7 @@ def _search_step(
     def error(step: float) -> float:
         if step not in errors:
             codes = (columns / step).round_().clamp_(*bounds)
-            errors[step] = float((codes @ weight).mul_(step).sub_(target).square_().mean())
+            errors[step] = float((codes @ weight).mul_(step).sub_(target).square_().mean(1) @ importance)
         return errors[step]
 
     if narrower is None:
@@ -147,7 +173,7 @@ def _search_step(
         best = min((narrower * shrink for shrink in np.geomspace(0.2, 1.0, 6)), key=error)
     for width in (1.15, 1.06, 1.02):
         best = min((best / width, best, best * width), key=error)
-    return float(best)
+    return max(float(best), MIN_STEP)
 
 
 def calibrate_checkpoint(
@@ -180,7 +206,8 @@ def calibrate_checkpoint(
         progress: called with what is being done.
     """
     quantized = quantized_copy(network, static_bits)
-    calibrate_steps(quantized, PatchSampler(pairs, _patch_size(pairs), seed), patches=patches, progress=progress)
+    sampler = PatchSampler(pairs, _patch_size(pairs), seed, by_texture=False)
+    calibrate_steps(quantized, sampler, patches=patches, progress=progress)
     return attach_controller(
         quantized,
         pairs,

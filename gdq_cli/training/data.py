@@ -75,25 +75,28 @@ def load_pairs(files: list[Path], scale: int) -> list[ImagePair]:
 
 
 class PatchSampler:
-    """Random pairs of patches, drawn by texture, flipped and turned. The same seed gives the same sequence.
+    """Random pairs of patches, flipped and turned. The same seed gives the same sequence.
 
     Args:
         pairs: images to draw from; those smaller than a patch are left out.
         patch: side of an LR patch.
         seed: of the generator; ``state`` saves and restores it.
+        by_texture: prefer detail, from which a network learns most; else every place of an image is as likely.
 
     Raises:
         OptionsError: if no image is as large as a patch.
     """
 
-    def __init__(self, pairs: list[ImagePair], patch: int, seed: int = 0) -> None:
+    def __init__(self, pairs: list[ImagePair], patch: int, seed: int = 0, *, by_texture: bool = True) -> None:
         self._pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= patch]
         if not self._pairs:
             raise OptionsError(f"no training image is at least {patch} LR pixels on each side; use a smaller --patch")
         self._patch = patch
+        self._by_texture = by_texture
         self._rng = np.random.default_rng(seed)
-        texture = np.array([_texture(pair.lr) * (pair.lr.shape[0] * pair.lr.shape[1]) ** 0.5 for pair in self._pairs])
-        self._cumulative = np.cumsum(texture) / texture.sum()
+        sides = np.array([(pair.lr.shape[0] * pair.lr.shape[1]) ** 0.5 for pair in self._pairs])
+        share = sides * [_texture(pair.lr) for pair in self._pairs] if by_texture else sides
+        self._cumulative = np.cumsum(share) / share.sum()
 
     @property
     def state(self) -> dict[str, object]:
@@ -120,7 +123,7 @@ class PatchSampler:
         scale = pair.hr.shape[0] // height
         places = [
             (int(self._rng.integers(height - self._patch + 1)), int(self._rng.integers(width - self._patch + 1)))
-            for _ in range(2)
+            for _ in range(2 if self._by_texture else 1)
         ]
         y, x = max(places, key=lambda yx: _texture(pair.lr[yx[0] : yx[0] + self._patch, yx[1] : yx[1] + self._patch]))
         lr = pair.lr[y : y + self._patch, x : x + self._patch]
