@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,11 +24,15 @@ ScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", help="Native sc
 
 
 @models.command("list")
-def list_() -> None:
+def list_(as_json: JsonOption = False) -> None:
     """Models that have a name: bundled, in GDQ_MODEL_DIR, and on the Hub."""
     from gdq_cli.hub import list_models
 
-    for model in list_models():
+    found = list_models()
+    if as_json:
+        typer.echo(json.dumps([{**asdict(m), "path": None if m.path is None else str(m.path)} for m in found]))
+        return
+    for model in found:
         where = model.path or "gdq models pull fetches it"
         typer.echo(f"{model.name:<16} x{model.scale}  {model.size / 1e6:6.1f} MB  {model.place:<13} {where}")
 

@@ -52,6 +52,7 @@ def keys(value: Any) -> Iterator[str]:
         ("bench", ["{picture}", "-x", "2", "-m", "{model}", "-b", "4", "--repeats", "1", "-j", "1"]),
         ("compare", ["{picture}", "{picture}", "-o", "{folder}/difference.png"]),
         ("doctor", ["-d", "cpu"]),
+        ("models list", []),
         ("models info", ["{model}"]),
     ],
 )

@@ -40,6 +40,14 @@ def test_list(folder: Path) -> None:
     assert len([line for line in lines if " bundled " in line]) == len(bundled_manifest())
 
 
+def test_list_as_json(folder: Path) -> None:
+    listed = {(m["name"], m["scale"]): m for m in json.loads(gdq("models", "list", "--json"))}
+    own = listed["small", 2]
+    file = folder / "small_x2.safetensors"
+    assert (own["path"], own["place"], own["size"]) == (str(file), "GDQ_MODEL_DIR", file.stat().st_size)
+    assert len(listed) == 1 + len(bundled_manifest())
+
+
 def test_path_and_pull_of_what_is_here(folder: Path) -> None:
     file = str(folder / "small_x2.safetensors")
     assert gdq("models", "path", "small", "-x", 2).strip() == file

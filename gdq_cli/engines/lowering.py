@@ -161,15 +161,24 @@ def inverse_steps(conv: QuantConv2d, bit_width: int) -> Tensor:
     return (1 / conv.input_step(bit_width).detach().double()).float()
 
 
+def check_quantized(bit_widths: tuple[int, ...]) -> None:
+    """Refuse a network that has no bit-widths to lower.
+
+    Raises:
+        WeightsError: if there are none.
+    """
+    if not bit_widths:
+        raise WeightsError("this is a float32 checkpoint: it runs with --bits fp32 only, or after gdq calibrate")
+
+
 def lower_network(network: Edsr) -> IntegerNetwork:
     """Lower a quantized network.
 
     Raises:
         WeightsError: if it is a float32 network or its integers leave the exact range.
     """
+    check_quantized(network.config.bit_widths)
     config = network.config
-    if not config.bit_widths:
-        raise WeightsError("this is a float32 checkpoint: it runs with --bits fp32 only, or after gdq calibrate")
     blocks = {
         bits: tuple(
             IntegerBlock(

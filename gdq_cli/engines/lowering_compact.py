@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gdq_cli.controller import IntegerHead
-from gdq_cli.engines.lowering import IntegerConv, Operations, inverse_steps, lower_conv, lower_head
-from gdq_cli.errors import WeightsError
+from gdq_cli.engines.lowering import IntegerConv, Operations, check_quantized, inverse_steps, lower_conv, lower_head
 from gdq_cli.networks.compact import Compact, add_enlarged
 
 
@@ -69,9 +68,8 @@ def lower_compact(network: Compact) -> IntegerCompact:
     Raises:
         WeightsError: if it is a float32 network or its integers leave the exact range.
     """
+    check_quantized(network.config.bit_widths)
     config = network.config
-    if not config.bit_widths:
-        raise WeightsError("this is a float32 checkpoint: it runs with --bits fp32 only, or after gdq calibrate")
     blocks = {
         bits: tuple(
             PreluConv(inverse_steps(layer.conv, bits), lower_conv(layer.conv, bits), layer.act.weight.detach().float())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gdq_cli.engines.lowering import EXACT, IntegerConv, Operations
+from gdq_cli.engines.lowering import EXACT, IntegerConv, Operations, check_quantized
 from gdq_cli.errors import WeightsError
 from gdq_cli.networks.srresnet import Srresnet, SrresnetBlock, TensorQuantConv2d
 
@@ -70,9 +70,8 @@ def lower_srresnet(network: Srresnet) -> IntegerSrresnet:
     Raises:
         WeightsError: if it is a float32 network or its integers leave the exact range.
     """
+    check_quantized(network.config.bit_widths)
     config = network.config
-    if not config.bit_widths:
-        raise WeightsError("this is a float32 checkpoint: it runs with --bits fp32 only, or after gdq calibrate")
     blocks = {bits: tuple(_lower_block(block, bits) for block in network.blocks) for bits in config.bit_widths}
     return IntegerSrresnet(config.scale, network, blocks)
 

@@ -124,7 +124,7 @@ def _calibrate_layer(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
         codes = quantizers.weight_codes(weight, step)
         grid_weight = (codes * step.reshape(-1, 1, 1, 1)).flatten(1).T
         qmin, qmax = conv.input_range(bit_width)
-        if "equalization" in conv._buffers and bit_width >= UNCLIPPED_BITS:
+        if conv.is_static and "equalization" in conv._buffers and bit_width >= UNCLIPPED_BITS:
             conv.activation_step[index] = (peak / conv.equalization).max() / qmax  # highlights are rare, and seen
             continue
         guess = _search_step(columns, grid_weight, target, importance, (qmin, qmax), guess)
