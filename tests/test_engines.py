@@ -15,8 +15,9 @@ from gdq_cli.engines.onednn import OnednnEngine, is_available
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.networks.edsr import Edsr
-from gdq_cli.training.calibrate import calibrate_steps, quantized_copy
+from gdq_cli.training.calibrate import quantized_copy
 from gdq_cli.training.data import PatchSampler
+from gdq_cli.training.steps import calibrate_steps
 
 from .conftest import make_network, make_pairs, make_picture
 

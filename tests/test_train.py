@@ -23,11 +23,12 @@ from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
-from gdq_cli.training.calibrate import calibrate_steps, quantized_copy
+from gdq_cli.training.calibrate import quantized_copy
 from gdq_cli.training.data import ImagePair, PatchSampler, downscale, list_images, load_pairs, split_validation
 from gdq_cli.training.muon import Muon, orthogonalize
 from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
 from gdq_cli.training.start import at_scale, float_copy, read_start
+from gdq_cli.training.steps import calibrate_steps, refine_steps
 from gdq_cli.training.train import DivergedError, Trainer, TrainOptions, TrainProgress
 from gdq_cli.training.validate import validate_network
 
@@ -336,6 +337,36 @@ def test_a_layer_without_input_gets_positive_steps() -> None:
     calibrate_steps(network, sampler(), patches=4)
     assert all(bool((p > 0).all()) for name, p in network.named_parameters() if name.endswith("_step"))
     assert torch.isfinite(network(torch.full((1, 3, 12, 12), 100.0), 4)).all()
+
+
+def test_refinement_lowers_the_error_of_narrow_widths_and_touches_nothing_else() -> None:
+    network = quantized_copy(make_network(2, blocks=1))
+    calibrate_steps(network, PatchSampler(make_pairs(2), 12, 1), patches=8)
+    conv = network.blocks[0].conv1
+    with torch.no_grad():
+        conv.activation_step.mul_(3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    refine_steps(network, PatchSampler(make_pairs(2), 12, 1), patches=8)
+    after = network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "body.0.conv1.activation_step" in changed <= {f"body.0.conv{n}.activation_step" for n in (1, 2)}
+    for bits, old, new in zip(
+        conv.bit_widths, before["body.0.conv1.activation_step"], conv.activation_step, strict=True
+    ):
+        assert new == old if bits == 8 else new < 0.6 * old
+
+
+def test_smooth_patches_count_as_much_as_they_weigh_in_decibels() -> None:
+    """A texture on which the teacher fails must not drown what quantization does to a smooth patch."""
+    network = make_network(2, blocks=1)
+    stage = QuantizedStage(quantized_copy(network), float_copy(network), autocast=None)
+    lr = torch.full((2, 3, 12, 12), 100.0)
+    with torch.no_grad():
+        aim = network(lr)
+    hopeless = aim[:1] + 80 * torch.sign(torch.randn(aim[:1].shape, generator=torch.Generator().manual_seed(0)))
+    loss = stage.backward(lr, torch.cat([hopeless, aim[1:]]))
+    both_smooth = stage.backward(lr, aim)
+    assert loss - both_smooth < 0.05 * 80  # unweighted: 40, a half of 80 / 2 for each of two widths
 
 
 def test_sampling_without_texture_takes_smooth_places_too() -> None:

@@ -17,6 +17,8 @@ from gdq_cli.training.start import float_copy
 ADAM_RATE = 0.4
 """Learning rate of the parameters that Adam trains, as a share of Muon's."""
 
+ERROR_FLOOR = 1.2  # grey levels: patches on which the teacher is better than this count alike
+
 STEP_RATE = 30.0
 """Learning rate of quantizer steps relative to that of weights, as a share of the step itself (steps are LSQ's)."""
 
@@ -71,6 +73,9 @@ class FloatStage:
 class QuantizedStage:
     """L1 to HR and to the float teacher, at 8 bits and at one narrow width drawn per step (a sandwich of grids).
 
+    Each patch counts by the reciprocal of the teacher's error there, as it does for PSNR: otherwise steps grow to suit
+    texture, and smooth patches pay.
+
     Both weight grids are derived from the same float weights, so each step trains them together. The narrow grid's
     steps follow the weights by rule (the finest that fits the Winograd kernel); all other steps are learned.
 
@@ -113,12 +118,15 @@ class QuantizedStage:
         enabled = self._autocast is not None
         with torch.no_grad(), torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
             aim = self._teacher(lr).float()
+            importance = 1 / ((aim - hr).abs().mean(dim=(1, 2, 3)) + ERROR_FLOOR)
+            importance /= importance.mean()
         total = 0.0
         for bit_width in (int(self._rng.choice([4, 4, 5, 6])), 8):
             with torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
                 output = self.network(lr, bit_width)
-            to_hr = (output.float() - hr).abs().mean() / 255
-            to_teacher = (output.float() - aim).abs().mean() / 255
+            to_hr, to_teacher = (
+                ((output.float() - target).abs().mean(dim=(1, 2, 3)) * importance).mean() / 255 for target in (hr, aim)
+            )
             loss = (to_hr + self._distillation * to_teacher) / 2
             loss.backward()
             total += float(loss.detach()) * 255
