@@ -32,7 +32,7 @@ GateOption = Annotated[str, typer.Option("--gate", help="How the controller lear
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")]
 
-DEFAULT_RATES = {"fp32": 1e-3, "quantized": 1e-4}
+DEFAULT_RATES = {"fp32": 1e-3, "quantized": 4e-4}
 """Learning rate of each stage where none is given."""
 
 
@@ -90,7 +90,7 @@ def train(
     batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
     patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
     rate: Annotated[
-        float | None, typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 1e-4.")
+        float | None, typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Stop after this time; the same command goes on.")
