@@ -272,16 +272,13 @@ def _finished(
     gate: str,
     seed: int,
 ) -> Checkpoint:
-    """The checkpoint to write: if it is quantized, with refined steps and a new controller."""
+    """The checkpoint to write: with a new controller if it is quantized."""
     from gdq_cli.checkpoint import Checkpoint
     from gdq_cli.training.calibrate import attach_controller
-    from gdq_cli.training.steps import draw_evenly, refine_steps
 
     network.cpu()
     if not network.config.bit_widths:
         return Checkpoint(network, None, facts, _name(output))
-    typer.echo("searching the steps of the narrow grid", err=True)
-    refine_steps(network, draw_evenly(training, seed))
     return attach_controller(
         network,
         training,

@@ -38,62 +38,26 @@ def calibrate_steps(
     """Set every step of a quantized network, in place.
 
     Args:
-        network: from :func:`quantized_copy`.
+        network: from :func:`gdq_cli.training.calibrate.quantized_copy`.
         sampler: source of LR patches.
         patches: how many to draw.
         progress: called with the name of each finished layer.
     """
-
-    def fit(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
-        _fit_weight_steps(conv, x)
-        _fit_activation_steps(conv, x, importance, conv.bit_widths)
-
-    _walk(network, sampler, patches, fit, progress)
-
-
-@torch.inference_mode()
-def refine_steps(network: FloatNetwork, sampler: PatchSampler, *, patches: int = SEARCH_PATCHES) -> None:
-    """Search the input steps of the narrow grid of a trained network again, in place; all other steps stay learned.
-
-    Training saw the narrow grid of the weights of each moment, not that of the averaged ones, and weighed patches by
-    their L1 loss.
-
-    Args:
-        network: from :class:`gdq_cli.training.stages.QuantizedStage`, its narrow grids fitted.
-        sampler: source of LR patches.
-        patches: how many to draw.
-    """
-
-    def fit(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
-        if not conv.is_static:
-            narrow = tuple(bits for bits in conv.bit_widths if quantizers.uses_narrow_grid(bits))
-            _fit_activation_steps(conv, x, importance, narrow)
-
-    _walk(network, sampler, patches, fit)
-
-
-def _walk(
-    network: FloatNetwork,
-    sampler: PatchSampler,
-    patches: int,
-    fit: Callable[[QuantConv2d, Tensor, Tensor], None],
-    progress: Callable[[str], None] | None = None,
-) -> None:
-    """Call ``fit`` with every convolution, its undisturbed float input, and the importance of each patch, in order."""
     pixels, hr = (side.contiguous(memory_format=torch.channels_last) for side in sampler.draw(patches))
     importance = _importance(network, pixels, hr)
     names = {module: name for name, module in network.named_modules()}
 
-    def visit(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def calibrate(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
         assert isinstance(conv, QuantConv2d)
-        fit(conv, inputs[0], importance)
+        _fit_weight_steps(conv, inputs[0])
+        _fit_activation_steps(conv, inputs[0], importance)
         if progress is not None:
             progress(names[conv])
 
     convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
-    hooks = [conv.register_forward_pre_hook(visit) for conv in convs]
+    hooks = [conv.register_forward_pre_hook(calibrate) for conv in convs]
     try:
-        network(pixels)  # in float32
+        network(pixels)  # in float32, so each layer is calibrated on its undisturbed input, in the order of the walk
     finally:
         for hook in hooks:
             hook.remove()
@@ -123,8 +87,8 @@ def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
         conv.narrow_step.copy_(quantizers.choose_narrow_step(weight))
 
 
-def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor, bit_widths: tuple[int, ...]) -> None:
-    """Choose the steps of one layer's float input at some of its widths, from narrow to wide."""
+def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
+    """Choose the steps of one layer's float input, from narrow to wide."""
     weight = conv.equalized_weight()
     columns = _columns(x)  # (positions, I * 9)
     importance = importance.repeat_interleave(len(columns) // len(x))
@@ -132,7 +96,7 @@ def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor, bit_
         columns = columns / conv.equalization.repeat_interleave(9)
     target = columns @ weight.flatten(1).T
     guess: float | None = None
-    for bit_width in bit_widths:
+    for index, bit_width in enumerate(conv.bit_widths):
         step = conv.weight_step(bit_width)
         grid_weight = (quantizers.weight_codes(weight, step) * step.reshape(-1, 1, 1, 1)).flatten(1).T
         qmin, qmax = conv.input_range(bit_width)
@@ -141,7 +105,7 @@ def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor, bit_
             guess = max(float(largest.max()) / qmax, MIN_STEP)  # highlights are rare, and seen
         else:
             guess = _search_step(columns, grid_weight, target, importance, (qmin, qmax), guess)
-        conv.activation_step[conv.bit_widths.index(bit_width)] = guess
+        conv.activation_step[index] = guess
 
 
 def _columns(x: Tensor) -> Tensor:
