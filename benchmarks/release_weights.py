@@ -80,7 +80,10 @@ def _static_text(bits: tuple[int, ...]) -> str:
 def _run_text(run: dict[str, Any]) -> str:
     """One line of the card per training run."""
     size = f"batch {run['batch']} x {run['patch']} px LR, rate {run['rate']:g}"
-    return f"- Trained, {run['stage']} stage: {run['steps']} steps from {run['from']}, {size}, {run['device']}\n"
+    averaged = f"; {run['averaged']:.0%} of the change kept" if "averaged" in run else ""
+    return (
+        f"- Trained, {run['stage']} stage: {run['steps']} steps from {run['from']}, {size}, {run['device']}{averaged}\n"
+    )
 
 
 def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePair]]) -> None:
