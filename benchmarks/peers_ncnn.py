@@ -57,7 +57,10 @@ def write_model(graph: Sequence[Operator], peaks: dict[str, float], stem: Path) 
             if peaks:
                 largest = np.abs(op.weight).reshape(len(op.weight), -1).max(1)
                 parts.append((127 / largest).astype(np.float32).tobytes())
-                parts += [np.float32(127 / peaks[name]).tobytes() for name in (op.inputs[0], op.name)[: 1 + only_conv]]
+                parts += [
+                    np.float32(127 / max(peaks[name], 1e-6)).tobytes()
+                    for name in (op.inputs[0], op.name)[: 1 + only_conv]
+                ]
         else:
             lines.append(f"BinaryOp {head} 0=0" if op.kind == "add" else f"PixelShuffle {head} 0={op.factor}")
         if uses[op.name] > 1:
