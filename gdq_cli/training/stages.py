@@ -13,6 +13,7 @@ from gdq_cli import quantizers
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.start import float_copy
+from gdq_cli.training.steps import weigh_patches
 
 ADAM_RATE = 0.4
 """Learning rate of the parameters that Adam trains, as a share of Muon's."""
@@ -118,8 +119,7 @@ class QuantizedStage:
         enabled = self._autocast is not None
         with torch.no_grad(), torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
             aim = self._teacher(lr).float()
-            importance = 1 / ((aim - hr).abs().mean(dim=(1, 2, 3)) + ERROR_FLOOR)
-            importance /= importance.mean()
+            importance = weigh_patches((aim - hr).abs().mean(dim=(1, 2, 3)), ERROR_FLOOR)
         total = 0.0
         for bit_width in (int(self._rng.choice([4, 4, 5, 6])), 8):
             with torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):

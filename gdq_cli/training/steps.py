@@ -70,9 +70,15 @@ def _importance(network: FloatNetwork, pixels: Tensor, hr: Tensor) -> Tensor:
     logarithms, and the eye care for smooth ones.
     """
     batches = zip(torch.split(pixels, 16), torch.split(hr, 16), strict=True)
-    error = torch.cat([(network(lr) - aim).square().mean(dim=(1, 2, 3)) for lr, aim in batches])
-    importance = 1 / (error + ERROR_FLOOR)
-    return importance / importance.mean()
+    return weigh_patches(
+        torch.cat([(network(lr) - aim).square().mean(dim=(1, 2, 3)) for lr, aim in batches]), ERROR_FLOOR
+    )
+
+
+def weigh_patches(error: Tensor, floor: float) -> Tensor:
+    """Weights of mean 1, the reciprocals of (N,) errors; errors far below ``floor`` count alike."""
+    weight = 1 / (error + floor)
+    return weight / weight.mean()
 
 
 def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
@@ -89,6 +95,10 @@ def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
 
 def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
     """Choose the steps of one layer's float input, from narrow to wide."""
+    if conv.is_static and "equalization" in conv._buffers and conv.bit_widths[0] >= UNCLIPPED_BITS:
+        largest = (x.abs().amax(dim=(0, 2, 3)) / conv.equalization).max()  # highlights are rare, and seen
+        conv.activation_step[0] = max(float(largest) / conv.input_range(conv.bit_widths[0])[1], MIN_STEP)
+        return
     weight = conv.equalized_weight()
     columns = _columns(x)  # (positions, I * 9)
     importance = importance.repeat_interleave(len(columns) // len(x))
@@ -99,12 +109,7 @@ def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> N
     for index, bit_width in enumerate(conv.bit_widths):
         step = conv.weight_step(bit_width)
         grid_weight = (quantizers.weight_codes(weight, step) * step.reshape(-1, 1, 1, 1)).flatten(1).T
-        qmin, qmax = conv.input_range(bit_width)
-        if conv.is_static and "equalization" in conv._buffers and bit_width >= UNCLIPPED_BITS:
-            largest = x.abs().amax(dim=(0, 2, 3)) / conv.equalization
-            guess = max(float(largest.max()) / qmax, MIN_STEP)  # highlights are rare, and seen
-        else:
-            guess = _search_step(columns, grid_weight, target, importance, (qmin, qmax), guess)
+        guess = _search_step(columns, grid_weight, target, importance, conv.input_range(bit_width), guess)
         conv.activation_step[index] = guess
 
 
