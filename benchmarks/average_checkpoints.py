@@ -1,10 +1,9 @@
-"""Average a quantized checkpoint before and after training, weights and steps alike, and fit a new controller.
+"""Average two checkpoints of one origin, weights and steps alike; a quantized one gets a new controller.
 
-    python benchmarks/average_checkpoints.py BEFORE AFTER SHARE OUTPUT --data HR_DIR [--fab 4.7]
+    python benchmarks/average_checkpoints.py FIRST SECOND SHARE OUTPUT --data HR_DIR [--fab 4.7]
 
-Training for few bits lets the float network drift; a share of AFTER below 1 keeps more of it (Wortsman et al., "Robust
-fine-tuning of zero-shot models", 2022). Prints the validation PSNR of every width. The bundled edsr_x2 was made with
-0.75.
+Two runs that differ only in their seed err in different ways, and their average less than either (Wortsman et al.,
+"Model soups", 2022). Prints the validation PSNR of every width.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from gdq_cli.checkpoint import read_checkpoint, write_checkpoint
+from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.options import DEFAULT_FAB
 from gdq_cli.training.calibrate import attach_controller
@@ -25,27 +24,29 @@ from gdq_cli.training.validate import validate_network
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("before", type=Path)
-    parser.add_argument("after", type=Path)
-    parser.add_argument("share", type=float)
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    parser.add_argument("share", type=float, help="of the second")
     parser.add_argument("output", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--fab", type=float, default=DEFAULT_FAB)
     args = parser.parse_args()
-    before, after = read_checkpoint(args.before), read_checkpoint(args.after)
-    network = after.network
-    if not isinstance(network, Edsr) or before.network.config != network.config:
-        parser.error("BEFORE and AFTER must be the same EDSR")
-    start, end = before.network.state_dict(), network.state_dict()
+    first, second = read_checkpoint(args.first), read_checkpoint(args.second)
+    network = second.network
+    if not isinstance(network, Edsr) or first.network.config != network.config:
+        parser.error("both must be the same EDSR")
+    start, end = first.network.state_dict(), network.state_dict()
     network.load_state_dict({name: torch.lerp(start[name], end[name], args.share) for name in end})
     fit_narrow_grids(network)
     training, held_out = split_validation(list_images(args.data))
-    figures = validate_network(network, load_pairs(held_out, after.scale))
+    figures = validate_network(network, load_pairs(held_out, second.scale))
     print(", ".join(f"{bits} bits {psnr:.3f}" for bits, psnr in figures.items()))
-    *earlier, last = after.facts["training"]
-    facts = {**after.facts, "training": [*earlier, {**last, "averaged": args.share}]}
-    pairs = load_pairs(training, after.scale)
-    write_checkpoint(args.output, attach_controller(network, pairs, name=after.name, target_fab=args.fab, facts=facts))
+    history = [*first.facts["training"], {**second.facts["training"][-1], "averaged": args.share}]
+    average = Checkpoint(network, None, {**second.facts, "training": history}, second.name)
+    if average.is_quantized:
+        pairs = load_pairs(training, second.scale)
+        average = attach_controller(network, pairs, name=second.name, target_fab=args.fab, facts=average.facts)
+    write_checkpoint(args.output, average)
 
 
 if __name__ == "__main__":

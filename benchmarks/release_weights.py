@@ -79,8 +79,9 @@ def _static_text(bits: tuple[int, ...]) -> str:
 
 def _run_text(run: dict[str, Any]) -> str:
     """One line of the card per training run."""
-    size = f"batch {run['batch']} x {run['patch']} px LR, rate {run['rate']:g}"
-    averaged = f"; {run['averaged']:.0%} of the change kept" if "averaged" in run else ""
+    varied = ", varied" if run.get("varied") else ""
+    size = f"batch {run['batch']} x {run['patch']} px LR{varied}, rate {run['rate']:g}"
+    averaged = f"; averaged with the network before it, share {run['averaged']:.0%}" if "averaged" in run else ""
     return (
         f"- Trained, {run['stage']} stage: {run['steps']} steps from {run['from']}, {size}, {run['device']}{averaged}\n"
     )

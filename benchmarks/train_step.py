@@ -46,10 +46,10 @@ def main() -> None:
 
     float_stage, quantized_stage = FloatStage(floating), QuantizedStage(quantized)
     runs: dict[str, Callable[[], object]] = {
-        "float32 network": lambda: float_stage.backward(lr, hr),
+        "float32 network": lambda: float_stage.backward(lr, hr, 0),
         "4 bits": one_width(4),
         "8 bits": one_width(8),
-        "sandwich: narrow, 8 bits, teacher": lambda: quantized_stage.backward(lr, hr),
+        "sandwich: narrow, 8 bits, teacher": lambda: quantized_stage.backward(lr, hr, 0),
     }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(arguments.repeats + 1):

@@ -71,7 +71,7 @@ def page(path: tuple[str, ...], function: Callable[..., Any]) -> str:
     words: list[str] = []
     options: list[str] = []
     for name, kind, repeatable, info, default in parameters(function):
-        shown = "" if default in (None, False, inspect.Parameter.empty) else f"`{default}`"
+        shown = "" if default in (None, False, inspect.Parameter.empty) else "on" if default is True else f"`{default}`"
         if isinstance(info, ArgumentInfo):
             word = info.metavar or name.upper()
             words.append(word if default is inspect.Parameter.empty else f"[{word}]")

@@ -89,6 +89,10 @@ def train(
     steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.")] = 5000,
     batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
     patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
+    vary: Annotated[
+        bool,
+        typer.Option("--vary/--no-vary", help="Vary size, place and colours of patches; --no-vary for large folders."),
+    ] = True,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.")
     ] = None,
@@ -133,7 +137,7 @@ def train(
     network.to(chosen_device)
     loss: Stage = FloatStage(network) if stage == "fp32" else QuantizedStage(network, seed=seed)
     state_file = output.with_name(output.name + ".state")
-    trainer = Trainer(loss, PatchSampler(training, patch, seed), options, state_file, chosen_device)
+    trainer = Trainer(loss, PatchSampler(training, patch, seed, vary=vary), options, state_file, chosen_device)
     if trainer.step:
         typer.echo(f"going on from step {trainer.step} of {state_file}", err=True)
 
@@ -149,7 +153,7 @@ def train(
     )
     history = [
         *facts.get("training", []),
-        _history(stage, source.name if source else "scratch", trainer.step, options, patch, chosen_device),
+        _history(stage, source.name if source else "scratch", trainer.step, options, patch, vary, chosen_device),
     ]
     checkpoint = _finished(
         trainer.average, training, output, facts | {"training": history}, target_fab, descriptor, gate, seed
@@ -233,7 +237,7 @@ def _trainable(source: Path, network: Network) -> Edsr:
     return cast("Edsr", network)
 
 
-def _history(stage: str, start: str, steps: int, options: Any, patch: int, device: str) -> dict[str, Any]:
+def _history(stage: str, start: str, steps: int, options: Any, patch: int, vary: bool, device: str) -> dict[str, Any]:
     """What the model card says about a run."""
     import torch
 
@@ -245,6 +249,7 @@ def _history(stage: str, start: str, steps: int, options: Any, patch: int, devic
         "steps": steps,
         "batch": options.batch,
         "patch": patch,
+        "varied": vary,
         "rate": options.rate,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name(),
     }

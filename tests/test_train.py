@@ -55,15 +55,21 @@ def test_the_float_stage_learns(tmp_path: Path) -> None:
     assert validate_network(trainer.average, pairs)[32] > validate_network(make_network(2, blocks=1), pairs)[32]
 
 
-def test_a_run_cut_in_two_equals_an_unbroken_one(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    whole = float_trainer(tmp_path / "a")
+@pytest.mark.parametrize("stage", ["fp32", "quantized"])
+def test_a_run_cut_in_two_equals_an_unbroken_one(stage: str, small_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    def trainer(folder: str) -> Trainer:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        if stage == "fp32":
+            return float_trainer(tmp_path / folder)
+        loss = QuantizedStage(copy.deepcopy(small_checkpoint.network))
+        return Trainer(loss, sampler(), TrainOptions(steps=12, batch=4, save_every=4), tmp_path / folder / "run.state")
+
+    whole = trainer("a")
     whole.run(lambda _: None)
-    first = float_trainer(tmp_path / "b")
+    first = trainer("b")
     assert not first.run(lambda _: None, seconds=0)
     assert 0 < first.step < 12
-    second = float_trainer(tmp_path / "b")
+    second = trainer("b")
     assert second.step == first.step
     assert second.run(lambda _: None)
     for one, other in zip(whole.average.parameters(), second.average.parameters(), strict=True):
@@ -92,8 +98,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path: Path) -> 
     trainer = float_trainer(tmp_path, 20)
     good = trainer._stage.backward
 
-    def backward(lr: torch.Tensor, hr: torch.Tensor) -> float:
-        return float("nan") if trainer.step == 6 else good(lr, hr)
+    def backward(lr: torch.Tensor, hr: torch.Tensor, step: int) -> float:
+        return float("nan") if step == 6 else good(lr, hr, step)
 
     trainer._stage.backward = backward  # type: ignore[method-assign]
     with pytest.raises(DivergedError, match="step 6"):
@@ -148,6 +154,27 @@ def test_sampler_is_repeatable_and_aligned() -> None:
     expected = first.draw(2)[0]
     again.state = state
     assert torch.equal(again.draw(2)[0], expected)
+
+
+def test_varied_patches_are_new_and_still_reduced_by_bicubic() -> None:
+    """Every LR patch is what its HR patch reduces to, whatever was done to the picture; colours keep their range."""
+    pairs = make_pairs(2)
+    varied = PatchSampler(pairs, 12, 5, vary=True)
+    lr, hr = varied.draw(64)
+    assert lr.shape == (64, 3, 12, 12)
+    assert hr.shape == (64, 3, 24, 24)
+    known = {pair.lr[y : y + 12, x : x + 12].tobytes() for pair in pairs for y in range(21) for x in range(21)}
+    old = 0
+    for one_lr, one_hr in zip(lr, hr, strict=True):
+        pixels = one_lr.permute(1, 2, 0).byte().numpy()
+        old += any(
+            np.ascontiguousarray(np.rot90(p, k)).tobytes() in known for p in (pixels, pixels[:, ::-1]) for k in range(4)
+        )
+        small = downscale(one_hr.permute(1, 2, 0).byte().numpy(), 2).astype(float)
+        assert np.abs(small - pixels)[2:-2, 2:-2].mean() < 1.5
+    assert old < 16
+    whole = PatchSampler(pairs, min(pairs[0].lr.shape[:2]), 5, vary=True)  # no room for a margin, nor for a reduction
+    assert whole.draw(3)[1].shape[2:] == pairs[0].hr.shape[:2]
 
 
 def test_pictures_smaller_than_a_patch_are_refused() -> None:
@@ -347,8 +374,8 @@ def test_smooth_patches_count_as_much_as_they_weigh_in_decibels() -> None:
     with torch.no_grad():
         aim = network(lr)
     hopeless = aim[:1] + 80 * torch.sign(torch.randn(aim[:1].shape, generator=torch.Generator().manual_seed(0)))
-    loss = stage.backward(lr, torch.cat([hopeless, aim[1:]]))
-    both_smooth = stage.backward(lr, aim)
+    loss = stage.backward(lr, torch.cat([hopeless, aim[1:]]), 0)
+    both_smooth = stage.backward(lr, aim, 0)
     assert loss - both_smooth < 0.05 * 80  # unweighted: 40, a half of 80 / 2 for each of two widths
 
 

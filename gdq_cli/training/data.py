@@ -17,6 +17,9 @@ from gdq_cli.images import IMAGE_SUFFIXES, read_image
 VALIDATION_IMAGES = 50
 """Images held out from a training folder, evenly spaced by file name."""
 
+LR_MARGIN = 2  # LR pixels that the antialiased bicubic reaches to each side: a cut patch shows no edge inside them
+SMALLEST_ZOOM = 0.5
+
 
 @dataclass(frozen=True)
 class ImagePair:
@@ -82,17 +85,22 @@ class PatchSampler:
         patch: side of an LR patch.
         seed: of the generator; ``state`` saves and restores it.
         by_texture: prefer detail, from which a network learns most; else every place of an image is as likely.
+        vary: make most patches anew, from HR that is reduced, placed between the LR pixels, of permuted colours or less
+            contrast: a small folder is learned by heart otherwise.
 
     Raises:
         OptionsError: if no image is as large as a patch.
     """
 
-    def __init__(self, pairs: list[ImagePair], patch: int, seed: int = 0, *, by_texture: bool = True) -> None:
+    def __init__(
+        self, pairs: list[ImagePair], patch: int, seed: int = 0, *, by_texture: bool = True, vary: bool = False
+    ) -> None:
         self._pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= patch]
         if not self._pairs:
             raise OptionsError(f"no training image is at least {patch} LR pixels on each side; use a smaller --patch")
         self._patch = patch
         self._by_texture = by_texture
+        self._vary = vary
         self._rng = np.random.default_rng(seed)
         sides = np.array([(pair.lr.shape[0] * pair.lr.shape[1]) ** 0.5 for pair in self._pairs])
         share = sides * [_texture(pair.lr) for pair in self._pairs] if by_texture else sides
@@ -126,10 +134,38 @@ class PatchSampler:
             for _ in range(2 if self._by_texture else 1)
         ]
         y, x = max(places, key=lambda yx: _texture(pair.lr[yx[0] : yx[0] + self._patch, yx[1] : yx[1] + self._patch]))
-        lr = pair.lr[y : y + self._patch, x : x + self._patch]
-        hr = pair.hr[y * scale : (y + self._patch) * scale, x * scale : (x + self._patch) * scale]
+        if self._vary:
+            lr, hr = self._make_one(pair.hr, y * scale, x * scale, scale)
+        else:
+            lr = pair.lr[y : y + self._patch, x : x + self._patch]
+            hr = pair.hr[y * scale : (y + self._patch) * scale, x * scale : (x + self._patch) * scale]
         turns, mirror = int(self._rng.integers(4)), bool(self._rng.integers(2))
         return _turn(lr, turns, mirror), _turn(hr, turns, mirror)
+
+    def _make_one(
+        self, image: NDArray[np.uint8], y: int, x: int, scale: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Reduce HR around a place, change its colours, and make the LR patch of it: none is ever drawn twice."""
+        rng = self._rng
+        margin = min(LR_MARGIN, (min(image.shape[:2]) // scale - self._patch) // 2)
+        side = (self._patch + 2 * margin) * scale
+        smallest = max(SMALLEST_ZOOM, side / min(image.shape[:2]))
+        span = min(round(side / rng.uniform(smallest, 1.0)), *image.shape[:2]) if rng.random() < 0.7 else side
+        top, left = (
+            int(np.clip(start - margin * scale + rng.integers(scale) - (span - side) // 2, 0, end - span))
+            for start, end in zip((y, x), image.shape[:2], strict=True)
+        )
+        hr = image[top : top + span, left : left + span]
+        if span != side:
+            hr = np.asarray(Image.fromarray(hr).resize((side, side), Image.Resampling.LANCZOS))
+        if rng.random() < 0.5:
+            hr = hr[:, :, rng.permutation(3)]
+        if rng.random() < 0.5:
+            gain = rng.uniform(0.6, 1.0)
+            hr = (hr * np.float32(gain) + np.float32(rng.uniform(0, 255 * (1 - gain)))).round().astype(np.uint8)
+        hr = np.ascontiguousarray(hr)
+        inner, outer = (slice(margin * by, (margin + self._patch) * by) for by in (1, scale))
+        return downscale(hr, scale)[inner, inner], hr[outer, outer]
 
 
 def _texture(lr: NDArray[np.uint8]) -> float:

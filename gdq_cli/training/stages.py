@@ -42,8 +42,11 @@ class Stage(Protocol):
     def parameter_groups(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Parameter groups for Muon and for Adam, each with its own learning rate ``lr``."""
 
-    def backward(self, lr: Tensor, hr: Tensor) -> float:
-        """Add the gradients of one batch of grey levels; returns the loss in grey levels."""
+    def backward(self, lr: Tensor, hr: Tensor, step: int) -> float:
+        """Add the gradients of one batch of grey levels; returns the loss in grey levels.
+
+        Whatever is drawn depends on ``step`` alone, so that a run in pieces equals an unbroken one.
+        """
 
     def after_step(self, step: int) -> None:
         """Restore what the optimizer does not know about."""
@@ -60,7 +63,7 @@ class FloatStage:
         matrices, others = split_weights(self.network)
         return [{"params": matrices, "lr": rate}], [{"params": others, "lr": rate * ADAM_RATE}]
 
-    def backward(self, lr: Tensor, hr: Tensor) -> float:
+    def backward(self, lr: Tensor, hr: Tensor, step: int) -> float:
         with torch.autocast(lr.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             output = self.network(lr)
         loss = (output.float() - hr).abs().mean() / 255
@@ -72,19 +75,20 @@ class FloatStage:
 
 
 class QuantizedStage:
-    """L1 to HR and to the float teacher, at 8 bits and at one narrow width drawn per step (a sandwich of grids).
+    """L1 to HR and to the float teacher at two widths drawn per step, 4 to 6 bits and 8 bits or float (a sandwich).
 
     Each patch counts by the reciprocal of the teacher's error there, as it does for PSNR: otherwise steps grow to suit
     texture, and smooth patches pay.
 
-    Both weight grids are derived from the same float weights, so each step trains them together. The narrow grid's
-    steps follow the weights by rule (the finest that fits the Winograd kernel); all other steps are learned.
+    Both weight grids are derived from the same float weights, so each step trains them together; without float among
+    the widths, the float network drifts away. The narrow grid's steps follow the weights by rule (the finest that fits
+    the Winograd kernel); all other steps are learned.
 
     Args:
         network: quantized and calibrated.
         teacher: float network to stay close to; the network's own float weights by default.
         distillation: weight of the distance to the teacher, against 1 for the distance to HR.
-        seed: of the draw of widths.
+        seed: of the draw of widths, together with the step.
         autocast: dtype of the convolutions; None for float32.
     """
 
@@ -100,7 +104,7 @@ class QuantizedStage:
         self.network = network
         self._teacher = teacher or float_copy(network)
         self._distillation = distillation
-        self._rng = np.random.default_rng(seed)
+        self._seed = seed
         self._autocast = autocast
         self._convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
         for conv in self._convs:
@@ -115,13 +119,14 @@ class QuantizedStage:
         groups += [{"params": [p], "lr": rate * STEP_RATE * float(p.detach().mean())} for p in steps.values()]
         return [{"params": matrices, "lr": rate}], groups
 
-    def backward(self, lr: Tensor, hr: Tensor) -> float:
+    def backward(self, lr: Tensor, hr: Tensor, step: int) -> float:
         enabled = self._autocast is not None
         with torch.no_grad(), torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
             aim = self._teacher(lr).float()
             importance = weigh_patches((aim - hr).abs().mean(dim=(1, 2, 3)), ERROR_FLOOR)
         total = 0.0
-        for bit_width in (int(self._rng.choice([4, 4, 5, 6])), 8):
+        draw = np.random.default_rng((self._seed, step))
+        for bit_width in (int(draw.choice([4, 4, 5, 6])), int(draw.choice([8, quantizers.FP32_BITS]))):
             with torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
                 output = self.network(lr, bit_width)
             to_hr, to_teacher = (

@@ -151,7 +151,7 @@ class Trainer:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             optimizer.zero_grad(set_to_none=True)
-        loss = self._stage.backward(lr, hr)
+        loss = self._stage.backward(lr, hr, self.step)
         norm = torch.nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_CLIP)
         if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
             raise DivergedError(
