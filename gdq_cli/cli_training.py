@@ -120,6 +120,7 @@ def train(
             "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
         )
     from gdq_cli.engines import choose_device
+    from gdq_cli.memory import keep_freed_memory
     from gdq_cli.training.data import PatchSampler
     from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage
     from gdq_cli.training.train import Trainer, TrainOptions
@@ -131,6 +132,7 @@ def train(
         seed=seed,
         validate_every=validate_every,
     )
+    keep_freed_memory()
     network, controller, facts = _starting_network(source, scale, stage, seed)
     training, held_out = _load(folder, network.config.scale)
     chosen_device = choose_device(device)
@@ -151,6 +153,9 @@ def train(
     complete = trainer.run(
         report, lambda step, average: _print_figures(step, average, controller, held_out), minutes and minutes * 60
     )
+    if not complete:
+        say = f"step {trainer.step} is kept in {state_file}; now {output} as it stands (Ctrl-C: without)"
+        typer.echo(say, err=True)
     history = [
         *facts.get("training", []),
         _history(stage, source.name if source else "scratch", trainer.step, options, patch, vary, chosen_device),
