@@ -36,7 +36,7 @@ controller's descriptor is `{descriptor}`; entropy thresholds {low:.4f} and {hig
 - Licence: Apache-2.0
 - Training data: `{data}`
 - Started from: {source}
-{training}- Calibration: {calibration}
+{training}{refined}- Calibration: {calibration}
 - Figures below: {date}, `benchmarks/release_weights.py`. Y of BT.601, shave {scale} pixels, patches of 96 pixels with
   halo 4, the integer network as shipped; FP32 is the float network of the same weights.
 
@@ -87,6 +87,14 @@ def _run_text(run: dict[str, Any]) -> str:
     )
 
 
+def _refined_text(factors: dict[str, float]) -> str:
+    """What ``benchmarks/refine_steps.py`` changed, if it ran."""
+    if not factors:
+        return ""
+    changes = ", ".join(f"{name} x {factor:g}" for name, factor in factors.items())
+    return f"- Steps refined on the held-out pictures after training: {changes}\n"
+
+
 def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePair]]) -> None:
     """Measure a checkpoint and write its card beside it."""
     upscaler = Upscaler(checkpoint, choose_engine(checkpoint.network).engine)
@@ -113,6 +121,7 @@ def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePai
         data=facts.get("data", "photographs of public packages, Sun-Hays 80, BSDS500 train, ImageNet samples"),
         static=_static_text(checkpoint.network.config.static_bits),
         training="".join(_run_text(run) for run in facts.get("training", [])),
+        refined=_refined_text(facts.get("steps_refined", {})),
         source=facts.get("source", "float training by this project"),
         calibration=json.dumps(facts.get("calibration", {})),
         date=datetime.date.today(),
