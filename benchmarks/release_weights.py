@@ -79,7 +79,7 @@ def _static_text(bits: tuple[int, ...]) -> str:
 
 def _run_text(run: dict[str, Any]) -> str:
     """One line of the card per training run."""
-    varied = ", varied" if run.get("varied") else ""
+    varied = (", varied" if run.get("varied") else "") + (", contrast raised" if run.get("contrast_raised") else "")
     size = f"batch {run['batch']} x {run['patch']} px LR{varied}, rate {run['rate']:g}"
     averaged = f"; averaged with the network before it, share {run['averaged']:.0%}" if "averaged" in run else ""
     return (

@@ -90,9 +90,11 @@ def train(
     batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
     patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
     vary: Annotated[
-        bool,
-        typer.Option("--vary/--no-vary", help="Vary size, place and colours of patches; --no-vary for large folders."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--vary/--no-vary", help="Vary size, place and colours of patches; default in the fp32 stage only."
+        ),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.")
     ] = None,
@@ -139,7 +141,9 @@ def train(
     network.to(chosen_device)
     loss: Stage = FloatStage(network) if stage == "fp32" else QuantizedStage(network, seed=seed)
     state_file = output.with_name(output.name + ".state")
-    trainer = Trainer(loss, PatchSampler(training, patch, seed, vary=vary), options, state_file, chosen_device)
+    vary = stage == "fp32" if vary is None else vary
+    sampler = PatchSampler(training, patch, seed, vary=vary, raise_contrast=stage == "quantized")
+    trainer = Trainer(loss, sampler, options, state_file, chosen_device)
     if trainer.step:
         typer.echo(f"going on from step {trainer.step} of {state_file}", err=True)
 
@@ -255,6 +259,7 @@ def _history(stage: str, start: str, steps: int, options: Any, patch: int, vary:
         "batch": options.batch,
         "patch": patch,
         "varied": vary,
+        "contrast_raised": stage == "quantized",
         "rate": options.rate,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name(),
     }

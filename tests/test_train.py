@@ -178,6 +178,23 @@ def test_sampler_is_repeatable_and_aligned() -> None:
     assert torch.equal(again.draw(2)[0], expected)
 
 
+def count_known(lr: torch.Tensor, pairs: list[ImagePair]) -> int:
+    """How many LR patches of 12 lie in a picture as they are, but for turns and flips."""
+    places = [(y, x) for y in range(21) for x in range(21)]
+    known = {pair.lr[y : y + 12, x : x + 12].tobytes() for pair in pairs for y, x in places}
+    images = [patch.permute(1, 2, 0).byte().numpy() for patch in lr]
+    return sum(
+        any(np.ascontiguousarray(np.rot90(p, k)).tobytes() in known for p in (image, image[:, ::-1]) for k in range(4))
+        for image in images
+    )
+
+
+def assert_reduced_by_bicubic(lr: torch.Tensor, hr: torch.Tensor) -> None:
+    for one_lr, one_hr in zip(lr, hr, strict=True):
+        small = downscale(one_hr.permute(1, 2, 0).byte().numpy(), 2).astype(float)
+        assert np.abs(small - one_lr.permute(1, 2, 0).numpy())[2:-2, 2:-2].mean() < 1.5
+
+
 def test_varied_patches_are_new_and_still_reduced_by_bicubic() -> None:
     """Every LR patch is what its HR patch reduces to, whatever was done to the picture; colours keep their range."""
     pairs = make_pairs(2)
@@ -185,18 +202,22 @@ def test_varied_patches_are_new_and_still_reduced_by_bicubic() -> None:
     lr, hr = varied.draw(64)
     assert lr.shape == (64, 3, 12, 12)
     assert hr.shape == (64, 3, 24, 24)
-    known = {pair.lr[y : y + 12, x : x + 12].tobytes() for pair in pairs for y in range(21) for x in range(21)}
-    old = 0
-    for one_lr, one_hr in zip(lr, hr, strict=True):
-        pixels = one_lr.permute(1, 2, 0).byte().numpy()
-        old += any(
-            np.ascontiguousarray(np.rot90(p, k)).tobytes() in known for p in (pixels, pixels[:, ::-1]) for k in range(4)
-        )
-        small = downscale(one_hr.permute(1, 2, 0).byte().numpy(), 2).astype(float)
-        assert np.abs(small - pixels)[2:-2, 2:-2].mean() < 1.5
+    assert_reduced_by_bicubic(lr, hr)
+    old = count_known(lr, pairs)
     assert old < 16
     whole = PatchSampler(pairs, min(pairs[0].lr.shape[:2]), 5, vary=True)  # no room for a margin, nor for a reduction
     assert whole.draw(3)[1].shape[2:] == pairs[0].hr.shape[:2]
+
+
+def test_raised_contrast_clips_and_is_still_reduced_by_bicubic() -> None:
+    """Half of the patches keep their pixels; the others reach the ends of the range more often than the pictures do."""
+    pairs = make_pairs(2)
+    plain, raised = PatchSampler(pairs, 12, 5), PatchSampler(pairs, 12, 5, raise_contrast=True)
+    lr, hr = raised.draw(64)
+    assert_reduced_by_bicubic(lr, hr)
+    assert 16 < count_known(lr, pairs) < 48
+    ends = [float(((patches == 0) | (patches == 255)).float().mean()) for patches in (hr, plain.draw(64)[1])]
+    assert ends[0] > 1.5 * ends[1] + 0.01
 
 
 def test_pictures_smaller_than_a_patch_are_refused() -> None:

@@ -19,6 +19,7 @@ VALIDATION_IMAGES = 50
 
 LR_MARGIN = 2  # LR pixels that the antialiased bicubic reaches to each side: a cut patch shows no edge inside them
 SMALLEST_ZOOM = 0.5
+HIGHEST_GAIN = 2.0
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,22 @@ class PatchSampler:
         by_texture: prefer detail, from which a network learns most; else every place of an image is as likely.
         vary: make most patches anew, from HR that is reduced, placed between the LR pixels, of permuted colours or less
             contrast: a small folder is learned by heart otherwise.
+        raise_contrast: make half of the patches anew with up to twice the contrast, clipped as in an overexposed
+            picture: quantizers otherwise reach for what the folder holds and clip what is stronger.
 
     Raises:
         OptionsError: if no image is as large as a patch.
     """
 
     def __init__(
-        self, pairs: list[ImagePair], patch: int, seed: int = 0, *, by_texture: bool = True, vary: bool = False
+        self,
+        pairs: list[ImagePair],
+        patch: int,
+        seed: int = 0,
+        *,
+        by_texture: bool = True,
+        vary: bool = False,
+        raise_contrast: bool = False,
     ) -> None:
         self._pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= patch]
         if not self._pairs:
@@ -101,6 +111,7 @@ class PatchSampler:
         self._patch = patch
         self._by_texture = by_texture
         self._vary = vary
+        self._raise_contrast = raise_contrast
         self._rng = np.random.default_rng(seed)
         sides = np.array([(pair.lr.shape[0] * pair.lr.shape[1]) ** 0.5 for pair in self._pairs])
         share = sides * [_texture(pair.lr) for pair in self._pairs] if by_texture else sides
@@ -134,7 +145,7 @@ class PatchSampler:
             for _ in range(2 if self._by_texture else 1)
         ]
         y, x = max(places, key=lambda yx: _texture(pair.lr[yx[0] : yx[0] + self._patch, yx[1] : yx[1] + self._patch]))
-        if self._vary:
+        if self._vary or self._raise_contrast:
             lr, hr = self._make_one(pair.hr, y * scale, x * scale, scale)
         else:
             lr = pair.lr[y : y + self._patch, x : x + self._patch]
@@ -149,23 +160,35 @@ class PatchSampler:
         rng = self._rng
         margin = min(LR_MARGIN, (min(image.shape[:2]) // scale - self._patch) // 2)
         side = (self._patch + 2 * margin) * scale
-        smallest = max(SMALLEST_ZOOM, side / min(image.shape[:2]))
-        span = min(round(side / rng.uniform(smallest, 1.0)), *image.shape[:2]) if rng.random() < 0.7 else side
+        span, offset = side, [0, 0]
+        if self._vary:
+            smallest = max(SMALLEST_ZOOM, side / min(image.shape[:2]))
+            span = min(round(side / rng.uniform(smallest, 1.0)), *image.shape[:2]) if rng.random() < 0.7 else side
+            offset = [int(rng.integers(scale)) for _ in range(2)]
         top, left = (
-            int(np.clip(start - margin * scale + rng.integers(scale) - (span - side) // 2, 0, end - span))
-            for start, end in zip((y, x), image.shape[:2], strict=True)
+            int(np.clip(start - margin * scale + by - (span - side) // 2, 0, end - span))
+            for start, by, end in zip((y, x), offset, image.shape[:2], strict=True)
         )
         hr = image[top : top + span, left : left + span]
         if span != side:
             hr = np.asarray(Image.fromarray(hr).resize((side, side), Image.Resampling.LANCZOS))
-        if rng.random() < 0.5:
-            hr = hr[:, :, rng.permutation(3)]
-        if rng.random() < 0.5:
-            gain = rng.uniform(0.6, 1.0)
-            hr = (hr * np.float32(gain) + np.float32(rng.uniform(0, 255 * (1 - gain)))).round().astype(np.uint8)
-        hr = np.ascontiguousarray(hr)
+        hr = np.ascontiguousarray(self._change_colours(hr))
         inner, outer = (slice(margin * by, (margin + self._patch) * by) for by in (1, scale))
         return downscale(hr, scale)[inner, inner], hr[outer, outer]
+
+    def _change_colours(self, hr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Permute channels, lower or raise the contrast: each of half of the patches, if at all."""
+        rng = self._rng
+        if self._vary and rng.random() < 0.5:
+            hr = hr[:, :, rng.permutation(3)]
+        if self._vary and rng.random() < 0.5:
+            gain = rng.uniform(0.6, 1.0)
+            hr = (hr * np.float32(gain) + np.float32(rng.uniform(0, 255 * (1 - gain)))).round().astype(np.uint8)
+        if self._raise_contrast and rng.random() < 0.5:
+            gain = rng.uniform(1.0, HIGHEST_GAIN)
+            raised = hr * np.float32(gain) - np.float32(rng.uniform(0, 255 * (gain - 1)))
+            hr = raised.round().clip(0, 255).astype(np.uint8)
+        return hr
 
 
 def _texture(lr: NDArray[np.uint8]) -> float:
