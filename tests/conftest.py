@@ -24,6 +24,12 @@ settings.load_profile("gdq")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(autouse=True)
+def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``gdq train`` sets the C library up for a whole process; here that is the process of all tests."""
+    monkeypatch.setattr("gdq_cli.memory.keep_freed_memory", lambda: False)
+
+
 def make_network(scale: int, blocks: int = 2, features: int = 64, seed: int = 0) -> Edsr:
     """A float32 network that upscales roughly like bilinear interpolation plus random texture."""
     generator = torch.Generator().manual_seed(seed)
