@@ -18,8 +18,6 @@ import numpy as np
 import torch
 
 from gdq_cli.checkpoint import read_checkpoint, write_checkpoint
-from gdq_cli.engines import choose_engine
-from gdq_cli.metrics import psnr_y
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.options import DEFAULT_FAB
@@ -34,14 +32,7 @@ LEAST_GAIN = 0.004  # dB that it must have gained in the end, or it stays 1: 50 
 
 def mean_psnr(network: Edsr, pairs: list[ImagePair], widths: tuple[int, ...]) -> float:
     """Mean Y-PSNR over pictures and widths by the integer engine."""
-    engine = choose_engine(network).engine
-    values = []
-    for pair in pairs:
-        window = torch.from_numpy(pair.lr[None]).permute(0, 3, 1, 2)
-        for width in widths:
-            sr = engine(window, width)[0].permute(1, 2, 0).numpy()
-            values.append(psnr_y(sr, pair.hr, network.config.scale))
-    return float(np.mean(values))
+    return float(np.mean(list(validate_network(network, pairs, widths).values())))
 
 
 @torch.no_grad()

@@ -17,16 +17,17 @@ from gdq_cli.training.data import ImagePair
 from gdq_cli.upscaler import Upscaler
 
 
-def validate_network(network: Edsr, pairs: list[ImagePair]) -> dict[int, float]:
+def validate_network(network: Edsr, pairs: list[ImagePair], widths: tuple[int, ...] | None = None) -> dict[int, float]:
     """Mean Y-PSNR in dB (shave = scale) of whole held-out images, per bit-width; 32 stands for the float network.
 
     Args:
         network: float32 or quantized; not changed.
         pairs: held-out images.
+        widths: to measure; float and all of the network's by default.
     """
     engine = choose_engine(copy.deepcopy(network).cpu().eval()).engine
     figures = {}
-    for bit_width in (FP32_BITS, *network.config.bit_widths):
+    for bit_width in widths or (FP32_BITS, *network.config.bit_widths):
         values = []
         for pair in pairs:
             window = torch.from_numpy(pair.lr[None]).permute(0, 3, 1, 2)
