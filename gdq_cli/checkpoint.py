@@ -6,8 +6,6 @@ The JSON under the metadata key ``gdq`` says what the tensors are (docs/checkpoi
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from gdq_cli.checkpoint_schema import FORMAT, METADATA_KEY, read_metadata
 from gdq_cli.controller import Controller
 from gdq_cli.digests import check_sha256, file_sha256
-from gdq_cli.errors import WeightsError
+from gdq_cli.errors import ImageError, WeightsError
+from gdq_cli.images.atomic import atomic_file
 from gdq_cli.networks import Edsr, Network, NetworkConfig, build_network
 from gdq_cli.networks.edsr import MEAN
 
@@ -78,20 +77,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         tensors["controller.weight"] = torch.from_numpy(np.ascontiguousarray(checkpoint.controller.weight))
         tensors["controller.bias"] = torch.from_numpy(np.ascontiguousarray(checkpoint.controller.bias))
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot write the checkpoint ({error.strerror or error})") from error
-    try:
-        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: cannot write the checkpoint ({error})") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        with atomic_file(path, overwrite=True) as stream:
+            stream.write(save(tensors, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
+    except ImageError as error:
+        raise WeightsError(str(error)) from error
 
 
 def read_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkpoint:

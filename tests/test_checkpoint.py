@@ -64,11 +64,11 @@ def test_float_checkpoints_have_no_controller(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind_when_writing_fails(small_checkpoint: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="cannot write"):
+    with pytest.raises(WeightsError, match="cannot be written"):
         write_checkpoint(tmp_path / "absent" / "x.safetensors", small_checkpoint)
     target = tmp_path / "x.safetensors"
     target.mkdir()
-    with pytest.raises(WeightsError, match="cannot write"):
+    with pytest.raises(WeightsError, match="cannot be written"):
         write_checkpoint(target, small_checkpoint)
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 

@@ -129,6 +129,28 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path: Path) -> 
     assert float_trainer(tmp_path, 20).step == 4
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
+def test_a_full_disk_keeps_the_last_good_files(small_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    import resource
+
+    trainer = float_trainer(tmp_path, 20)
+    trainer.run(lambda _: None, seconds=0)
+    file = tmp_path / "good_x2.safetensors"
+    write_checkpoint(file, small_checkpoint)
+    good = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(WeightsError, match=r"run\.state: cannot be written \(file too large\)$"):
+            trainer.run(lambda _: None)
+        with pytest.raises(WeightsError, match=r"good_x2\.safetensors: cannot be written \(file too large\)$"):
+            write_checkpoint(file, small_checkpoint)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == good
+    assert float_trainer(tmp_path, 20).step == 1
+
+
 @pytest.fixture
 def quantized(small_checkpoint: Checkpoint) -> Edsr:
     return copy.deepcopy(small_checkpoint.network)

@@ -6,8 +6,8 @@ The same loop serves two CPU cores and one large GPU; a run can be cut anywhere 
 from __future__ import annotations
 
 import copy
+import io
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from gdq_cli.errors import GdqError, OptionsError, WeightsError
+from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
+from gdq_cli.images.atomic import atomic_file
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.muon import Muon
@@ -191,13 +192,13 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "sampler": self._sampler.state,
         }
-        part = self._state_file.with_name(f".{self._state_file.name}.part")
+        packed = io.BytesIO()  # written by torch itself, a full disk would read as a fault in its archive
+        torch.save(state, packed)
         try:
-            torch.save(state, part)
-            os.replace(part, self._state_file)
-        except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
-            raise WeightsError(f"{self._state_file}: cannot save the training state ({error})") from error
+            with atomic_file(self._state_file, overwrite=True) as stream:
+                stream.write(packed.getbuffer())
+        except ImageError as error:
+            raise WeightsError(str(error)) from error
 
     def _load(self) -> None:
         try:
