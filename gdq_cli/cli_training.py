@@ -130,7 +130,7 @@ def train(
     options = TrainOptions(
         steps=steps,
         batch=batch,
-        rate=rate or DEFAULT_RATES[stage],
+        rate=DEFAULT_RATES[stage] if rate is None else rate,
         seed=seed,
         validate_every=validate_every,
     )

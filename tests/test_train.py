@@ -339,6 +339,7 @@ def test_commands_from_pictures_to_a_checkpoint(tmp_path: Path, monkeypatch: pyt
     [
         (("--stage", "half"), 2, "--stage"),
         (("--steps", "0"), 2, "--steps"),
+        (("--rate", "0"), 2, "--rate"),
         (("--fab", "9"), 2, "--fab"),
         (("--descriptor", "colour"), 2, "--descriptor"),
         (("--stage", "quantized"), 4, "gdq calibrate first"),
