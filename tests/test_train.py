@@ -170,7 +170,7 @@ def test_the_quantized_stage_trains_every_step_size_and_keeps_grids_fitting(quan
 
 
 def test_training_at_four_bits_pays(quantized: Edsr, tmp_path: Path) -> None:
-    """Distance to the float teacher on held-out patches shrinks at 4 bits and does not grow at 8."""
+    """Distance to the float teacher on held-out patches shrinks at 4 bits, drawn 20 times, and does not grow at 8."""
     lr, _ = sampler(seed=9).draw(8)
     teacher = float_copy(quantized)
 
@@ -180,7 +180,7 @@ def test_training_at_four_bits_pays(quantized: Edsr, tmp_path: Path) -> None:
 
     before = {bits: distance(quantized, bits) for bits in (4, 8)}
     stage = QuantizedStage(quantized, distillation=4, seed=1)
-    trainer = Trainer(stage, sampler(), TrainOptions(steps=40, batch=4, rate=2e-4), tmp_path / "q.state")
+    trainer = Trainer(stage, sampler(), TrainOptions(steps=80, batch=4, rate=2e-4), tmp_path / "q.state")
     trainer.run(lambda _: None)
     assert distance(trainer.average, 4) < 0.97 * before[4]
     assert distance(trainer.average, 8) < 1.3 * before[8]
