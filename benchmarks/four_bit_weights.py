@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 
 import torch
+from refine_steps import read_quantized
 from torch import Tensor
 
 from gdq_cli import quantizers
-from gdq_cli.checkpoint import read_checkpoint
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.training.data import PatchSampler, list_images, load_pairs, split_validation
@@ -83,10 +83,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--state", type=Path, help="where the training is kept, to go on after a break")
     args = parser.parse_args()
-    checkpoint = read_checkpoint(args.checkpoint)
-    network = checkpoint.network
-    if not isinstance(network, Edsr) or not checkpoint.is_quantized:
-        parser.error("takes a quantized EDSR")
+    checkpoint, network = read_quantized(args.checkpoint, parser)
     training, held_out = split_validation(list_images(args.data))
     pairs = load_pairs(held_out, checkpoint.scale)
     print(f"narrow grid: 4 bits {validate_network(network, pairs, (4,))[4]:.3f} dB", flush=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gdq_cli.checkpoint import read_checkpoint, write_checkpoint
+from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr import Edsr
 from gdq_cli.options import DEFAULT_FAB
@@ -30,6 +30,15 @@ PATIENCE = 2  # factors in a row that may gain nothing before a direction is giv
 LEAST_GAIN = 0.004  # dB that it must have gained in the end, or it stays 1: 50 pictures cannot tell less
 
 
+def read_quantized(file: Path, parser: argparse.ArgumentParser) -> tuple[Checkpoint, Edsr]:
+    """A checkpoint and its network, which must be a quantized EDSR."""
+    checkpoint = read_checkpoint(file)
+    network = checkpoint.network
+    if not isinstance(network, Edsr) or not checkpoint.is_quantized:
+        parser.error("takes a quantized EDSR")
+    return checkpoint, network
+
+
 def mean_psnr(network: Edsr, pairs: list[ImagePair], widths: tuple[int, ...]) -> float:
     """Mean Y-PSNR over pictures and widths by the integer engine."""
     return float(np.mean(list(validate_network(network, pairs, widths).values())))
@@ -37,7 +46,7 @@ def mean_psnr(network: Edsr, pairs: list[ImagePair], widths: tuple[int, ...]) ->
 
 @torch.no_grad()
 def walk(convs: list[QuantConv2d], column: int, judge: Callable[[], float], best: float) -> tuple[float, float]:
-    """Move one factor of the steps in ``column`` for as long as ``judge`` rises: (factor, figure)."""
+    """Move one factor of the steps in ``column`` until ``PATIENCE`` moves in a row gain nothing: (factor, figure)."""
     start, base = [conv.activation_step[column].clone() for conv in convs], best
     factor = 1.0
     for direction in (FACTOR, 1 / FACTOR):
@@ -64,10 +73,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--fab", type=float, default=DEFAULT_FAB)
     args = parser.parse_args()
-    checkpoint = read_checkpoint(args.checkpoint)
-    network = checkpoint.network
-    if not isinstance(network, Edsr) or not checkpoint.is_quantized:
-        parser.error("takes a quantized EDSR")
+    checkpoint, network = read_quantized(args.checkpoint, parser)
     training, held_out = split_validation(list_images(args.data))
     pairs = load_pairs(held_out, checkpoint.scale)
     widths = network.config.bit_widths
