@@ -23,8 +23,8 @@ from gdq_cli.controller_release import ReleaseHead
 GBC_BITS = (4, 6, 8)
 """Bit-widths of the controller's three logits."""
 
-_STEP_SAVINGS = ((5, math.log(3 / 4)), (6, math.log(3 / 16)), (8, math.log(3 / 128)))
-"""Logarithm of the share of its 4-bit cost that a patch saves per bit on the step to 5, 6 and 8 bits."""
+_LAST_STEP = math.log(1 / 8)
+"""How much less a bit of the step 6 -> 8 is worth than the bit before: noise power is quartered by each of the two."""
 
 Descriptor = Literal["mean", "band_energy"]
 
@@ -222,9 +222,11 @@ class Controller:
 def spend_budget(logits: NDArray[np.float64], budget: float) -> list[int]:
     """Bit-widths that spend at most ``budget`` bits on average, where the controller ranks the need highest.
 
-    A patch's need is the logit of 6 bits over that of 4, in natural-log units of what 4 bits cost it. A further bit
-    quarters the noise power, so the steps 4 -> 5, 5 -> 6 and 6 -> 8 save 3/4, 3/16 and 3/128 of that cost per bit.
-    Steps are taken by what they save per bit until the budget is spent: the maps of growing budgets are nested.
+    What the steps 4 -> 5 and 5 -> 6 are worth is what they add to the logits, the third class being mostly 5 bits;
+    where the second is worth more than the first, each counts as the mean of both. The step 6 -> 8, on which the logits
+    are silent, is worth an eighth of 5 -> 6 per bit, logits being logarithms. Steps are taken by their worth until the
+    budget is spent. So the maps of growing budgets are nested, and the average of the controller's own choice leads
+    back to that choice, but for patches that entropy decides or whose need is so great that 8 bits pay first.
 
     Args:
         logits: (N, 3) of the widths 4, 6, 8.
@@ -239,9 +241,10 @@ def spend_budget(logits: NDArray[np.float64], budget: float) -> list[int]:
     if not 4 <= budget <= 8:
         raise ValueError(f"budget must be between 4 and 8 bits, not {budget}")
     steps = []
-    for patch, (four, six, _) in enumerate(logits.tolist()):
-        need = (six - four) / 2
-        steps += [(-need - saved, patch, bit_width) for bit_width, saved in _STEP_SAVINGS]
+    for patch, (four, six, third) in enumerate(logits.tolist()):
+        both = (six - four) / 2
+        first, second = max(third - four, both), min(six - third, both)
+        steps += [(-first, patch, 5), (-second, patch, 6), (-second - _LAST_STEP, patch, 8)]
     steps.sort()  # equal worth: by patch, then narrow to wide
     bit_widths = [4] * len(logits)
     left = math.floor((budget - 4) * len(logits) + 1e-9)

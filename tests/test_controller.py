@@ -101,11 +101,19 @@ def test_budget_is_kept_and_nested(logits: np.ndarray, one: float, other: float)
 
 def test_budget_goes_where_the_controller_wants_it() -> None:
     logits = np.array([[0.0, -3, -5], [0, 4, 9], [0, 1, 1]])
-    assert gbc.spend_budget(logits, 5) == [4, 6, 5]
-    assert gbc.spend_budget(logits, 5.7) == [4, 6, 6]  # the next step is 6 -> 8, two bits for the one left
-    assert gbc.spend_budget(logits, 6) == [4, 8, 6]
+    assert gbc.spend_budget(logits, 4.4) == [4, 5, 4]
+    assert gbc.spend_budget(logits, 5) == [4, 5, 6]
+    assert gbc.spend_budget(logits, 5.7) == [6, 5, 6]  # its third logit lies below the line of the other two
+    assert gbc.spend_budget(logits, 6) == [6, 5, 6]  # the next step is 6 -> 8, two bits for the one left
+    assert gbc.spend_budget(logits, 6.4) == [6, 5, 8]
     assert gbc.spend_budget(logits, 4) == [4, 4, 4]
     assert gbc.spend_budget(logits, 8) == [8, 8, 8]
+
+
+@given(hnp.arrays(np.float64, st.tuples(st.integers(1, 40), st.just(3)), elements=st.floats(-1, 1), unique=True))
+def test_budget_of_the_controllers_own_average_is_its_own_choice(logits: np.ndarray) -> None:
+    widths = [(4, 6, 5)[index] for index in logits.argmax(1)]
+    assert gbc.spend_budget(logits, float(np.mean(widths))) == widths
 
 
 @pytest.mark.parametrize("budget", [3.9, 8.1, float("nan")])

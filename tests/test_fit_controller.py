@@ -12,6 +12,7 @@ from gdq_cli.training.fit_controller import (
     choose_widths,
     entropy_table,
     fit_controller,
+    fit_log_linear,
     patch_harm,
 )
 
@@ -53,6 +54,26 @@ def test_budget_agrees_with_the_controllers_own_choice(table: PatchTable) -> Non
     widths = choose_widths(controller, table)
     spent = spend_budget(controller.logits(table.descriptors), float(np.mean(widths)))
     assert mean_harm(table, spent) < 1.1 * mean_harm(table, widths)
+
+
+def test_log_linear_fit_sees_the_mean_through_noise_of_both_signs() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 1, (4000, 6))
+    expected = np.exp(0.8 * x[:, 0] - 0.4 * x[:, 3] - 1)
+    y = expected + rng.normal(0, 2, 4000) * np.sqrt(expected)
+    assert (y < 0).mean() > 0.3
+    slope, level = fit_log_linear(x, y, ridge=1.0)
+    assert slope == pytest.approx([0.8, 0, 0, -0.4, 0, 0], abs=0.12)
+    assert level == pytest.approx(-1, abs=0.12)
+    assert np.exp(x @ slope + level).mean() == pytest.approx(y.mean(), rel=1e-3)
+    smaller, _ = fit_log_linear(x, y, ridge=1e4)
+    assert np.abs(smaller).max() < 0.5 * np.abs(slope).max()
+
+
+def test_log_linear_fit_of_what_costs_nothing() -> None:
+    slope, level = fit_log_linear(np.random.default_rng(2).normal(0, 1, (50, 3)), np.full(50, -0.1), ridge=1.0)
+    assert not slope.any()
+    assert np.exp(level) < 1e-6
 
 
 def test_thresholds_are_quantiles() -> None:

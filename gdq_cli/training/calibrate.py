@@ -29,9 +29,9 @@ from gdq_cli.training.fit_controller import (
 from gdq_cli.training.gumbel import train_gumbel
 from gdq_cli.training.steps import SEARCH_PATCHES, calibrate_steps, draw_evenly
 
-CONTROLLER_PATCHES = 2000
+CONTROLLER_PATCHES = 4000
 Gate = Literal["ridge", "gumbel"]
-"""How a controller learns: ridge regression of what 4 bits cost a patch, or Gumbel-softmax as in the paper."""
+"""How a controller learns: log-linear ridge regression of what 4 bits cost, or Gumbel-softmax as in the paper."""
 
 
 def quantized_copy(network: FloatNetworkT, static_bits: tuple[int, ...] = ()) -> FloatNetworkT:

@@ -23,6 +23,9 @@ QUANTILE_STEP = 0.005
 PATCH = 48
 """Side of a measured patch in LR pixels: small enough that training pictures give many."""
 
+CLIPPED_QUANTILE = 0.995
+"""Harm beyond this quantile of its size counts as that much, so that no few patches decide."""
+
 
 @dataclass(frozen=True)
 class PatchTable:
@@ -53,26 +56,36 @@ def measure_patches(
         head: of that network, as its controller sees it.
         descriptor: kind of descriptor.
     """
-    probe = Controller(descriptor, np.zeros((3, 1)), np.zeros(3), (0.0, 0.0))
-    errors, descriptors, entropies = [], [], []
+    errors = []
     for pair in pairs:
         windows = torch.from_numpy(pair.lr[None]).permute(0, 3, 1, 2)
         outputs = [engine(windows, bits)[0].permute(1, 2, 0).numpy() for bits in BIT_WIDTHS]
         squares = [(output.astype(np.float64) - pair.hr).__pow__(2).mean(axis=2) for output in outputs]
         scale = pair.hr.shape[0] // pair.lr.shape[0]
-        for rows in _spans(pair.lr.shape[0]):
-            for cols in _spans(pair.lr.shape[1]):
-                core = np.ascontiguousarray(pair.lr[rows, cols])
-                inside = tuple(slice(span.start * scale, span.stop * scale) for span in (rows, cols))
-                errors.append([square[inside].mean() for square in squares])
-                descriptors.append(probe.descriptors(core[None], head)[0])
-                entropies.append(entropy.patch_entropy(core))
-    return PatchTable(np.array(errors), np.array(descriptors), np.array(entropies))
+        for core in _cores(pair):
+            inside = tuple(slice(span.start * scale, span.stop * scale) for span in core)
+            errors.append([square[inside].mean() for square in squares])
+    entropies = [entropy.patch_entropy(np.ascontiguousarray(pair.lr[core])) for pair in pairs for core in _cores(pair)]
+    return PatchTable(np.array(errors), describe_patches(pairs, head, descriptor), np.array(entropies))
+
+
+def describe_patches(
+    pairs: list[ImagePair], head: IntegerHead | ReleaseHead, descriptor: Descriptor
+) -> NDArray[np.float64]:
+    """Descriptors, (N, 3 * C), of the patches that :func:`measure_patches` makes of some images."""
+    probe = Controller(descriptor, np.zeros((3, 1)), np.zeros(3), (0.0, 0.0))
+    cores = [np.ascontiguousarray(pair.lr[core]) for pair in pairs for core in _cores(pair)]
+    return np.concatenate([probe.descriptors(core[None], head) for core in cores])
 
 
 def count_patches(pair: ImagePair) -> int:
     """Number of patches that :func:`measure_patches` makes of an image."""
-    return len(_spans(pair.lr.shape[0])) * len(_spans(pair.lr.shape[1]))
+    return len(_cores(pair))
+
+
+def _cores(pair: ImagePair) -> list[tuple[slice, slice]]:
+    rows, cols = (_spans(side) for side in pair.lr.shape[:2])
+    return [(row, col) for row in rows for col in cols]
 
 
 def _spans(side: int) -> list[slice]:
@@ -104,11 +117,16 @@ def patch_harm(errors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def fit_controller(
-    table: PatchTable, *, descriptor: Descriptor, thresholds: tuple[float, float], target_fab: float, ridge: float = 3.0
+    table: PatchTable,
+    *,
+    descriptor: Descriptor,
+    thresholds: tuple[float, float],
+    target_fab: float,
+    ridge: float = 20.0,
 ) -> Controller:
     """Fit GBC's linear layer so that it spends ``target_fab`` bits on average where they save most error.
 
-    Ridge regression gives the logarithm of a patch's harm at 4 bits, s, from its descriptors. Harm falls by about the
+    A log-linear regression gives a patch's harm at 4 bits, exp(s), from its descriptors. Harm falls by about the
     same factor per bit in all patches, so the best width for a price per bit is a matter of thresholds on s, and three
     linear logits can say exactly that: 0 for 4 bits, s - c1 for what E2B makes of "8" (mostly 5 bits), 2 s - c1 - c2
     for 6 bits. The price is found by bisection on the FAB of the finished choice, entropy step included.
@@ -118,7 +136,7 @@ def fit_controller(
         descriptor: kind of the table's descriptors.
         thresholds: of E2B.
         target_fab: average bit-width on the table's patches.
-        ridge: of the regression on standardised descriptors, relative to 1000 patches.
+        ridge: penalty on the slopes, see :func:`fit_log_linear`.
 
     Returns:
         The controller whose FAB is closest to the target from below.
@@ -129,12 +147,11 @@ def fit_controller(
     at_five = min(max(at_five, 0.02 * at_four), 0.7 * at_four)
     at_six = min(max(at_six, 0.02 * at_five), 0.7 * at_five)
     first, second = np.log(1 - at_five / at_four), np.log((at_five - at_six) / at_four)
-    target = np.log(np.maximum(harm[:, 0], 0.02 * at_four))
     centre, spread = table.descriptors.mean(0), np.maximum(table.descriptors.std(0), 1e-9)
-    normal = (table.descriptors - centre) / spread
-    gram = normal.T @ normal + ridge * len(normal) / 1000 * np.eye(normal.shape[1])
-    slope = np.linalg.solve(gram, normal.T @ (target - target.mean())) / spread
-    level = float(target.mean() - centre @ slope)
+    largest = np.quantile(np.abs(harm[:, 0]), CLIPPED_QUANTILE)
+    slope, level = fit_log_linear((table.descriptors - centre) / spread, np.clip(harm[:, 0], -largest, largest), ridge)
+    slope = slope / spread
+    level -= float(centre @ slope)
 
     def controller(price: float) -> Controller:
         weight = np.stack([0 * slope, 2 * slope, slope])
@@ -142,6 +159,46 @@ def fit_controller(
         return Controller(descriptor, weight, np.array([0.0, 2 * level - one - two, level - one]), thresholds)
 
     return spend_on_average(controller, table, target_fab)
+
+
+def fit_log_linear(x: NDArray[np.float64], y: NDArray[np.float64], ridge: float) -> tuple[NDArray[np.float64], float]:
+    """Fit E[y] = exp(slope . x + level) by quasi-Poisson likelihood, which any y with a positive mean has.
+
+    What a patch loses by fewer bits is half chance and often negative. Regression of its logarithm would describe
+    the noise of the small losses; here a patch counts by the loss that is expected of it.
+
+    Args:
+        x: (N, D), standardised.
+        y: (N,).
+        ridge: squared slopes weigh as much as this many rows of average y.
+
+    Returns:
+        Slopes, (D,), and level. Zero slopes and the smallest level if the mean is not positive.
+    """
+    mean = float(y.mean())
+    if mean <= 0:
+        return np.zeros(x.shape[1]), float(np.log(1e-9))
+    y = y / mean
+    a = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    penalty = np.append(np.full(x.shape[1], ridge), 0.0)
+
+    def cost(w: NDArray[np.float64]) -> float:
+        s = np.minimum(a @ w, 50)
+        return float((np.exp(s) - y * s).sum() + penalty @ w**2 / 2)
+
+    w = np.zeros(a.shape[1])
+    now = cost(w)
+    for _ in range(50):  # Newton; the cost is convex
+        expected = np.exp(np.minimum(a @ w, 50))
+        curvature = (a * expected[:, None]).T @ a + np.diag(penalty + 1e-9)
+        move = np.linalg.solve(curvature, a.T @ (expected - y) + penalty * w)
+        size = 1.0
+        while (then := cost(w - size * move)) > now and size > 1e-6:
+            size /= 2
+        if then > now - 1e-9 * abs(now):
+            break
+        w, now = w - size * move, then
+    return w[:-1], float(w[-1] + np.log(mean))
 
 
 def spend_on_average(controller: Callable[[float], Controller], table: PatchTable, target_fab: float) -> Controller:

@@ -1,0 +1,46 @@
+"""Fit a quantized EDSR's controller anew on a folder of HR pictures, e.g. for another average; the network stays.
+
+    python benchmarks/refit_controller.py CHECKPOINT OUTPUT --data HR_DIR [--fab 4.7]
+
+Prints the average bit-width of its choice on the held-out pictures, and the PSNR there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from refine_steps import read_quantized
+
+from gdq_cli.checkpoint import write_checkpoint
+from gdq_cli.options import DEFAULT_FAB
+from gdq_cli.training.calibrate import attach_controller
+from gdq_cli.training.data import list_images, load_pairs, split_validation
+from gdq_cli.training.validate import validate_auto
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--fab", type=float, default=DEFAULT_FAB)
+    args = parser.parse_args()
+    checkpoint, network = read_quantized(args.checkpoint, parser)
+    training, held_out = split_validation(list_images(args.data))
+    fitted = attach_controller(
+        network,
+        load_pairs(training, checkpoint.scale),
+        name=checkpoint.name,
+        target_fab=args.fab,
+        facts=checkpoint.facts,
+        progress=print,
+    )
+    assert fitted.controller is not None
+    psnr, fab = validate_auto(network, fitted.controller, load_pairs(held_out, checkpoint.scale))
+    print(f"held-out pictures: {psnr:.3f} dB at {fab:.2f} bits")
+    write_checkpoint(args.output, fitted)
+
+
+if __name__ == "__main__":
+    main()
