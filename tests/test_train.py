@@ -111,6 +111,12 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
     float_trainer(tmp_path, 4).run(lambda _: None)
     with pytest.raises(WeightsError, match="another run \\(steps"):
         float_trainer(tmp_path, 5)
+    with pytest.raises(WeightsError, match="another run \\(seed differ"):
+        float_trainer(tmp_path, 4, seed=1)
+    varied = PatchSampler(make_pairs(2), 12, vary=True)
+    options = TrainOptions(steps=4, batch=4, rate=1e-3)
+    with pytest.raises(WeightsError, match="another run \\(vary differ"):
+        Trainer(FloatStage(make_network(2, blocks=1)), varied, options, tmp_path / "run.state")
     (tmp_path / "run.state").write_bytes(b"garbage")
     with pytest.raises(WeightsError, match="not a readable training state"):
         float_trainer(tmp_path, 4)

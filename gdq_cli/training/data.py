@@ -118,6 +118,11 @@ class PatchSampler:
         self._cumulative = np.cumsum(share) / share.sum()
 
     @property
+    def settings(self) -> dict[str, object]:
+        """What is drawn: size and variation of the patches."""
+        return {"patch": self._patch, "vary": self._vary, "raise_contrast": self._raise_contrast}
+
+    @property
     def state(self) -> dict[str, object]:
         """State of the random generator."""
         return dict(self._rng.bit_generator.state)

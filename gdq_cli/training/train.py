@@ -175,8 +175,10 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         """What a state file must share with this run."""
-        options = {key: value for key, value in asdict(self._options).items() if key in ("steps", "batch", "rate")}
-        return {"network": self._network.config.to_dict(), "stage": type(self._stage).__name__, **options}
+        kept = ("steps", "batch", "rate", "seed")
+        options = {key: value for key, value in asdict(self._options).items() if key in kept}
+        network = {"network": self._network.config.to_dict(), "stage": type(self._stage).__name__}
+        return network | options | self._sampler.settings
 
     def save(self) -> None:
         """Write the state file; it is replaced only by a complete one.
