@@ -39,6 +39,18 @@ def read_quantized(file: Path, parser: argparse.ArgumentParser) -> tuple[Checkpo
     return checkpoint, network
 
 
+def parse_arguments(description: str | None) -> tuple[argparse.Namespace, Checkpoint, Edsr]:
+    """Command line of a last step to a checkpoint (output, data, fab), the checkpoint and its network."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--fab", type=float, default=DEFAULT_FAB)
+    args = parser.parse_args()
+    checkpoint, network = read_quantized(args.checkpoint, parser)
+    return args, checkpoint, network
+
+
 def mean_psnr(network: Edsr, pairs: list[ImagePair], widths: tuple[int, ...]) -> float:
     """Mean Y-PSNR over pictures and widths by the integer engine."""
     return float(np.mean(list(validate_network(network, pairs, widths).values())))
@@ -67,13 +79,7 @@ def walk(convs: list[QuantConv2d], column: int, judge: Callable[[], float], best
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--fab", type=float, default=DEFAULT_FAB)
-    args = parser.parse_args()
-    checkpoint, network = read_quantized(args.checkpoint, parser)
+    args, checkpoint, network = parse_arguments(__doc__)
     training, held_out = split_validation(list_images(args.data))
     pairs = load_pairs(held_out, checkpoint.scale)
     widths = network.config.bit_widths

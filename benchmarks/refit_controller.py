@@ -7,26 +7,16 @@ Prints the average bit-width of its choice on the held-out pictures, and the PSN
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from refine_steps import read_quantized
+from refine_steps import parse_arguments
 
 from gdq_cli.checkpoint import write_checkpoint
-from gdq_cli.options import DEFAULT_FAB
 from gdq_cli.training.calibrate import attach_controller
 from gdq_cli.training.data import list_images, load_pairs, split_validation
 from gdq_cli.training.validate import validate_auto
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--fab", type=float, default=DEFAULT_FAB)
-    args = parser.parse_args()
-    checkpoint, network = read_quantized(args.checkpoint, parser)
+    args, checkpoint, network = parse_arguments(__doc__)
     training, held_out = split_validation(list_images(args.data))
     fitted = attach_controller(
         network,
