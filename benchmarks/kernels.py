@@ -56,6 +56,7 @@ class Static:
     upsampler_inverse_steps: NDArray[np.float32]
     upsampler: list[tuple[Conv, int]]
     tail: Conv
+    tail_factor: int = 1
 
 
 @dataclass

@@ -33,12 +33,13 @@ MAX_FILE = 1 << 29
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Model names become file names and are printed: no separators, no control characters."""
 
-_CONFIGS: dict[str, tuple[Callable[..., NetworkConfig], str, tuple[str, ...]]] = {
-    Edsr.name: (EdsrConfig, "blocks", ("bit_widths", "static_bits")),
-    Srresnet.name: (SrresnetConfig, "blocks", ("bit_widths",)),
-    Compact.name: (CompactConfig, "convs", ("bit_widths", "static_bits")),
+_CONFIGS: dict[str, tuple[Callable[..., NetworkConfig], str, tuple[str, ...], tuple[str, ...]]] = {
+    Edsr.name: (EdsrConfig, "blocks", ("bit_widths", "static_bits"), ("upsampler",)),
+    Srresnet.name: (SrresnetConfig, "blocks", ("bit_widths",), ()),
+    Compact.name: (CompactConfig, "convs", ("bit_widths", "static_bits"), ()),
 }
-"""Per network: its configuration, its size in depth, and its lists of bit-widths."""
+"""Per network: its configuration, its size in depth, its lists of bit-widths, and names of a choice, which may be
+missing."""
 
 _WIDTHS = ((), (4, 5, 6, 8))
 _DESCRIPTORS = ("mean", "band_energy")
@@ -138,7 +139,7 @@ def _parse_config(path: Path, network: str, values: dict[str, Any]) -> NetworkCo
     """The network's sizes, within the limits of what this program is willing to allocate."""
     if network not in _CONFIGS:
         raise WeightsError(f"{path}: network {_short(network)}; this gdq knows {', '.join(_CONFIGS)}")
-    make, depth, fields = _CONFIGS[network]
+    make, depth, fields, choices = _CONFIGS[network]
     try:
         numbers: dict[str, int] = {key: values[key] for key in ("scale", depth, "features")}
         widths: dict[str, Any] = {key: tuple(values[key]) for key in fields}
@@ -148,7 +149,7 @@ def _parse_config(path: Path, network: str, values: dict[str, Any]) -> NetworkCo
             raise ValueError(f"{_short(numbers[depth])} {depth} of {_short(numbers['features'])} are out of range")
         if widths["bit_widths"] not in _WIDTHS or not set(widths.get("static_bits", ())) <= {4, 5, 6, 8}:
             raise ValueError(f"bit-widths {_short(list(widths.values()))}")
-        return make(**numbers, **widths)
+        return make(**numbers, **widths, **{key: values[key] for key in choices if key in values})
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its network configuration is damaged ({str(error)[:200]})") from error
 

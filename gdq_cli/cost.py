@@ -26,7 +26,7 @@ def static_macs(config: NetworkConfig) -> list[int]:
     for stage in config.stages:
         macs.append(area * 9 * config.features * config.features * stage**2)
         area *= stage**2
-    return [*macs, area * tail_taps * config.features * 3]
+    return [*macs, area * tail_taps * config.features * 3 * getattr(config, "tail_factor", 1) ** 2]
 
 
 def head_macs(config: NetworkConfig) -> int:

@@ -11,7 +11,8 @@ import torch
 from hypothesis import settings
 
 from gdq_cli.checkpoint import Checkpoint, write_checkpoint
-from gdq_cli.networks.edsr import Edsr, EdsrConfig
+from gdq_cli.engines.onednn import is_available
+from gdq_cli.networks.edsr import Edsr, EdsrConfig, Upsampler
 from gdq_cli.training.calibrate import calibrate_checkpoint
 from gdq_cli.training.data import ImagePair, downscale
 
@@ -24,16 +25,28 @@ settings.load_profile("gdq")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def onednn_is_exact() -> bool:
+    """Whether torch has oneDNN's int8 operators and this processor adds their products without saturating (VNNI)."""
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.12; before, nobody can tell
+    x86_without_vnni = found.get("architecture") == "x86_64" and not (found["avx512_vnni"] or found["avx_vnni"])
+    return is_available() and not x86_without_vnni
+
+
+needs_onednn = pytest.mark.skipif(not onednn_is_exact(), reason="no exact oneDNN in this torch on this processor")
+
+
 @pytest.fixture(autouse=True)
 def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """``gdq train`` sets the C library up for a whole process; here that is the process of all tests."""
     monkeypatch.setattr("gdq_cli.memory.keep_freed_memory", lambda: False)
 
 
-def make_network(scale: int, blocks: int = 2, features: int = 64, seed: int = 0) -> Edsr:
+def make_network(
+    scale: int, blocks: int = 2, features: int = 64, seed: int = 0, upsampler: Upsampler = "pixelshuffle"
+) -> Edsr:
     """A float32 network that upscales roughly like bilinear interpolation plus random texture."""
     generator = torch.Generator().manual_seed(seed)
-    network = Edsr(EdsrConfig(scale, blocks, features, bit_widths=()))
+    network = Edsr(EdsrConfig(scale, blocks, features, bit_widths=(), upsampler=upsampler))
     with torch.no_grad():
         for name, value in network.named_parameters():
             fan_in = value[0].numel() if value.dim() == 4 else 64
@@ -58,11 +71,16 @@ def make_pairs(scale: int, count: int = 6, side: int = 32) -> list[ImagePair]:
     return [ImagePair(f"{i}.png", hr, downscale(hr, scale)) for i, hr in enumerate(pictures)]
 
 
-@pytest.fixture(scope="session", params=[2, 3, 4])
+@pytest.fixture(
+    scope="session",
+    params=[(2, "pixelshuffle"), (3, "pixelshuffle"), (4, "pixelshuffle"), (4, "pixelshuffledirect")],
+    ids=lambda shape: f"x{shape[0]}-{shape[1]}",
+)
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
-    """A small calibrated checkpoint at each scale."""
-    scale: int = request.param
-    return calibrate_checkpoint(make_network(scale), make_pairs(scale), name="small", target_fab=5.5, patches=12)
+    """A small calibrated checkpoint at each scale and of each upsampler."""
+    scale, upsampler = request.param
+    network = make_network(scale, upsampler=upsampler)
+    return calibrate_checkpoint(network, make_pairs(scale), name="small", target_fab=5.5, patches=12)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from gdq_cli.convert_compact import import_compact
 from gdq_cli.engines import choose_engine, self_test
 from gdq_cli.engines.lowering import controller_head, lower_head
 from gdq_cli.engines.lowering_compact import IntegerCompact, lower_compact
-from gdq_cli.engines.onednn import OnednnEngine, is_available
+from gdq_cli.engines.onednn import OnednnEngine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.networks import Compact, CompactConfig
@@ -27,12 +27,10 @@ from gdq_cli.training.start import float_copy
 from gdq_cli.upscaler import Upscaler
 
 from .compact_state import compact_output, compact_state, make_compact
-from .conftest import make_pairs, make_picture
+from .conftest import make_pairs, make_picture, needs_onednn, onednn_is_exact
 from .test_checkpoint import rewrite
 from .test_engines import OffByOne, windows_of
 from .test_hostile import assert_refused, config, one, tensor
-
-needs_onednn = pytest.mark.skipif(not is_available(), reason="this torch build has no oneDNN")
 
 
 @pytest.fixture(scope="module", params=[2, 3, 4])
@@ -150,7 +148,7 @@ def test_the_heads_of_engine_and_controller_are_one(compact: Checkpoint) -> None
 
 def test_engine_choice(compact: Checkpoint) -> None:
     choice = choose_engine(compact.network)
-    assert choice.engine.name == ("onednn" if is_available() else "reference")
+    assert choice.engine.name == ("onednn" if onednn_is_exact() else "reference")
     assert [line for line in choice.rejected if line.startswith("native: ") and "compact" in line]
     with pytest.raises(DeviceError, match="kernels run edsr networks only, not compact"):
         choose_engine(compact.network, name="native")

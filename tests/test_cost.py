@@ -5,13 +5,14 @@ import torch
 
 from gdq_cli import cost
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import Edsr, EdsrConfig
+from gdq_cli.networks.edsr import Edsr, EdsrConfig, Upsampler
 
 
+@pytest.mark.parametrize("upsampler", ["pixelshuffle", "pixelshuffledirect"])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_macs_are_those_of_the_layers(scale: int) -> None:
+def test_macs_are_those_of_the_layers(scale: int, upsampler: Upsampler) -> None:
     """Count the multiplications that the modules really do on a small input."""
-    config = EdsrConfig(scale, 3, 16, bit_widths=())
+    config = EdsrConfig(scale, 3, 16, bit_widths=(), upsampler=upsampler)
     network = Edsr(config)
     counted = {"dynamic": 0, "static": 0, "head": 0}
 

@@ -11,7 +11,7 @@ from gdq_cli.engines import choose_device, choose_engine, kernels, self_test
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.lowering import EXACT, IntegerConv, lower_network
 from gdq_cli.engines.native import NativeEngine
-from gdq_cli.engines.onednn import OnednnEngine, is_available
+from gdq_cli.engines.onednn import OnednnEngine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.networks.edsr import Edsr
@@ -19,11 +19,11 @@ from gdq_cli.training.calibrate import quantized_copy
 from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.steps import calibrate_steps
 
-from .conftest import make_network, make_pairs, make_picture
+from .conftest import make_network, make_pairs, make_picture, needs_onednn
 
 FAST = [
     pytest.param(NativeEngine, marks=pytest.mark.skipif(not kernels.report().chosen, reason="kernels not built")),
-    pytest.param(OnednnEngine, marks=pytest.mark.skipif(not is_available(), reason="this torch build has no oneDNN")),
+    pytest.param(OnednnEngine, marks=needs_onednn),
 ]
 
 

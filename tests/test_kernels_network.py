@@ -54,6 +54,7 @@ class Static:
     upsampler_inverse_steps: NDArray[np.float32]
     upsampler: list[tuple[Conv, int]]
     tail: Conv
+    tail_factor: int
 
 
 @dataclass
@@ -80,7 +81,9 @@ def draw_conv(rng: np.random.Generator, outputs: int, inputs: int, peak: int, ga
     return Conv(weight.astype(np.int8), multiplier.astype(np.float32), offset.astype(np.float32))
 
 
-def draw_network(scale: int, blocks: int = 2, features: int = FEATURES, narrow_peak: int = 20) -> Integers:
+def draw_network(
+    scale: int, blocks: int = 2, features: int = FEATURES, narrow_peak: int = 20, *, direct: bool = False
+) -> Integers:
     rng = np.random.default_rng(scale)
     head = draw_conv(rng, features, 3, 127, 0.02)
     head.weight = rng.integers(-2047, 2048, head.weight.shape).astype(np.int16)
@@ -97,14 +100,16 @@ def draw_network(scale: int, blocks: int = 2, features: int = FEATURES, narrow_p
             first.weight, second.weight = weights[127 if bits == 8 else narrow_peak][2 * block : 2 * block + 2]
             widths[bits].append(Block(float(np.float32(2**bits / 9)), first, second))
     upsampler = []
-    for factor in FACTORS[scale]:
+    tail_factor = scale if direct else 1
+    for factor in () if direct else FACTORS[scale]:
         upsampler.append((draw_conv(rng, features * factor**2, features, 127, 0.5, shift=128), factor))
     static = Static(
         rng.uniform(10, 60, features).astype(np.float32),
         draw_conv(rng, features, features, 127, 0.02),
         rng.uniform(10, 60, features).astype(np.float32),
         upsampler,
-        draw_conv(rng, 3, features, 127, 1.0, shift=110),
+        draw_conv(rng, 3 * tail_factor**2, features, 127, 1.0, shift=110),
+        tail_factor,
     )
     return Integers(scale, head, widths, static)
 
@@ -119,11 +124,12 @@ def reference(integers: Integers, window: NDArray[np.uint8], bits: int) -> NDArr
         codes = quantize(block.conv1(codes), 0, 2 * half - 1)
         x = block.conv2(codes) + x
     f = static.body_conv(quantize(x * channels(static.body_inverse_steps), -128, 127)) + head
-    codes = quantize(f * channels(static.upsampler_inverse_steps), *static.upsampler[0][0].input_range)
-    followers = [*(conv for conv, _ in static.upsampler[1:]), static.tail]
-    for (conv, factor), following in zip(static.upsampler, followers, strict=True):
+    readers = [*(conv for conv, _ in static.upsampler), static.tail]
+    codes = quantize(f * channels(static.upsampler_inverse_steps), *readers[0].input_range)
+    for (conv, factor), following in zip(static.upsampler, readers[1:], strict=True):
         codes = F.pixel_shuffle(quantize(conv(codes) - 128, *following.input_range), factor)
-    return quantize(static.tail(codes), 0, 255)[0].permute(1, 2, 0).numpy().astype(np.uint8)
+    pixels = F.pixel_shuffle(quantize(static.tail(codes), 0, 255), static.tail_factor)
+    return pixels[0].permute(1, 2, 0).numpy().astype(np.uint8)
 
 
 def draw_windows(count: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -146,10 +152,11 @@ def run(
     return [picture[top : top + core[2] * s, : core[3] * s] for top, core in zip(tops[:-1], cores, strict=True)]
 
 
+@pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("isa", RUNNABLE)
-def test_network_equals_contract(isa: str, scale: int) -> None:
-    integers = draw_network(scale)
+def test_network_equals_contract(isa: str, scale: int, direct: bool) -> None:
+    integers = draw_network(scale, direct=direct)
     network = kernels.Network(integers, isa)
     windows = draw_windows(4, 13, 18)
     whole = (0, 0, 13, 18)
@@ -179,11 +186,12 @@ def test_upsampler_of_fewer_bits(isa: str) -> None:
         kernels.Network(integers, isa)
 
 
+@pytest.mark.parametrize("direct", [False, True])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("isa", RUNNABLE[:1] + RUNNABLE[-1:])
-def test_cores_are_cut_from_the_whole_window(isa: str, scale: int) -> None:
+def test_cores_are_cut_from_the_whole_window(isa: str, scale: int, direct: bool) -> None:
     """Only what a core needs is computed, and that is enough: at corners, borders, inside, for single pixels."""
-    integers = draw_network(scale, blocks=1)
+    integers = draw_network(scale, blocks=1, direct=direct)
     network = kernels.Network(integers, isa)
     cores = [(0, 0, 17, 23), (4, 4, 9, 15), (0, 5, 4, 18), (13, 0, 4, 4)]
     cores += [(8, 11, 1, 1), (16, 22, 1, 1), (0, 0, 1, 23), (1, 2, 15, 3)]

@@ -14,16 +14,14 @@ from gdq_cli.convert_release import import_release
 from gdq_cli.engines import choose_engine, self_test
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.lowering_srresnet import IntegerSrresnet, lower_srresnet
-from gdq_cli.engines.onednn import OnednnEngine, is_available
+from gdq_cli.engines.onednn import OnednnEngine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.networks import Srresnet, SrresnetConfig
 from gdq_cli.upscaler import Upscaler
 
-from .conftest import make_picture
+from .conftest import make_picture, needs_onednn
 from .release_state import make_release_state
-
-needs_onednn = pytest.mark.skipif(not is_available(), reason="this torch build has no oneDNN")
 
 
 @pytest.fixture(scope="module", params=[2, 4])

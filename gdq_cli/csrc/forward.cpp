@@ -165,20 +165,25 @@ bool Network::run(const Job& job, int height, int width, Workspace& w, Team& tea
     e.x_row = static_cast<ptrdiff_t>(width) * features_;
     e.x_px = features_;
     e.inv = up_inv_.as<float>();
-    e.lo = ups_[0].codes.lo, e.hi = ups_[0].codes.hi;
+    const Range codes_behind = ups_.empty() ? kStatic : ups_[0].codes;
+    e.lo = codes_behind.lo, e.hi = codes_behind.hi;
     if (cancel.load(std::memory_order_relaxed)) return false;
     conv(body_, codes, needed_features(job.core, height, width), e);
     team.share(parts_in(job.core), w, [&](int part, int parts, Workspace& own) {
         Job some = job;
         some.core = part_of(job.core, part, parts);
         some.out += (some.core.y0 - job.core.y0) * scale_ * job.out_row;
-        upsample(some, height, width, w.hidden.as(), own, cancel);
+        if (ups_.empty())
+            shuffle_pixels(some, width, w.hidden.as(), own, cancel);
+        else
+            upsample(some, height, width, w.hidden.as(), own, cancel);
     });
     return !cancel.load(std::memory_order_relaxed);
 }
 
 // Low-resolution pixels that the layers behind the body convolution read for a core.
 Region Network::needed_features(const Region& core, int height, int width) const {
+    if (ups_.empty()) return grown(core, height, width);
     Region features = multiplied(core, scale_);
     int resolution = scale_;
     for (size_t s = ups_.size(); s-- > 0;) {
@@ -186,6 +191,34 @@ Region Network::needed_features(const Region& core, int height, int width) const
         resolution /= ups_[s].r;
     }
     return grown(features, height, width);
+}
+
+// The tail at low resolution, a band of rows at a time, whose sub-pixels then go to their places.
+void Network::shuffle_pixels(const Job& job, int width, const uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const {
+    const Region& core = job.core;
+    const int across = core.x1 - core.x0, stored = shuffled_tail_.conv->packed.cout, taken = 3 * scale_;
+    const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_, band_row = static_cast<ptrdiff_t>(across) * stored;
+    w.planes.resize(1);
+    if (w.planes[0].size() < static_cast<size_t>(kBandRows * band_row)) w.planes[0] = Aligned(kBandRows * band_row);
+    std::vector<ptrdiff_t> groups;
+    for (int first = 0; first < stored; first += kGroup) groups.push_back(first);
+    Epilogue e = epilogue(shuffled_tail_);
+    e.store = Store::codes;
+    e.codes = w.planes[0].as();
+    e.code_row = band_row;
+    e.code_px = stored;
+    e.group = groups.data();
+    e.hi = 255;
+    for (int y = core.y0; y < core.y1 && !cancel.load(std::memory_order_relaxed); y += kBandRows) {
+        const int rows = std::min(kBandRows, core.y1 - y);
+        const uint8_t* in = hidden + (y + kBefore) * row + static_cast<ptrdiff_t>(core.x0 + kBefore) * features_;
+        kernels_.conv(shuffled_tail_.conv->packed, in, row, {0, rows, 0, across}, e, w.conv_scratch.as());
+        for (int line = 0; line < rows * scale_; line++) {
+            const uint8_t* from = e.codes + line / scale_ * band_row + line % scale_ * taken;
+            uint8_t* to = job.out + ((y - core.y0) * scale_ + line) * job.out_row;
+            for (int x = 0; x < across; x++) std::memcpy(to + x * taken, from + static_cast<ptrdiff_t>(x) * stored, taken);
+        }
+    }
 }
 
 // Rows flow through all upsampler layers and the tail in bands, so that the large maps stay in the cache. Stage s reads plane s;

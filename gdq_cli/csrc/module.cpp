@@ -172,7 +172,7 @@ PyMethodDef kMethods[] = {
      "network_block(network, bit_width, inverse_step, weight1, multiplier1, offset1, weight2, multiplier2, offset2)"},
     {"network_body", network_body, METH_VARARGS, "network_body(network, weight, multiplier, offset, inverse_steps)"},
     {"network_up", network_up, METH_VARARGS, "network_up(network, weight, multiplier, offset, r, lo, hi, inverse_steps or None)"},
-    {"network_tail", network_tail, METH_VARARGS, "network_tail(network, weight, multiplier, offset)"},
+    {"network_tail", network_tail, METH_VARARGS, "network_tail(network, weight, multiplier, offset, r, inverse_steps or None)"},
     {"network_finish", network_finish, METH_O, "network_finish(network): checks that nothing is missing"},
     {"network_algorithms", network_algorithms, METH_VARARGS, "network_algorithms(network, bit_width) -> [int]"},
     {"network_run", network_run, METH_VARARGS,

@@ -159,11 +159,14 @@ PyObject* network_up(PyObject*, PyObject* args) {
 
 PyObject* network_tail(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c;
-        parse(args, "OOOO", &capsule, &weight, &m, &c);
+        PyObject *capsule, *weight, *m, *c, *inv_object;
+        int r;
+        parse(args, "OOOOiO", &capsule, &weight, &m, &c, &r, &inv_object);
         Network& network = unfinished(capsule);
-        const ConvBuffers conv(weight, m, c, "b", 3, network.features());
-        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>());
+        if (r != 1 && r != network.scale()) throw std::invalid_argument("the tail's pixel shuffle factor must be 1 or the scale");
+        const ConvBuffers conv(weight, m, c, "b", 3 * static_cast<Py_ssize_t>(r) * r, network.features());
+        const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
+        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr);
         Py_RETURN_NONE;
     });
 }

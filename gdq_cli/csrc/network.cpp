@@ -96,16 +96,25 @@ void Network::add_up(const int8_t* weight, const float* m, const float* c, int r
     ups_.push_back(std::move(up));
 }
 
-void Network::set_tail(const int8_t* weight, const float* m, const float* c) {
-    tail_ = pack_tail(weight, features_, m, c, kernels_);
+void Network::set_tail(const int8_t* weight, const float* m, const float* c, int r, const float* inv) {
+    if ((r > 1) != (inv != nullptr)) throw std::invalid_argument("inverse steps belong to a tail without an upsampler and to no other");
+    if (r == 1) {
+        tail_ = pack_tail(weight, features_, m, c, kernels_);
+        return;
+    }
+    std::vector<int> order;  // as the pixels of a patch lie: by row, column, colour
+    for (int ij = 0; ij < r * r; ij++)
+        for (int colour = 0; colour < 3; colour++) order.push_back(colour * r * r + ij);
+    shuffled_tail_ = make_layer(weight, 3 * r * r, kStatic, false, m, c, order);
+    up_inv_ = inverse_steps(inv, features_, false);
 }
 
 void Network::finish() {
-    if (!has_head_ || !body_.conv || ups_.empty() || !tail_.packed.weights)
+    if (!has_head_ || !body_.conv || ups_.empty() != (shuffled_tail_.conv != nullptr) || ups_.empty() == !!tail_.packed.weights)
         throw std::invalid_argument("the network lacks its head, body, upsampler or tail");
     int product = 1;
     for (const UpLayer& up : ups_) product *= up.r;
-    if (product != scale_) throw std::invalid_argument("the upsampler's factors do not multiply to the scale");
+    if (!ups_.empty() && product != scale_) throw std::invalid_argument("the upsampler's factors do not multiply to the scale");
     if (blocks_.empty()) throw std::invalid_argument("the network has no residual blocks");
     for (const auto& [bits, blocks] : blocks_)
         if (blocks.size() != blocks_.begin()->second.size())
@@ -132,6 +141,7 @@ void Network::check_values() const {
     }
     check_value((head_peak_ + body_.peak) * largest(up_inv_));
     for (const UpLayer& up : ups_) check_value(up.layer.peak);
+    check_value(shuffled_tail_.peak);
 }
 
 std::vector<Algorithm> Network::algorithms(int bit_width) const {

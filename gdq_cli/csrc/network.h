@@ -66,7 +66,8 @@ class Network {
     void set_body(const int8_t* weight, const float* m, const float* c, const float* inv);
     // codes: of its input. inv: for the first upsampler convolution only, the next ones read codes
     void add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, const float* inv);
-    void set_tail(const int8_t* weight, const float* m, const float* c);
+    // r: pixel shuffle factor of the pixels; above 1 the tail stands alone behind the body, and inv belongs to it
+    void set_tail(const int8_t* weight, const float* m, const float* c, int r, const float* inv);
     // Throws std::invalid_argument if a part is missing or parts do not fit together.
     void finish();
 
@@ -91,7 +92,8 @@ class Network {
     Epilogue epilogue(const Layer& layer) const;
     void centre(const Job& job, int height, int width, Workspace& w) const;
     Region needed_features(const Region& core, int height, int width) const;
-    // hidden: memory of the map of codes that the first upsampler convolution reads
+    // Both read codes of the body convolution's sums; hidden: the memory of their map.
+    void shuffle_pixels(const Job& job, int width, const uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const;
     void upsample(const Job& job, int height, int width, uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const;
 
     const Kernels& kernels_;
@@ -105,7 +107,8 @@ class Network {
     Layer body_;
     Aligned body_inv_, up_inv_;
     std::vector<UpLayer> ups_;
-    Tail tail_;
+    Tail tail_;                             // 3 channels behind an upsampler, or
+    Layer shuffled_tail_;                   // 3 * scale^2 without one, each row of a pixel's sub-pixels side by side
     std::vector<ptrdiff_t> plain_groups_;   // offsets of 64-channel groups in an ordinary pixel
 
     struct Shared {                         // widths up to 6 bits with equal weights share one packed copy

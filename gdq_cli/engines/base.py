@@ -198,12 +198,11 @@ class TensorEngine(Engine):
             x = self._conv_add(codes, block.conv2, x)
         codes = self._quantize(x, static.body_inverse_steps.reshape(1, -1, 1, 1), static.body_conv.input_range)
         x = self._conv_add(codes, static.body_conv, skip)
-        first = static.upsampler[0][0]
-        codes = self._quantize(x, static.upsampler_inverse_steps.reshape(1, -1, 1, 1), first.input_range)
-        for index, (conv, stage) in enumerate(static.upsampler):
-            following = static.upsampler[index + 1][0] if index + 1 < len(static.upsampler) else static.tail
-            codes = self._shuffle(self._conv_codes(codes, conv, following.input_range), stage)
-        return self._conv_values(codes, static.tail)
+        following = [*(conv for conv, _ in static.upsampler), static.tail]
+        codes = self._quantize(x, static.upsampler_inverse_steps.reshape(1, -1, 1, 1), following[0].input_range)
+        for (conv, stage), after in zip(static.upsampler, following[1:], strict=True):
+            codes = self._shuffle(self._conv_codes(codes, conv, after.input_range), stage)
+        return torch.nn.functional.pixel_shuffle(self._conv_values(codes, static.tail), static.tail_factor)
 
     def _head(self, pixels: Tensor, head: IntegerHead) -> Tensor:
         """Head features from pixels less a mean: integers carried by float32, exact in any order of summation."""

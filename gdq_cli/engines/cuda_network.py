@@ -181,13 +181,13 @@ class CudaNetwork:
 
 
 def _place_static(static: IntegerStatic, device: str) -> Iterator[DeviceConv]:
-    first = static.upsampler[0][0].input_range
+    following = [*(conv for conv, _ in static.upsampler), static.tail]
+    first = following[0].input_range
     yield place_conv([static.body_conv], device, "last", [first], inverse=[static.upsampler_inverse_steps])
-    following = [conv for conv, _ in static.upsampler[1:]] + [static.tail]
-    for (conv, stage), after in zip(static.upsampler, following, strict=True):
+    for (conv, stage), after in zip(static.upsampler, following[1:], strict=True):
         low, high = after.input_range
         yield place_conv([conv], device, "codes", [(low + ZERO, high + ZERO)], out_zero=ZERO, factor=stage)
-    yield place_conv([static.tail], device, "pixels", [(0, 255)])
+    yield place_conv([static.tail], device, "pixels", [(0, 255)], factor=static.tail_factor)
 
 
 def convolve(

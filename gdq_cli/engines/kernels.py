@@ -119,6 +119,8 @@ class StaticLike(Protocol):
     def upsampler(self) -> Sequence[tuple[StaticConvLike, int]]: ...
     @property
     def tail(self) -> StaticConvLike: ...
+    @property
+    def tail_factor(self) -> int: ...
 
 
 class NetworkLike(Protocol):
@@ -211,10 +213,11 @@ class Network:
                     self._handle, bit_width, float(block.inverse_step), *_conv(block.conv1), *_conv(block.conv2)
                 )
         _kernels.network_body(self._handle, *_conv(static.body_conv), _array(static.body_inverse_steps, np.float32))
+        steps = _array(static.upsampler_inverse_steps, np.float32)
         for index, (conv, factor) in enumerate(static.upsampler):
-            steps = _array(static.upsampler_inverse_steps, np.float32) if index == 0 else None
-            _kernels.network_up(self._handle, *_conv(conv), factor, *conv.input_range, steps)
-        _kernels.network_tail(self._handle, *_conv(static.tail))
+            _kernels.network_up(self._handle, *_conv(conv), factor, *conv.input_range, None if index else steps)
+        tail_steps = None if static.upsampler else steps
+        _kernels.network_tail(self._handle, *_conv(static.tail), static.tail_factor, tail_steps)
         _kernels.network_finish(self._handle)
 
     def algorithms(self, bit_width: int) -> tuple[str, ...]:

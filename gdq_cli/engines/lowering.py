@@ -69,9 +69,10 @@ class IntegerStatic:
     Attributes:
         body_inverse_steps: (C,) float32, residual stream -> codes of ``body_conv``.
         body_conv: epilogue gives float32 values, added to the head features.
-        upsampler_inverse_steps: (C,) float32, that sum -> codes of the first upsampler convolution.
+        upsampler_inverse_steps: (C,) float32, that sum -> codes of the first upsampler convolution, or of the tail.
         upsampler: each with its pixel-shuffle factor; epilogues give codes of the next layer plus ``ZERO``.
         tail: epilogue gives grey levels.
+        tail_factor: pixel-shuffle factor of the grey levels; the scale where there is no upsampler, else 1.
     """
 
     body_inverse_steps: Tensor
@@ -79,6 +80,7 @@ class IntegerStatic:
     upsampler_inverse_steps: Tensor
     upsampler: tuple[tuple[IntegerConv, int], ...]
     tail: IntegerConv
+    tail_factor: int
 
 
 @dataclass(frozen=True)
@@ -192,14 +194,16 @@ def lower_network(network: Edsr) -> IntegerNetwork:
     }
     convs = network.upsampler_convs
     upsampler = []
-    for conv, following, stage in zip(convs, [*convs[1:], network.tail], config.stages, strict=True):
+    for conv, following, stage in zip(convs, [*convs, network.tail][1:], config.stages, strict=True):
         output_step = following.input_step(8).repeat_interleave(stage**2)  # channel c fills outputs c*r*r ...
         upsampler.append((lower_conv(conv, 8, output_step=output_step, shift=ZERO), stage))
+    mean = torch.tensor(MEAN, dtype=torch.float64)
     static = IntegerStatic(
         inverse_steps(network.body_conv, 8),
         lower_conv(network.body_conv, 8),
-        inverse_steps(convs[0], 8),
+        inverse_steps(convs[0] if convs else network.tail, 8),
         tuple(upsampler),
-        lower_conv(network.tail, 8, gain=255, shift=torch.tensor(MEAN, dtype=torch.float64)),
+        lower_conv(network.tail, 8, gain=255, shift=mean.repeat_interleave(config.tail_factor**2)),
+        config.tail_factor,
     )
     return IntegerNetwork(config.scale, lower_head(network.head), blocks, static)

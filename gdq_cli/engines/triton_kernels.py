@@ -134,16 +134,16 @@ def conv3x3(  # type: ignore[no-untyped-def]
             values = values * tl.load(inverse + channel)[None, :]
         low, high = tl.load(bounds + row * 2), tl.load(bounds + row * 2 + 1)
         rounded = (tl.minimum(tl.maximum(values, low), high) + _MAGIC) - _MAGIC
+        if FACTOR > 1:
+            inner: tl.constexpr = STORED // (FACTOR * FACTOR)
+            own = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+            part = own // inner
+            line = (y * FACTOR)[:, None] + (part // FACTOR)[None, :]
+            column = (x * FACTOR)[:, None] + (part % FACTOR)[None, :]
+            at = (line * (width * FACTOR) + column) * inner + (own % inner)[None, :]
         if EPILOGUE == "pixels":
             tl.store(out + at, rounded.to(tl.int32).to(tl.uint8), mask=keep)
         else:
-            if FACTOR > 1:
-                inner: tl.constexpr = COUT // (FACTOR * FACTOR)
-                own = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-                part = own // inner
-                line = (y * FACTOR)[:, None] + (part // FACTOR)[None, :]
-                column = (x * FACTOR)[:, None] + (part % FACTOR)[None, :]
-                at = (line * (width * FACTOR) + column) * inner + (own % inner)[None, :]
             tl.store(out + at, (rounded.to(tl.int32) - OUT_ZERO).to(tl.int8), mask=keep)
 
 

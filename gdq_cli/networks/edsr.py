@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gdq_cli.networks.blocks import QuantConv2d, ResidualBlock
@@ -13,6 +14,10 @@ from gdq_cli.quantizers import BIT_WIDTHS, FP32_BITS
 
 MEAN = (114, 111, 103)
 """Mean RGB of DIV2K in grey levels, rounded: centred pixels stay integers, so the head's input is exact."""
+
+Upsampler = Literal["pixelshuffle", "pixelshuffledirect"]
+"""EDSR's convolutions with a pixel shuffle each, or the tail alone at LR size, shuffled into pixels (half the work at
+x4; the field's name for it is that of Liang et al., SwinIR, ICCVW 2021)."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,13 @@ class EdsrConfig:
     """Widths of the dynamic layers; empty for a float32 network."""
     static_bits: tuple[int, ...] = field(default=())
     """Width of the body conv, of each upsampler conv, and of the tail; 8 everywhere if not given."""
+    upsampler: Upsampler = "pixelshuffle"
 
     def __post_init__(self) -> None:
         if self.scale not in (2, 3, 4):
             raise ValueError(f"scale must be 2, 3 or 4, not {self.scale}")
+        if self.upsampler not in get_args(Upsampler):
+            raise ValueError(f"upsampler must be {' or '.join(get_args(Upsampler))}, not {self.upsampler!r}")
         if self.bit_widths and not self.static_bits:
             object.__setattr__(self, "static_bits", (8,) * (2 + len(self.stages)))
         if self.bit_widths and len(self.static_bits) != 2 + len(self.stages):
@@ -37,8 +45,15 @@ class EdsrConfig:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Pixel-shuffle factor of each upsampler conv: (2,), (3,) or (2, 2)."""
+        """Pixel-shuffle factor of each upsampler conv: (2,), (3,) or (2, 2); none if the tail does it all."""
+        if self.upsampler == "pixelshuffledirect":
+            return ()
         return (2, 2) if self.scale == 4 else (self.scale,)
+
+    @property
+    def tail_factor(self) -> int:
+        """Pixel-shuffle factor of the tail: 1 behind an upsampler."""
+        return self.scale if self.upsampler == "pixelshuffledirect" else 1
 
     @property
     def sizes(self) -> str:
@@ -73,7 +88,9 @@ class Edsr(nn.Module):
             conv = QuantConv2d(features, features * stage**2, bit_widths=bits, signed=True, equalized=equalized)
             upsampler += [conv, nn.PixelShuffle(stage)]
         self.upsampler = nn.ModuleList(upsampler)
-        self.tail = QuantConv2d(features, 3, bit_widths=static[-1], signed=True, equalized=equalized)
+        self.tail = QuantConv2d(
+            features, 3 * config.tail_factor**2, bit_widths=static[-1], signed=True, equalized=equalized
+        )
         self.register_buffer("mean", torch.tensor(MEAN, dtype=torch.float32).reshape(1, 3, 1, 1), persistent=False)
 
     @property
@@ -108,5 +125,5 @@ class Edsr(nn.Module):
         x = skip + self.body_conv(x, bit_width)
         for layer in self.upsampler:
             x = layer(x, bit_width) if isinstance(layer, QuantConv2d) else layer(x)
-        output: Tensor = self.tail(x, bit_width).float() * 255 + self.mean
-        return output
+        output = F.pixel_shuffle(self.tail(x, bit_width).float(), self.config.tail_factor)
+        return output * 255 + self.mean
