@@ -3,7 +3,7 @@
     import gdq_cli
     from PIL import Image
 
-    model = gdq_cli.load("edsr", scale=4)
+    model = gdq_cli.load(scale=4)
     result = model.upscale(Image.open("in.jpg"))
     result.pil.save("out.png")
     print(result.fab, result.bit_map)
@@ -34,12 +34,15 @@ __all__ = [
 ]
 
 
-def load(model: str = "edsr", scale: int = 4, *, device: str = "auto", threads: int | None = None) -> Model:
+def load(model: str = "auto", scale: int = 4, *, device: str = "auto", threads: int | None = None) -> Model:
     """Load a model once, to upscale any number of pictures with it.
 
     Args:
-        model: a name (``gdq models list``), ``hf:owner/repo[@revision]``, or the path of a .safetensors checkpoint.
-        scale: native scale of the model: 2, 3 or 4.
+        model: ``auto`` chooses for each picture: ``photo`` for a Pillow image just opened from a lossy file such as a
+            JPEG, ``edsr`` for any other and for arrays, which have no file. Or a name (``gdq models list``),
+            ``hf:owner/repo[@revision]``, or the path of a .safetensors checkpoint.
+        scale: 2, 3 or 4. Where a model known by name has no such checkpoint but a larger one, that runs and its result
+            is reduced with Lanczos.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         threads: CPU threads, for all of torch; None for torch's own choice.
 

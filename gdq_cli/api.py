@@ -1,4 +1,4 @@
-"""The Python interface: ``gdq_cli.load("edsr", scale=4).upscale(picture)``. Pictures come and go in memory."""
+"""The Python interface: ``gdq_cli.load(scale=4).upscale(picture)``. Pictures come and go in memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from PIL import Image, ImageOps
 
 from gdq_cli import upscaler
 from gdq_cli.errors import OptionsError, memory_errors
-from gdq_cli.images import bleed_colour, luma
+from gdq_cli.hub import native_scale
+from gdq_cli.images import bleed_colour, luma, read_compression
+from gdq_cli.model_choice import choose_model
 from gdq_cli.models import UpscalerPool
-from gdq_cli.options import UpscaleOptions
+from gdq_cli.options import AUTO_MODEL, UpscaleOptions
 from gdq_cli.resample import resize_into
 
 if TYPE_CHECKING:
@@ -28,7 +30,15 @@ class UpscaleResult(upscaler.UpscaleResult):
     """An upscaled picture and what it took; ``image`` is of the kind that was given.
 
     That is (H * scale, W * scale, 3) RGB, (..., 4) RGBA, or (...) grey, uint8; the rest is as in the base class.
+
+    Attributes:
+        model: that ran, and ``native_scale`` the scale at which it did; a larger one than asked for was reduced.
+        model_reason: what about the image chose the model; None where ``load`` named it.
     """
+
+    model: str
+    model_reason: str | None
+    native_scale: int
 
     @property
     def pil(self) -> Image.Image:
@@ -39,28 +49,32 @@ class UpscaleResult(upscaler.UpscaleResult):
 class Model:
     """A model on a device, ready to upscale; made by ``gdq_cli.load``. Use one thread at a time."""
 
-    def __init__(self, upscaler: Upscaler) -> None:
-        self._upscaler = upscaler
+    def __init__(self, pool: UpscalerPool, model: str, scale: int) -> None:
+        self._pool, self._model, self._scale = pool, model, scale
+        self._first = self._get(choose_model(model, None)[0])
+
+    def _get(self, model: str) -> Upscaler:
+        return self._pool.get(native_scale(model, self._scale), model)
 
     @property
     def name(self) -> str:
-        """Of the model."""
-        return self._upscaler.checkpoint.name
+        """Of the model; ``auto`` where it depends on the picture."""
+        return AUTO_MODEL if self._model == AUTO_MODEL else self._first.checkpoint.name
 
     @property
     def scale(self) -> int:
         """The factor: 2, 3 or 4."""
-        return self._upscaler.scale
+        return self._scale
 
     @property
     def engine(self) -> str:
-        """Which engine runs it, such as ``native``."""
-        return self._upscaler.engine.name
+        """Which engine runs it, such as ``native``; of ``auto``, the model that arrays get."""
+        return self._first.engine.name
 
     @property
     def device(self) -> str:
         """Which torch device it runs on."""
-        return self._upscaler.engine.device
+        return self._first.engine.device
 
     def upscale(
         self,
@@ -72,6 +86,10 @@ class Model:
     ) -> UpscaleResult:
         """Upscale a picture. The same picture gives the same bytes, whatever the number of threads.
 
+        With the model ``auto``, a Pillow image is judged by the file that it was opened from, as ``format`` and
+        ``quantization`` tell; Pillow does not tell a lossless WebP, so any WebP counts as lossy. What was converted or
+        changed since has no file and gets ``edsr``, as arrays do.
+
         Args:
             image: a Pillow image of any mode (its EXIF orientation is applied, a palette expanded), or a uint8 array:
                 (H, W, 3) RGB, (H, W, 4) RGBA with straight alpha, or (H, W) grey. Alpha is resampled with Lanczos.
@@ -81,28 +99,35 @@ class Model:
 
         Raises:
             OptionsError: if the image or the options are not of this kind.
-            WeightsError: if the model has no such bit-width.
+            WeightsError: if the model has no such bit-width, or the one chosen cannot be had.
             DeviceError: if memory does not suffice, or the network gives values that are no numbers.
         """
+        compression = read_compression(image) if isinstance(image, Image.Image) else None
+        model, reason = choose_model(self._model, compression)
         rgb, alpha, grey = _to_planes(image)
         if alpha is not None:
             rgb = bleed_colour(rgb, alpha)
+        upscaler = self._get(model)
         with memory_errors():
-            result = self._upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
+            result = upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
         pixels = result.image
+        if upscaler.scale != self.scale:
+            pixels = np.empty((rgb.shape[0] * self.scale, rgb.shape[1] * self.scale, 3), np.uint8)
+            resize_into(result.image, pixels)
         if grey:
             pixels = luma(pixels)
         elif alpha is not None:
             resized = np.empty(pixels.shape[:2], np.uint8)
             resize_into(alpha, resized)
             pixels = np.dstack([pixels, resized])
-        return UpscaleResult(**(vars(result) | {"image": pixels}))
+        facts = {"model": upscaler.checkpoint.name, "model_reason": reason, "native_scale": upscaler.scale}
+        return UpscaleResult(**(vars(result) | {"image": pixels} | facts))
 
 
 def load_model(model: str, scale: int, device: str, threads: int | None) -> Model:
     """See ``gdq_cli.load``."""
     options = UpscaleOptions(model=model, device=device, threads=threads)
-    return Model(UpscalerPool(options.model, options.device, options.threads).get(scale))
+    return Model(UpscalerPool(options.model, options.device, options.threads), options.model, scale)
 
 
 def _to_planes(image: Image.Image | NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, bool]:

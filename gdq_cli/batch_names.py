@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -14,8 +14,9 @@ from typing import BinaryIO
 from gdq_cli.errors import GdqError, ImageError, OptionsError
 from gdq_cli.images import ImageHeader, default_format, format_of_suffix, is_image_name, probe_image, suffix_of_format
 from gdq_cli.inputs import Found, Inputs
+from gdq_cli.model_choice import choose_model
 from gdq_cli.naming import NameTemplate, choose_template, stem_of_output
-from gdq_cli.options import UpscaleOptions
+from gdq_cli.options import AUTO_MODEL, UpscaleOptions
 
 _STILL_SUFFIXES = {".mpo": ".jpg", ".pbm": ".ppm", ".pfm": ".ppm"}
 """Suffixes that promise what gdq does not write; the format itself is written."""
@@ -102,7 +103,8 @@ class OutputNames:
         folder = path.parent if self.destination.folder is None else self.destination.folder / found.below
         return folder / name
 
-    def render(self, stem: str, name: str, suffix: str, header: object) -> str:
+    def render(self, stem: str, name: str, suffix: str, header: Callable[[], ImageHeader]) -> str:
+        """The name by the template; ``header`` is called where the template needs it."""
         options = self.options
         values: dict[str, str | int | float] = {
             "stem": stem,
@@ -111,11 +113,12 @@ class OutputNames:
             "model": Path(options.model).stem,
             "bits": options.bits if options.budget is None else f"{options.budget:g}",
         }
+        if options.model == AUTO_MODEL and "model" in self.template.fields:
+            values["model"] = choose_model(options.model, header().compression)[0]
         size = options.size
         by_size = self.template.needs_size or not size.is_factor
         if by_size and self.template.fields & {"scale", "width", "height"}:
-            found = header() if callable(header) else header
-            assert isinstance(found, ImageHeader)
+            found = header()
             try:
                 _, (height, width) = size.resolve((found.height, found.width))
             except OptionsError as error:

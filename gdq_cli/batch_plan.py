@@ -14,7 +14,8 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from gdq_cli.batch_names import Destination, OutputNames, free_target, path_key, without_outputs
-from gdq_cli.errors import GdqError, ImageError, OptionsError
+from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
+from gdq_cli.hub import native_scale
 from gdq_cli.images import (
     FORMATS,
     ImageHeader,
@@ -25,6 +26,7 @@ from gdq_cli.images import (
     probe_image,
 )
 from gdq_cli.inputs import Inputs
+from gdq_cli.model_choice import choose_model, describe_lack
 from gdq_cli.options import UpscaleOptions
 
 _DISK_SHARE = {"png": 0.35, "jpg": 0.15, "webp": 0.1, "avif": 0.08, "tiff": 0.4}
@@ -45,8 +47,10 @@ class Job:
         target: file or stream.
         header: what the source's header says; None where the job is skipped or hopeless.
         out_size: (H, W) of the output; None with ``header``.
+        model: that upscales it, and ``native`` the scale at which it does.
+        model_reason: what about the file chose the model; None where --model did.
         format: of the output.
-        notes: for the user, about the choice of the name.
+        notes: for the user, about the choice of the name and of the scale.
         problem: why it cannot work; None if nothing is known to be wrong.
         exists: the output is there already, so the picture is skipped.
     """
@@ -56,6 +60,9 @@ class Job:
     target: Path | BinaryIO
     header: ImageHeader | None = None
     out_size: tuple[int, int] | None = None
+    model: str = ""
+    model_reason: str | None = None
+    native: int = 0
     format: str = "png"
     notes: tuple[str, ...] = ()
     problem: GdqError | None = None
@@ -111,6 +118,7 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
 
     Raises:
         OptionsError: if options are wrong for any picture (a template, a format).
+        WeightsError: if the list of bundled models is damaged.
     """
     names = OutputNames.of_run(options, destination)
     if options.format != "auto":
@@ -127,7 +135,7 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
             if isinstance(target, Path):
                 _refuse_input(target, found.path, sources, options.overwrite)
             jobs.append(_check_job(job, options, destination, names.headers.get(found.path)))
-        except OptionsError:
+        except (OptionsError, WeightsError):
             raise
         except GdqError as error:
             jobs.append(replace(job, problem=error))
@@ -143,9 +151,9 @@ def plan_stream(source: bytes, options: UpscaleOptions, destination: Destination
         header = probe_image(stream, max_pixels=options.max_pixels, name=STDIN)
         if destination.folder is not None:
             suffix = names.suffix(PurePath("stdin"), header)
-            job = replace(job, target=destination.folder / names.render("stdin", "stdin", suffix, header))
+            job = replace(job, target=destination.folder / names.render("stdin", "stdin", suffix, lambda: header))
         return Plan((_check_job(job, options, destination, header),))
-    except OptionsError:
+    except (OptionsError, WeightsError):
         raise
     except GdqError as error:
         return Plan((replace(job, problem=error),))
@@ -172,7 +180,7 @@ def _check_job(job: Job, options: UpscaleOptions, destination: Destination, head
     header = header or probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
     format = output_format(target, options, header)
     try:
-        _, out_size = options.size.resolve((header.height, header.width))
+        wanted, out_size = options.size.resolve((header.height, header.width))
         check_format_limits(format, out_size[1], out_size[0], frames=header.frames)
         _check_frames(format, header)
         if options.lossless and format in _LOSSY:
@@ -181,7 +189,19 @@ def _check_job(job: Job, options: UpscaleOptions, destination: Destination, head
         return replace(job, problem=OptionsError(f"{job.name}: {error}"))
     except ImageError as error:
         raise ImageError(f"{job.name}: {error}") from error
-    return replace(job, header=header, out_size=out_size, format=format)
+    model, reason = choose_model(options.model, header.compression)
+    native = native_scale(model, wanted)
+    notes = job.notes if native == wanted else (*job.notes, describe_lack(model, wanted, native))
+    return replace(
+        job,
+        header=header,
+        out_size=out_size,
+        model=model,
+        model_reason=reason,
+        native=native,
+        format=format,
+        notes=notes,
+    )
 
 
 def _check_frames(format: str, header: ImageHeader) -> None:

@@ -71,9 +71,12 @@ def bitmap(
     if scale not in NATIVE_SCALES:
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
     from gdq_cli.heatmap_table import bit_map_csv, bit_map_dict
-    from gdq_cli.images import atomic_file, bleed_colour, check_target, read_image
+    from gdq_cli.hub import native_scale
+    from gdq_cli.images import atomic_file, bleed_colour, check_target, probe_image, read_image
+    from gdq_cli.model_choice import choose_model, describe_lack
     from gdq_cli.models import UpscalerPool, load_checkpoint
     from gdq_cli.patches import PATCH_SIZE
+    from gdq_cli.summary import describe_model
     from gdq_cli.upscaler import Upscaler
 
     if output is not None:
@@ -81,18 +84,23 @@ def bitmap(
     start = time.perf_counter()
     picture = read_image(source, max_pixels=max_pixels)
     rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
+    model, reason = choose_model(model, probe_image(source, max_pixels=max_pixels).compression)
     seconds = {"read": time.perf_counter() - start}
+    native = native_scale(model, scale)
+    notes = () if native == scale else (describe_lack(model, scale, native),)
+    for note in notes:
+        typer.echo(f"note: {source}: {note}", err=True)
     result: UpscaleResult | None = None
     watch = watch_downloads(shown=True)
     start = time.perf_counter()
     if kind == ".html":
-        upscaler = UpscalerPool(model, device, threads, engine, offline=offline, watch=watch).get(scale)
+        upscaler = UpscalerPool(model, device, threads, engine, offline=offline, watch=watch).get(native)
         seconds["load"] = time.perf_counter() - start
         with show_progress(str(source), shown=not as_json) as progress, memory_errors():
             result = upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
         plan = result.plan
     else:  # controller and entropy need no engine, so none is prepared and tested
-        upscaler = Upscaler(load_checkpoint(model, scale, offline=offline, watch=watch), None)
+        upscaler = Upscaler(load_checkpoint(model, native, offline=offline, watch=watch), None)
         plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget)
     decided_by: Any = "budget" if budget is not None else "forced" if bits != "auto" else None
     facts = bit_map_dict(
@@ -100,22 +108,24 @@ def bitmap(
         plan.patches,
         plan.choices,
         input_name=str(source),
-        scale=scale,
+        scale=native,
         patch_size=PATCH_SIZE,
         decided_by=decided_by,
     )
+    facts |= {"model": upscaler.checkpoint.name, "model_reason": reason}
     if as_json:
         typer.echo(json.dumps(facts))
     else:
         print_map(plan.bit_map, picture.size)
-        typer.echo(_summary(str(source), plan, upscaler, decided_by))
+        name = describe_model(f"{upscaler.checkpoint.name} x{native}", reason)
+        typer.echo(_summary(str(source), plan, name, decided_by))
     if output is None:
         return
     if kind == ".png":
         write_overlay(output, source, plan.bit_map, overwrite, max_pixels, numbers)
     else:
         if result is not None:
-            text = _report(rgb, result, upscaler, source, output, seconds)
+            text = _report(rgb, result, upscaler, source, output, seconds, reason, notes)
         elif kind == ".csv":
             text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
         else:
@@ -126,17 +136,16 @@ def bitmap(
         typer.echo(f"{output}: {OUTPUTS[kind]}")
 
 
-def _summary(source: str, plan: BitPlan, upscaler: Upscaler, decided_by: str | None) -> str:
+def _summary(source: str, plan: BitPlan, model: str, decided_by: str | None) -> str:
     """The line below the map."""
     from gdq_cli.summary import plan_line
 
-    name, scale = upscaler.checkpoint.name, upscaler.scale
     if decided_by is None:
-        return plan_line(source, plan, name, scale)
+        return plan_line(source, plan, model)
     height, width = plan.patches.size
     rows, cols = plan.patches.grid
     why = "by the controller's ranking within the budget" if decided_by == "budget" else "forced"
-    return f"{source} {width}x{height}, {rows}x{cols} patches | {name} x{scale} | FAB {plan.fab:.2f} bits | {why}"
+    return f"{source} {width}x{height}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | {why}"
 
 
 def _report(
@@ -146,6 +155,8 @@ def _report(
     source: Path,
     output: Path,
     seconds: dict[str, float],
+    reason: str | None,
+    notes: tuple[str, ...],
 ) -> str:
     """The page of a picture that was upscaled for it; its facts are those of gdq upscale --json."""
     from collections import Counter
@@ -160,6 +171,7 @@ def _report(
         source=str(source),
         target=str(output),
         model=upscaler.checkpoint.name,
+        model_reason=reason,
         model_sha256=upscaler.checkpoint.sha256,
         scale=upscaler.scale,
         native_scale=upscaler.scale,
@@ -175,6 +187,7 @@ def _report(
         bitops_8bit_g=result.bitops_8bit_g,
         bitops_fp32_g=result.bitops_fp32_g,
         seconds=seconds | {"total": sum(seconds.values())},
+        warnings=notes,
     )
     facts = report.to_dict()
     for trivial in ("output", "frames"):  # the page itself, and 1

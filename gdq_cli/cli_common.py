@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 InputArgument = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs; - is stdin.")]
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Model name, or a .safetensors checkpoint.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model name, or a .safetensors checkpoint; auto: photo for lossy pictures such as JPEG, edsr for others.",
+    ),
+]
 DeviceOption = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.")]
 EngineOption = Annotated[str, typer.Option("--engine", help="Insist on one engine; see gdq doctor.", hidden=True)]

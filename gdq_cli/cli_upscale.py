@@ -195,6 +195,7 @@ def _print_plan(plan: Plan, as_json: bool) -> int:
             facts: dict[str, Any] = {"input": job.name, "output": job.target_name, "status": status, "error": error}
             if job.header is not None and job.out_size is not None:
                 facts |= {"in_size": [job.header.height, job.header.width], "out_size": list(job.out_size)}
+                facts |= {"model": job.model, "model_reason": job.model_reason}
                 facts |= {"frames": job.header.frames, "output_bytes_estimate": job.disk_bytes}
             typer.echo(json.dumps(facts))
         else:

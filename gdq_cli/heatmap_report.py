@@ -33,6 +33,7 @@ _LABELS = {
     "input": "Input",
     "output": "Output",
     "model": "Model",
+    "model_reason": "Model chosen for",
     "model_sha256": "Checkpoint (SHA-256)",
     "scale": "Scale",
     "engine": "Engine",

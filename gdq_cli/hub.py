@@ -20,6 +20,7 @@ __all__ = [
     "bundled_manifest",
     "expected_sha256",
     "list_models",
+    "native_scale",
     "pull",
     "resolve",
 ]
@@ -101,6 +102,17 @@ def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | Non
     folder = os.environ.get(MODEL_DIR)
     places = f" (bundled, in {MODEL_DIR}={folder}, or known on the Hub)" if folder else ""
     raise WeightsError(f"no model '{model}' at x{scale}{places}; there are: {', '.join(known)}")
+
+
+def native_scale(model: str, wanted: int) -> int:
+    """The scale to run for a wanted one: the next larger where a model known by name has no checkpoint for it.
+
+    Any other model, and one without a larger scale, is left as it is: :func:`resolve` says what is wrong with it.
+    """
+    if model.startswith(PREFIX) or _looks_like_path(model) or _find_local(model, wanted):
+        return wanted
+    scales = [found.scale for found in list_models() if found.name == model]
+    return min((scale for scale in scales if scale >= wanted), default=wanted)
 
 
 def pull(model: str, scale: int, *, watch: Watch | None = None) -> Path:

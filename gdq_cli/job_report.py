@@ -15,6 +15,7 @@ class JobReport:
     """What happened to one picture; ``to_dict`` is the --json contract of the command line.
 
     Attributes:
+        model_reason: what about the file chose the model; None where --model did.
         native_scale: of the network; what ``scale`` adds to it is resampling.
         frames: in the file.
         bit_map: (rows, cols) of the first frame.
@@ -25,6 +26,7 @@ class JobReport:
     source: str
     target: str
     model: str
+    model_reason: str | None
     model_sha256: str
     scale: float
     native_scale: int
@@ -61,6 +63,7 @@ class JobReport:
             "status": "ok",
             "error": None,
             "model": self.model,
+            "model_reason": self.model_reason,
             "model_sha256": self.model_sha256,
             "scale": self.scale,
             "engine": self.engine,

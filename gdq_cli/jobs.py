@@ -35,7 +35,7 @@ from gdq_cli.resample import deepen_into, resize_into
 
 if TYPE_CHECKING:
     from gdq_cli.models import UpscalerPool
-    from gdq_cli.upscaler import Progress, UpscaleResult
+    from gdq_cli.upscaler import Progress, Upscaler, UpscaleResult
 
 U8 = NDArray[np.uint8]
 FRAMES_IN_FLIGHT = 6
@@ -59,7 +59,7 @@ class Task:
         assert job.out_size is not None
         self.job, self.options = job, options
         self.header, self.out_size = job.header, job.out_size
-        self.native, _ = options.size.resolve((self.header.height, self.header.width))
+        self.native = job.native
         self.error: GdqError | None = None
         self.seconds = dict.fromkeys(("read", "load", "bits", "network", "finish", "write"), 0.0)
         self._warnings: dict[str, None] = dict.fromkeys(job.notes)
@@ -116,8 +116,11 @@ class Task:
             DeviceError: if no engine runs it.
         """
         start = time.perf_counter()
-        pool.get(self.native)
+        self._upscaler(pool)
         self.seconds["load"] += time.perf_counter() - start
+
+    def _upscaler(self, pool: UpscalerPool) -> Upscaler:
+        return pool.get(self.native, self.job.model)
 
     def upscale(self, frame: Frame, pool: UpscalerPool, progress: Progress | None = None) -> Frame:
         """Upscale one frame.
@@ -127,7 +130,7 @@ class Task:
             OptionsError: if the options do not suit this picture.
             WeightsError: if the checkpoint has no such bit-width.
         """
-        upscaler = pool.get(self.native)
+        upscaler = self._upscaler(pool)
         picture = frame.picture
         _, out_size = self.options.size.resolve(picture.size)  # the pages of a document may differ
         with memory_errors():
@@ -154,7 +157,7 @@ class Task:
             return
         import torch
 
-        upscaler = pool.get(self.native)
+        upscaler = self._upscaler(pool)
         self._first = {
             "model": upscaler.checkpoint.name,
             "model_sha256": upscaler.checkpoint.sha256,
@@ -190,7 +193,7 @@ class Task:
         if self.options.alpha == "network":
             grey = np.ascontiguousarray(np.repeat(alpha[:, :, None], 3, axis=2))
             wide = self.store.empty((alpha.shape[0] * self.native, alpha.shape[1] * self.native, 3))
-            alpha = pool.get(self.native).upscale(grey, bits=self.options.bits, target=wide).image[:, :, 1]
+            alpha = self._upscaler(pool).upscale(grey, bits=self.options.bits, target=wide).image[:, :, 1]
             if alpha.shape == out_size:
                 return alpha
         resized: U8 = self.store.empty(out_size)
@@ -238,6 +241,7 @@ class Task:
         return JobReport(
             source=self.job.name,
             target=self.job.target_name,
+            model_reason=self.job.model_reason,
             native_scale=self.native,
             frames=self.header.frames,
             bits=dict(self._bits),

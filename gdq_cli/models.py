@@ -1,4 +1,4 @@
-"""From options to a ready Upscaler: find the checkpoint, check it, choose the engine. One per native scale."""
+"""From options to a ready Upscaler: find the checkpoint, check it, choose the engine. One per model and scale."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def load_checkpoint(model: str, scale: int, *, offline: bool = False, watch: hub
 
 
 class UpscalerPool:
-    """Upscalers of one model on one device, loaded when first asked for.
+    """Upscalers on one device, loaded when first asked for.
 
     Args:
-        model: see :func:`load_checkpoint`.
+        model: the one meant where none is named; see :func:`load_checkpoint`.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         threads: CPU threads; None for torch's own choice (the cores this process may use).
         engine: ``auto`` or the name of one engine.
@@ -62,24 +62,24 @@ class UpscalerPool:
         self.device = choose_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
-        self._ready: dict[int, tuple[Upscaler, EngineChoice]] = {}
+        self._ready: dict[tuple[str, int], tuple[Upscaler, EngineChoice]] = {}
 
-    def get(self, scale: int) -> Upscaler:
-        """The upscaler of a native scale.
+    def get(self, scale: int, model: str | None = None) -> Upscaler:
+        """The upscaler of a native scale, of the pool's model or of another.
 
         Raises:
             WeightsError: if the checkpoint cannot be had.
             DeviceError: if no engine runs it.
         """
-        return self._load(scale)[0]
+        return self._load(scale, model or self._model)[0]
 
     def choice(self, scale: int) -> EngineChoice:
         """Which engine runs a native scale, and why not a faster one. Raises as :meth:`get`."""
-        return self._load(scale)[1]
+        return self._load(scale, self._model)[1]
 
-    def _load(self, scale: int) -> tuple[Upscaler, EngineChoice]:
-        if scale not in self._ready:
-            checkpoint = load_checkpoint(self._model, scale, offline=self._offline, watch=self._watch)
+    def _load(self, scale: int, model: str) -> tuple[Upscaler, EngineChoice]:
+        if (model, scale) not in self._ready:
+            checkpoint = load_checkpoint(model, scale, offline=self._offline, watch=self._watch)
             choice = choose_engine(checkpoint.network, self.device, self._engine)
-            self._ready[scale] = Upscaler(checkpoint, choice.engine), choice
-        return self._ready[scale]
+            self._ready[model, scale] = Upscaler(checkpoint, choice.engine), choice
+        return self._ready[model, scale]

@@ -13,7 +13,12 @@ NATIVE_SCALES = (2, 3, 4)
 
 MAX_SCALE = 64.0
 DEFAULT_SCALE = 4.0
+AUTO_MODEL = "auto"
+"""For --model: each picture gets the model that suits its file; see ``gdq_cli.model_choice``."""
+
 DEFAULT_MODEL = "edsr"
+"""Of the commands that judge a model and not a picture."""
+
 DEFAULT_FAB = 4.7
 """Average bit-width of the training patches that a new controller aims at."""
 
@@ -102,7 +107,7 @@ class UpscaleOptions:
     """
 
     size: TargetSize = TargetSize()
-    model: str = DEFAULT_MODEL
+    model: str = AUTO_MODEL
     device: str = "auto"
     threads: int | None = None
     bits: Bits = "auto"

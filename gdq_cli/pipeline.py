@@ -213,7 +213,7 @@ class Pipeline:
         try:
             task.load(pool)
         except GdqError as error:
-            if self.options.size.is_factor:
+            if len({(job.model, job.native) for job in self.jobs}) == 1:
                 raise FatalError(error) from error  # no model, no engine: no other picture would fare better
             task.error = error
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdq_cli.job_report import peak_rss_mib
@@ -41,14 +42,20 @@ def summary_lines(report: JobReport) -> str:
         )
     return (
         f"{_sizes(report)}\n"
-        f"{report.model} x{report.native_scale} ({engine}) | {bits} | "
+        f"{describe_model(f'{report.model} x{report.native_scale}', report.model_reason)} ({engine}) | {bits} | "
         f"{seconds['total']:.2f} s, network {seconds['network']:.2f} s, {report.output_mp_per_s:.2f} MP/s"
     )
 
 
 def picture_line(report: JobReport) -> str:
     """The same in one line, for a picture of many."""
-    return f"{_sizes(report)} | {_bits(report)} | {report.seconds['total']:.2f} s"
+    model = "" if report.model_reason is None else f" | {describe_model(report.model, report.model_reason)}"
+    return f"{_sizes(report)}{model} | {_bits(report)} | {report.seconds['total']:.2f} s"
+
+
+def describe_model(model: str, reason: str | None) -> str:
+    """A model, and what about the picture's file chose it, if anything did."""
+    return model if reason is None else f"{model} for {reason}"
 
 
 def step_line(report: JobReport) -> str:
@@ -77,7 +84,9 @@ def planned_line(job: Job) -> str:
     assert job.out_size is not None
     size, frames = f"{job.header.width}x{job.header.height}", job.header.frames
     more = f", {frames} frames" if frames > 1 else ""
-    return f"{job.name} {size} -> {job.target_name} {_size(job.out_size)}{more}, about {_bytes(job.disk_bytes)}"
+    model = describe_model(f"{Path(job.model).name} x{job.native}", job.model_reason)
+    target = f"{job.target_name} {_size(job.out_size)}{more}, about {_bytes(job.disk_bytes)}"
+    return f"{job.name} {size} -> {target} | {model}"
 
 
 def _bytes(count: int) -> str:
@@ -106,11 +115,11 @@ def run_lines(summary: BatchSummary) -> str:
     return "\n".join([totals, *failed])
 
 
-def plan_line(source: str, plan: BitPlan, model: str, scale: int) -> str:
+def plan_line(source: str, plan: BitPlan, model: str) -> str:
     """What ``gdq bitmap`` says below the map."""
     by_entropy = sum(choice.reason == "entropy" for choice in plan.choices)
     rows, cols = plan.patches.grid
     return (
-        f"{source} {_size(plan.patches.size)}, {rows}x{cols} patches | {model} x{scale} | FAB {plan.fab:.2f} bits | "
+        f"{source} {_size(plan.patches.size)}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | "
         f"decided by the controller: {len(plan.choices) - by_entropy}, by entropy: {by_entropy} | {plan.seconds:.2f} s"
     )

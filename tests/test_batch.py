@@ -42,7 +42,7 @@ class Pool:
     def __init__(self, upscaler: Upscaler) -> None:
         self.upscaler = upscaler
 
-    def get(self, scale: int) -> Upscaler:
+    def get(self, scale: int, model: str | None = None) -> Upscaler:
         if scale != self.upscaler.scale:
             raise WeightsError(f"no x{scale}")
         return self.upscaler

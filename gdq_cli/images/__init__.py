@@ -9,6 +9,7 @@ How the parts fit together:
 """
 
 from gdq_cli.images.atomic import PART_SUFFIX, OutputExistsError, atomic_file, check_target, remove_stale_parts
+from gdq_cli.images.compression import Compression, read_compression
 from gdq_cli.images.container import ImageHeader
 from gdq_cli.images.formats import (
     FORMATS,
@@ -35,6 +36,7 @@ __all__ = [
     "PART_SUFFIX",
     "READABLE",
     "WRITABLE",
+    "Compression",
     "Frame",
     "Frames",
     "ImageHeader",
@@ -54,6 +56,7 @@ __all__ = [
     "luma",
     "parse_colour",
     "probe_image",
+    "read_compression",
     "read_frames",
     "read_image",
     "remove_stale_parts",

@@ -22,6 +22,7 @@ from PIL import (
 )
 
 from gdq_cli.errors import ImageError
+from gdq_cli.images.compression import Compression, read_compression
 from gdq_cli.images.formats import FORMATS, READABLE, name_foreign, sniff_format
 from gdq_cli.images.guard import lifted_pixel_limit
 from gdq_cli.images.headers import Scan, scan_gif, scan_jpeg, scan_png, scan_webp
@@ -62,6 +63,8 @@ class ImageHeader:
     format: str
     width: int
     height: int
+    compression: Compression
+    """Whether the file holds its pixels exactly; of a document the first page tells."""
     frames: int = 1
     """Frames of an animation or pages of a document."""
     animated: bool = False
@@ -70,8 +73,6 @@ class ImageHeader:
     has_alpha: bool = False
     """True when some frame may have transparent pixels."""
     bit_depth: int = 8
-    lossless: bool = False
-    """True for a lossless WebP file."""
 
 
 class ImageContainer:
@@ -184,16 +185,18 @@ class ImageContainer:
         plays = int(loop) if animated and loop is not None else 1
         if self.format == "gif" and animated and loop:
             plays += 1  # GIF counts the repeats after the first showing
+        compression = read_compression(im, lossless=self.scan is not None and self.scan.lossless)
+        assert compression is not None
         return ImageHeader(
             self.format,
             width,
             height,
+            compression,
             len(self.pages),
             animated,
             plays,
             self.scan.has_alpha if self.scan is not None else im.mode in ("RGBA", "LA", "PA", "RGBa", "La"),
             self._bit_depth(),
-            self.scan.lossless if self.scan is not None else False,
         )
 
     def read_frame(self, index: int) -> Frame:
@@ -223,7 +226,7 @@ class ImageContainer:
                 planes.grey,
                 planes.samples16,
                 8 if planes.samples16 is None else 16,
-                self.header.lossless,
+                self.format == "webp" and self.header.compression.lossless,
                 self.format,
                 metadata,
                 tuple(dict.fromkeys(notes)),

@@ -59,9 +59,13 @@ FORMATS: dict[str, Format] = {format.name: format for format in _ALL if format.n
 IMAGE_SUFFIXES: frozenset[str] = frozenset(suffix for format in FORMATS.values() for suffix in format.suffixes)
 """Lower-case suffixes, with the dot, of files that gdq takes for pictures when it looks through a folder."""
 
-READABLE = ", ".join(
-    {"jpg": "JPEG", "webp": "WebP"}.get(name, name.upper()) for name in ("png", "jpg", *list(FORMATS)[2:])
-)
+
+def title_of_format(name: str) -> str:
+    """What messages call a format."""
+    return {"jpg": "JPEG", "webp": "WebP"}.get(name, name.upper())
+
+
+READABLE = ", ".join(title_of_format(name) for name in FORMATS)
 WRITABLE = tuple(name for name, format in FORMATS.items() if format.writable)
 _ALIASES = {"jpeg": "jpg", "tif": "tiff", "apng": "png", "pgm": "ppm", "pnm": "ppm"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ _MAX_KEPT = 1 << 23  # bytes of text and colour chunks that are kept; prompts of
 # Bytes between the segments of a JPEG or the blocks of a GIF that belong to neither. Pillow skips any number of them,
 # one by one, which takes minutes for a large file that is damaged near its start.
 _MAX_JUNK = 1 << 18
+_MAX_CHUNKS = 1 << 16  # of a WebP file that are looked at
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,12 @@ def scan_webp(stream: BinaryIO) -> Scan:
     if len(head) < 18 or size < announced + 8:
         raise ValueError("truncated file")
     kind, alpha = head[:4], False
+    lossless = kind == b"VP8L"
     if kind == b"VP8X":
         alpha = bool(head[8] & 16)
         width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (12, 15))
         stream.seek(30)
-        kind = _first_bitstream(stream)
+        lossless = set(_bitstreams(stream, announced + 8)) == {b"VP8L"}
     elif kind == b"VP8L":
         bits = int.from_bytes(head[9:13], "little")
         width, height, alpha = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), bool(bits >> 28 & 1)
@@ -127,18 +130,19 @@ def scan_webp(stream: BinaryIO) -> Scan:
         width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (14, 16))
     else:
         raise ValueError("no picture chunk")
-    return Scan(width, height, width * height, has_alpha=alpha, lossless=kind == b"VP8L")
+    return Scan(width, height, width * height, has_alpha=alpha, lossless=lossless)
 
 
-def _first_bitstream(stream: BinaryIO) -> bytes:
-    """Chunk type of the first coded picture behind a VP8X header, `VP8 ` or `VP8L`."""
-    while len(head := stream.read(8)) == 8:
+def _bitstreams(stream: BinaryIO, end: int) -> Iterator[bytes]:
+    """Chunk types of the coded pictures from here to `end`, `VP8 ` (lossy) or `VP8L`: one, or each frame's."""
+    for _ in range(_MAX_CHUNKS):
+        if stream.tell() >= end or len(head := stream.read(8)) < 8:
+            return
         kind, size = struct.unpack("<4sL", head)
         if kind in (b"VP8 ", b"VP8L"):
-            return bytes(kind)
+            yield kind
         # The coded picture of an animation's frame lies behind 16 bytes of its own.
         stream.seek(16 if kind == b"ANMF" else size + size % 2, 1)
-    return b""
 
 
 def scan_gif(stream: BinaryIO) -> Scan:
