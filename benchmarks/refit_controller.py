@@ -27,7 +27,7 @@ def main() -> None:
         progress=print,
     )
     assert fitted.controller is not None
-    psnr, fab = validate_auto(network, fitted.controller, load_pairs(held_out, checkpoint.scale))
+    psnr, fab = validate_auto(fitted, load_pairs(held_out, checkpoint.scale))
     print(f"held-out pictures: {psnr:.3f} dB at {fab:.2f} bits")
     write_checkpoint(args.output, fitted)
 

@@ -23,6 +23,7 @@ from gdq_cli.errors import ImageError, WeightsError
 from gdq_cli.images.atomic import atomic_file
 from gdq_cli.networks import Edsr, Network, NetworkConfig, build_network
 from gdq_cli.networks.edsr import MEAN
+from gdq_cli.patches import HALO
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Checkpoint:
         controller: None in a float32 checkpoint.
         facts: free-form facts of the model card (training data, steps, metrics, licence, entropy table).
         name: short model name, such as ``edsr``.
+        halo: LR pixels of context that its patches are read with.
         sha256: of the file it was read from; empty if it was made in memory.
     """
 
@@ -41,6 +43,7 @@ class Checkpoint:
     controller: Controller | None
     facts: dict[str, Any] = field(default_factory=dict)
     name: str = "edsr"
+    halo: int = HALO
     sha256: str = ""
 
     @property
@@ -63,6 +66,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "name": checkpoint.name,
         "network": checkpoint.network.name,
         "config": checkpoint.network.config.to_dict(),
+        "halo": checkpoint.halo,
         "controller": None,
         "facts": checkpoint.facts,
     }
@@ -124,7 +128,7 @@ def read_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
     network.load_state_dict(tensors, assign=True)
     if isinstance(network, Edsr):
         network.mean = torch.tensor(MEAN, dtype=torch.float32).reshape(1, 3, 1, 1)  # not in the file
-    return Checkpoint(network.eval(), controller, metadata["facts"], metadata["name"], sha256)
+    return Checkpoint(network.eval(), controller, metadata["facts"], metadata["name"], metadata["halo"], sha256=sha256)
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from gdq_cli.errors import WeightsError
 from gdq_cli.networks import Compact, CompactConfig, Edsr, EdsrConfig, NetworkConfig, Srresnet, SrresnetConfig
+from gdq_cli.patches import HALO, MAX_HALO
 
 FORMAT = 1
 """Version of the layout; a reader refuses versions it does not know."""
@@ -52,7 +53,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
         path: of a .safetensors file.
 
     Returns:
-        ``name``, ``network``, ``config`` (a :data:`NetworkConfig`), ``controller`` (a dictionary or None), ``facts``.
+        ``name``, ``network``, ``config`` (a :data:`NetworkConfig`), ``halo``, ``controller`` (a dictionary or None),
+        ``facts``.
 
     Raises:
         WeightsError: if the file is absent, not a plain file, too large, or its header is not that of a checkpoint.
@@ -77,6 +79,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         "network": fields["network"],
         "config": _parse_config(path, fields["network"], fields["config"]),
         "controller": _parse_controller(path, fields.get("controller")),
+        "halo": _parse_halo(path, fields.get("halo", HALO)),
         "facts": fields["facts"],
     }
 
@@ -152,6 +155,12 @@ def _parse_config(path: Path, network: str, values: dict[str, Any]) -> NetworkCo
         return make(**numbers, **widths, **{key: values[key] for key in choices if key in values})
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its network configuration is damaged ({str(error)[:200]})") from error
+
+
+def _parse_halo(path: Path, value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_HALO:
+        raise WeightsError(f"{path}: a halo of {_short(value)}; it is a number of pixels from 0 to {MAX_HALO}")
+    return value
 
 
 def _parse_controller(path: Path, values: Any) -> dict[str, Any] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -13,9 +14,10 @@ from gdq_cli.options import DEFAULT_FAB
 
 if TYPE_CHECKING:
     from gdq_cli.checkpoint import Checkpoint
-    from gdq_cli.controller import Controller
     from gdq_cli.networks import Edsr, Network, NetworkConfig
+    from gdq_cli.networks.edsr import Upsampler
     from gdq_cli.training.data import ImagePair
+    from gdq_cli.training.degradation import TrainingDegradation
     from gdq_cli.training.train import TrainProgress
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
@@ -29,6 +31,12 @@ ScaleOption = Annotated[
 FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")]
 DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")]
 GateOption = Annotated[str, typer.Option("--gate", help="How the controller learns: ridge, or gumbel as in the paper.")]
+DegradationOption = Annotated[
+    Literal["none", "photo"],
+    typer.Option(
+        "--degradation", help="What LR went through: none (bicubic alone), or photo (blur, noise, JPEG, ...)."
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")]
 
@@ -44,6 +52,10 @@ def calibrate(
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
     gate: GateOption = "ridge",
+    degradation: DegradationOption = "none",
+    halo: Annotated[
+        int, typer.Option("--halo", min=0, max=64, help="LR pixels of context around a patch; 8 suits photo networks.")
+    ] = 4,
     static_bits: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +73,7 @@ def calibrate(
 
     start = time.perf_counter()
     network, facts = read_start(source, scale)
-    training, _ = _load(folder, network.config.scale)
+    training, _ = _load(folder, network.config.scale, degradation)
     checkpoint = calibrate_checkpoint(
         network,
         training,
@@ -70,6 +82,7 @@ def calibrate(
         descriptor="mean" if descriptor == "mean" else "band_energy",
         gate="gumbel" if gate == "gumbel" else "ridge",
         static_bits=_static_bits(static_bits, network.config),
+        halo=halo,
         facts=facts,
         seed=seed,
         progress=lambda what: typer.echo(f"{time.perf_counter() - start:6.1f} s  {what}", err=True),
@@ -93,6 +106,14 @@ def train(
         bool | None,
         typer.Option(
             "--vary/--no-vary", help="Vary size, place and colours of patches; default in the fp32 stage only."
+        ),
+    ] = None,
+    degradation: DegradationOption = "none",
+    upsampler: Annotated[
+        Literal["pixelshuffle", "pixelshuffledirect"] | None,
+        typer.Option(
+            "--upsampler",
+            help="pixelshuffle as in EDSR, or pixelshuffledirect (one convolution, faster); fp32 stage only.",
         ),
     ] = None,
     rate: Annotated[
@@ -124,7 +145,7 @@ def train(
     from gdq_cli.engines import choose_device
     from gdq_cli.memory import keep_freed_memory
     from gdq_cli.training.data import PatchSampler
-    from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage
+    from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage, fast_dtype
     from gdq_cli.training.train import Trainer, TrainOptions
 
     options = TrainOptions(
@@ -135,14 +156,20 @@ def train(
         validate_every=validate_every,
     )
     keep_freed_memory()
-    network, controller, facts = _starting_network(source, scale, stage, seed)
-    training, held_out = _load(folder, network.config.scale)
+    start = _read_start(source, scale, stage, seed, upsampler)
+    network = cast("Edsr", start.network)
+    training, held_out = _load(folder, network.config.scale, degradation)
     chosen_device = choose_device(device)
     network.to(chosen_device)
-    loss: Stage = FloatStage(network) if stage == "fp32" else QuantizedStage(network, seed=seed)
+    autocast = fast_dtype(chosen_device)
+    loss: Stage = (
+        FloatStage(network, autocast) if stage == "fp32" else QuantizedStage(network, seed=seed, autocast=autocast)
+    )
     state_file = output.with_name(output.name + ".state")
     vary = stage == "fp32" if vary is None else vary
-    sampler = PatchSampler(training, patch, seed, vary=vary, raise_contrast=stage == "quantized")
+    sampler = PatchSampler(
+        training, patch, seed, vary=vary, raise_contrast=stage == "quantized", degradation=degradation
+    )
     trainer = Trainer(loss, sampler, options, state_file, chosen_device)
     if trainer.step:
         typer.echo(f"going on from step {trainer.step} of {state_file}", err=True)
@@ -155,18 +182,26 @@ def train(
         )
 
     complete = trainer.run(
-        report, lambda step, average: _print_figures(step, average, controller, held_out), minutes and minutes * 60
+        report, lambda step, average: _print_figures(step, average, start, held_out), minutes and minutes * 60
     )
     if not complete:
         say = f"step {trainer.step} is kept in {state_file}; now {output} as it stands (Ctrl-C: without)"
         typer.echo(say, err=True)
     history = [
-        *facts.get("training", []),
-        _history(stage, source.name if source else "scratch", trainer.step, options, patch, vary, chosen_device),
+        *start.facts.get("training", []),
+        _history(
+            stage,
+            source.name if source else "scratch",
+            trainer.step,
+            options,
+            patch,
+            vary,
+            degradation,
+            chosen_device,
+        ),
     ]
-    checkpoint = _finished(
-        trainer.average, training, output, facts | {"training": history}, target_fab, descriptor, gate, seed
-    )
+    start = replace(start, name=_name(output), facts=start.facts | {"training": history})
+    checkpoint = _finished(trainer.average, start, training, target_fab, descriptor, gate, seed)
     from gdq_cli.checkpoint import write_checkpoint
 
     write_checkpoint(output, checkpoint)
@@ -210,32 +245,36 @@ def _name(output: Path) -> str:
     return output.stem.rpartition("_x")[0] or output.stem
 
 
-def _load(folder: Path, scale: int) -> tuple[list[ImagePair], list[ImagePair]]:
-    """Training and validation images of a folder."""
+def _load(folder: Path, scale: int, degradation: TrainingDegradation) -> tuple[list[ImagePair], list[ImagePair]]:
+    """Training and validation images of a folder, with LR of one kind."""
+    from gdq_cli.training.cleanliness import find_artefacts
     from gdq_cli.training.data import list_images, load_pairs, split_validation
 
-    training, held_out = split_validation(list_images(folder))
+    files = list_images(folder)
+    training, held_out = split_validation(files)
+    if (warning := find_artefacts(files)) is not None:
+        typer.echo(f"note: {folder}: {warning}", err=True)
     typer.echo(f"{len(training)} training images, {len(held_out)} held out for validation", err=True)
-    return load_pairs(training, scale), load_pairs(held_out, scale)
+    return load_pairs(training, scale, degradation), load_pairs(held_out, scale, degradation, seed=1)
 
 
-def _starting_network(
-    source: Path | None, scale: int | None, stage: str, seed: int
-) -> tuple[Edsr, Controller | None, dict[str, Any]]:
-    """The network to train, the controller that goes with it, and the facts of its file."""
-    from gdq_cli.checkpoint import read_checkpoint
-    from gdq_cli.training.start import at_scale, random_start, read_start
+def _read_start(
+    source: Path | None, scale: int | None, stage: str, seed: int, upsampler: Upsampler | None
+) -> Checkpoint:
+    """What training starts from, with the network it trains."""
+    from gdq_cli.checkpoint import Checkpoint, read_checkpoint
+    from gdq_cli.training.start import random_start, read_start, reshaped
 
     if source is None:
         assert scale is not None
-        return random_start(scale, seed), None, {"source": "random weights"}
+        return Checkpoint(random_start(scale, seed, upsampler or "pixelshuffle"), None, {"source": "random weights"})
     if stage == "fp32":
         network, facts = read_start(source)
-        return at_scale(_trainable(source, network), scale), None, facts
+        return Checkpoint(reshaped(_trainable(source, network), scale, upsampler), None, facts)
     checkpoint = read_checkpoint(source)
     if not checkpoint.is_quantized:
         raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
-    return _trainable(source, checkpoint.network), checkpoint.controller, checkpoint.facts
+    return replace(checkpoint, network=_trainable(source, checkpoint.network))
 
 
 def _trainable(source: Path, network: Network) -> Edsr:
@@ -246,7 +285,9 @@ def _trainable(source: Path, network: Network) -> Edsr:
     return cast("Edsr", network)
 
 
-def _history(stage: str, start: str, steps: int, options: Any, patch: int, vary: bool, device: str) -> dict[str, Any]:
+def _history(
+    stage: str, start: str, steps: int, options: Any, patch: int, vary: bool, degradation: str, device: str
+) -> dict[str, Any]:
     """What the model card says about a run."""
     import torch
 
@@ -260,48 +301,48 @@ def _history(stage: str, start: str, steps: int, options: Any, patch: int, vary:
         "patch": patch,
         "varied": vary,
         "contrast_raised": stage == "quantized",
+        "degradation": degradation,
         "rate": options.rate,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name(),
     }
 
 
-def _print_figures(step: int, network: Edsr, controller: Controller | None, held_out: list[ImagePair]) -> None:
+def _print_figures(step: int, network: Edsr, start: Checkpoint, held_out: list[ImagePair]) -> None:
     from gdq_cli.training.validate import validate_auto, validate_network
 
     figures = [
         f"{'fp32' if bits == 32 else bits} {psnr:.3f}" for bits, psnr in validate_network(network, held_out).items()
     ]
-    if controller is not None:
-        psnr, fab = validate_auto(network, controller, held_out)
+    if start.controller is not None:
+        psnr, fab = validate_auto(replace(start, network=network), held_out)
         figures.append(f"auto {psnr:.3f} at FAB {fab:.2f}")
     typer.echo(f"step {step}  validation PSNR dB: {', '.join(figures)}", err=True)
 
 
 def _finished(
     network: Edsr,
+    start: Checkpoint,
     training: list[ImagePair],
-    output: Path,
-    facts: dict[str, Any],
     target_fab: float,
     descriptor: str,
     gate: str,
     seed: int,
 ) -> Checkpoint:
-    """The checkpoint to write: with a new controller if it is quantized."""
-    from gdq_cli.checkpoint import Checkpoint
+    """The checkpoint to write: ``start`` with a trained network, and with a new controller if it is quantized."""
     from gdq_cli.training.calibrate import attach_controller
 
     network.cpu()
     if not network.config.bit_widths:
-        return Checkpoint(network, None, facts, _name(output))
+        return replace(start, network=network)
     return attach_controller(
         network,
         training,
-        name=_name(output),
+        name=start.name,
         target_fab=target_fab,
         descriptor="mean" if descriptor == "mean" else "band_energy",
         gate="gumbel" if gate == "gumbel" else "ridge",
-        facts=facts,
+        halo=start.halo,
+        facts=start.facts,
         seed=seed,
         progress=lambda what: typer.echo(what, err=True),
     )

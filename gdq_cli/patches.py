@@ -15,7 +15,11 @@ PATCH_SIZE = 96
 """Target side of a core in LR pixels: the test patch of the paper (supplement, implementation details)."""
 
 HALO = 4
-"""LR pixels of context around a core: joins stay 72-74 dB close to the whole-image result (docs/method.md)."""
+"""LR pixels of context around a core, where a checkpoint asks for no others: joins of networks for clean pictures stay
+72-74 dB close to the whole-image result (docs/method.md)."""
+
+MAX_HALO = 64
+"""The most that a checkpoint may ask for."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Upscaler:
             WeightsError: if the checkpoint has no such width.
         """
         start = time.perf_counter()
-        patches = plan_patches((image.shape[0], image.shape[1]))
+        patches = plan_patches((image.shape[0], image.shape[1]), halo=self.checkpoint.halo)
         if bits != "auto" and budget is not None:
             raise OptionsError(f"a budget chooses bit-widths, so it contradicts bits={bits}")
         if bits == "fp32":

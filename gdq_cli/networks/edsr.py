@@ -16,8 +16,8 @@ MEAN = (114, 111, 103)
 """Mean RGB of DIV2K in grey levels, rounded: centred pixels stay integers, so the head's input is exact."""
 
 Upsampler = Literal["pixelshuffle", "pixelshuffledirect"]
-"""EDSR's convolutions with a pixel shuffle each, or the tail alone at LR size, shuffled into pixels (half the work at
-x4; the field's name for it is that of Liang et al., SwinIR, ICCVW 2021)."""
+"""EDSR's convolutions with a pixel shuffle each, or the tail alone at LR size, shuffled into pixels: 37 % fewer MACs of
+the whole at x4. The field's name for it is that of SwinIR (Liang et al., ICCVW 2021)."""
 
 
 @dataclass(frozen=True)

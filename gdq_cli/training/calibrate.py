@@ -18,6 +18,7 @@ from gdq_cli.engines import choose_engine
 from gdq_cli.engines.lowering import controller_head
 from gdq_cli.networks import FloatNetwork, FloatNetworkT, build_network
 from gdq_cli.options import DEFAULT_FAB
+from gdq_cli.patches import HALO
 from gdq_cli.training.data import ImagePair
 from gdq_cli.training.fit_controller import (
     choose_thresholds,
@@ -54,6 +55,7 @@ def calibrate_checkpoint(
     descriptor: Descriptor = "band_energy",
     gate: Gate = "ridge",
     static_bits: tuple[int, ...] = (),
+    halo: int = HALO,
     facts: dict[str, Any] | None = None,
     patches: int = SEARCH_PATCHES,
     seed: int = 0,
@@ -69,6 +71,7 @@ def calibrate_checkpoint(
         descriptor: kind of controller descriptor.
         gate: how the controller learns, see :data:`Gate`.
         static_bits: widths of body conv, each upsampler conv, and tail; 8 everywhere if empty.
+        halo: LR pixels of context that patches are read with.
         facts: for the model card; calibration adds its own.
         patches: LR patches that the search of steps draws.
         seed: of every random draw.
@@ -83,6 +86,7 @@ def calibrate_checkpoint(
         target_fab=target_fab,
         descriptor=descriptor,
         gate=gate,
+        halo=halo,
         facts=facts,
         seed=seed,
         progress=progress,
@@ -97,6 +101,7 @@ def attach_controller(
     target_fab: float = DEFAULT_FAB,
     descriptor: Descriptor = "band_energy",
     gate: Gate = "ridge",
+    halo: int = HALO,
     facts: dict[str, Any] | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -118,7 +123,7 @@ def attach_controller(
         "seed": seed,
     }
     return Checkpoint(
-        network, controller, {**(facts or {}), "calibration": calibration, "entropy_quantiles": quantiles}, name
+        network, controller, {**(facts or {}), "calibration": calibration, "entropy_quantiles": quantiles}, name, halo
     )
 
 

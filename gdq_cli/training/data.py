@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from gdq_cli.errors import ImageError, OptionsError
 from gdq_cli.images import IMAGE_SUFFIXES, read_image
+from gdq_cli.training.degradation import EvalDegradation, TrainingDegradation, degrade
 
 VALIDATION_IMAGES = 50
 """Images held out from a training folder, evenly spaced by file name."""
@@ -20,6 +26,7 @@ VALIDATION_IMAGES = 50
 LR_MARGIN = 2  # LR pixels that the antialiased bicubic reaches to each side: a cut patch shows no edge inside them
 SMALLEST_ZOOM = 0.5
 HIGHEST_GAIN = 2.0
+DEGRADED_MARGIN = 8  # LR pixels around a patch that are degraded with it, so that no border shows inside
 
 
 @dataclass(frozen=True)
@@ -63,18 +70,28 @@ def split_validation(files: list[Path], count: int = VALIDATION_IMAGES) -> tuple
     return [f for f in files if f not in set(held_out)], held_out
 
 
-def load_pairs(files: list[Path], scale: int) -> list[ImagePair]:
+def load_pairs(
+    files: list[Path], scale: int, degradation: TrainingDegradation | EvalDegradation = "none", seed: int = 0
+) -> list[ImagePair]:
     """Read HR images, cut them to a multiple of ``scale`` and make their LR versions.
+
+    Args:
+        files: to read.
+        scale: between HR and LR.
+        degradation: what the LR versions went through, drawn for each picture from ``seed`` and its place in the list.
+        seed: see there.
 
     Raises:
         ImageError: if a file is not a readable image.
     """
     pairs = []
-    for file in files:
+    for index, file in enumerate(files):
         hr = read_image(file).rgb
         hr = np.ascontiguousarray(hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale])
         if hr.size:
-            pairs.append(ImagePair(file.name, hr, downscale(hr, scale)))
+            rng = np.random.default_rng((seed, index))
+            lr = downscale(hr, scale) if degradation == "none" else degrade(hr, scale, degradation, rng)
+            pairs.append(ImagePair(file.name, hr, lr))
     return pairs
 
 
@@ -90,6 +107,7 @@ class PatchSampler:
             contrast: a small folder is learned by heart otherwise.
         raise_contrast: make half of the patches anew with up to twice the contrast, clipped as in an overexposed
             picture: quantizers otherwise reach for what the folder holds and clip what is stronger.
+        degradation: what the LR side of every patch goes through, drawn anew each time.
 
     Raises:
         OptionsError: if no image is as large as a patch.
@@ -104,6 +122,7 @@ class PatchSampler:
         by_texture: bool = True,
         vary: bool = False,
         raise_contrast: bool = False,
+        degradation: TrainingDegradation = "none",
     ) -> None:
         self._pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= patch]
         if not self._pairs:
@@ -112,6 +131,7 @@ class PatchSampler:
         self._by_texture = by_texture
         self._vary = vary
         self._raise_contrast = raise_contrast
+        self._degradation: TrainingDegradation = degradation
         self._rng = np.random.default_rng(seed)
         sides = np.array([(pair.lr.shape[0] * pair.lr.shape[1]) ** 0.5 for pair in self._pairs])
         share = sides * [_texture(pair.lr) for pair in self._pairs] if by_texture else sides
@@ -120,7 +140,12 @@ class PatchSampler:
     @property
     def settings(self) -> dict[str, object]:
         """What is drawn: size and variation of the patches."""
-        return {"patch": self._patch, "vary": self._vary, "raise_contrast": self._raise_contrast}
+        return {
+            "patch": self._patch,
+            "vary": self._vary,
+            "raise_contrast": self._raise_contrast,
+            "degradation": self._degradation,
+        }
 
     @property
     def state(self) -> dict[str, object]:
@@ -137,9 +162,8 @@ class PatchSampler:
         Returns:
             LR (count, 3, P, P) and HR (count, 3, P * scale, P * scale), float32 grey levels, channels_last.
         """
-        drawn = [self._draw_one() for _ in range(count)]
-        lr, hr = (torch.from_numpy(np.stack(side)).permute(0, 3, 1, 2).float() for side in zip(*drawn, strict=True))
-        return lr, hr
+        lr, hr = _stack([self._draw_one() for _ in range(count)])
+        return _grey_levels(lr), _grey_levels(hr)
 
     def _draw_one(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         pair = self._pairs[int(np.searchsorted(self._cumulative, self._rng.random()))]
@@ -150,7 +174,7 @@ class PatchSampler:
             for _ in range(2 if self._by_texture else 1)
         ]
         y, x = max(places, key=lambda yx: _texture(pair.lr[yx[0] : yx[0] + self._patch, yx[1] : yx[1] + self._patch]))
-        if self._vary or self._raise_contrast:
+        if self._vary or self._raise_contrast or self._degradation != "none":
             lr, hr = self._make_one(pair.hr, y * scale, x * scale, scale)
         else:
             lr = pair.lr[y : y + self._patch, x : x + self._patch]
@@ -163,7 +187,8 @@ class PatchSampler:
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Reduce HR around a place, change its colours, and make the LR patch of it: none is ever drawn twice."""
         rng = self._rng
-        margin = min(LR_MARGIN, (min(image.shape[:2]) // scale - self._patch) // 2)
+        margin = LR_MARGIN if self._degradation == "none" else DEGRADED_MARGIN
+        margin = min(margin, (min(image.shape[:2]) // scale - self._patch) // 2)
         side = (self._patch + 2 * margin) * scale
         span, offset = side, [0, 0]
         if self._vary:
@@ -178,8 +203,15 @@ class PatchSampler:
         if span != side:
             hr = np.asarray(Image.fromarray(hr).resize((side, side), Image.Resampling.LANCZOS))
         hr = np.ascontiguousarray(self._change_colours(hr))
-        inner, outer = (slice(margin * by, (margin + self._patch) * by) for by in (1, scale))
-        return downscale(hr, scale)[inner, inner], hr[outer, outer]
+        down = right = margin
+        if self._degradation == "none":
+            lr = downscale(hr, scale)
+        else:  # the place inside what is degraded varies, so that a codec's blocks begin anywhere in a patch
+            lr = degrade(hr, scale, self._degradation, rng)
+            down, right = (int(rng.integers(margin // 2, 2 * margin - margin // 2 + 1)) for _ in range(2))
+        rows, columns = (slice(start, start + self._patch) for start in (down, right))
+        hr_rows, hr_columns = (slice(start * scale, (start + self._patch) * scale) for start in (down, right))
+        return lr[rows, columns], hr[hr_rows, hr_columns]
 
     def _change_colours(self, hr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Permute channels, lower or raise the contrast: each of half of the patches, if at all."""
@@ -194,6 +226,114 @@ class PatchSampler:
             raised = hr * np.float32(gain) - np.float32(rng.uniform(0, 255 * (gain - 1)))
             hr = raised.round().clip(0, 255).astype(np.uint8)
         return hr
+
+
+class StepSampler(PatchSampler):
+    """Patches that follow from seed, step and place in the batch alone, so that processes can draw them ahead.
+
+    The same patches come out with any number of workers, and a run goes on from the number of its next step. Workers
+    pay where patches cost more than training on them does: on a GPU.
+
+    Args:
+        pairs: as for :class:`PatchSampler`, which knows the further keywords, too.
+        patch: side of an LR patch.
+        seed: of every draw.
+        workers: processes that draw ahead; 0 draws when asked.
+        device: to which batches go, as bytes.
+        variation: see :class:`PatchSampler`.
+    """
+
+    def __init__(
+        self,
+        pairs: list[ImagePair],
+        patch: int,
+        seed: int = 0,
+        *,
+        workers: int = 0,
+        device: str = "cpu",
+        **variation: Any,
+    ) -> None:
+        super().__init__(pairs, patch, seed, **variation)
+        self._seed = seed
+        self._workers = workers
+        self._device = device
+        self._step = 0
+        self._ahead: Iterator[list[NDArray[np.uint8]]] | None = None
+        self._count = 0
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What is drawn, and that it is drawn by step."""
+        return super().settings | {"drawn": "by step"}
+
+    @property
+    def state(self) -> dict[str, object]:
+        """The next step."""
+        return {"step": self._step}
+
+    @state.setter
+    def state(self, value: dict[str, Any]) -> None:
+        self._step = int(value["step"])
+        self._ahead = None
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """The patches of the next step; see :meth:`PatchSampler.draw`."""
+        if count != self._count:
+            self._count, self._ahead = count, None
+        self._ahead = self._ahead or self._start()
+        lr, hr = (_grey_levels(side, self._device) for side in next(self._ahead))
+        self._step += 1
+        return lr, hr
+
+    def _start(self) -> Iterator[list[NDArray[np.uint8]]]:
+        """Batches from the next step on. They come through pipes, not through shared memory, which can be scarce."""
+        loader: DataLoader[list[NDArray[np.uint8]]] = DataLoader(
+            _Batches(copy.copy(self), self._count),  # type: ignore[arg-type]  # a copy: no cycle keeps workers alive
+            batch_size=None,
+            sampler=range(self._step, 1 << 40),
+            num_workers=self._workers,
+            collate_fn=_as_it_is,
+            prefetch_factor=4 if self._workers else None,
+            worker_init_fn=_leave_interrupts,
+        )
+        return iter(loader)
+
+    def draw_step(self, step: int, count: int) -> list[NDArray[np.uint8]]:
+        """LR and HR patches of one step, (count, P, P, 3) and (count, P * scale, P * scale, 3) uint8."""
+        drawn = []
+        for place in range(count):
+            self._rng = np.random.default_rng((self._seed, step, place))
+            drawn.append(self._draw_one())
+        return _stack(drawn)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What a worker looks a step up in."""
+
+    sampler: StepSampler
+    count: int
+
+    def __getitem__(self, step: int) -> list[NDArray[np.uint8]]:
+        return self.sampler.draw_step(step, self.count)
+
+
+def _as_it_is(batch: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    return batch
+
+
+def _leave_interrupts(_: int) -> None:
+    """Ctrl-C reaches workers, too; the run decides what comes of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _stack(drawn: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> list[NDArray[np.uint8]]:
+    return [np.stack(side) for side in zip(*drawn, strict=True)]
+
+
+def _grey_levels(patches: NDArray[np.uint8], device: str = "cpu") -> Tensor:
+    """(N, H, W, 3) uint8 to (N, 3, H, W) float32, channels_last."""
+    return torch.from_numpy(patches).to(device).permute(0, 3, 1, 2).float()
 
 
 def _texture(lr: NDArray[np.uint8]) -> float:

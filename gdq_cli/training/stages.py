@@ -34,6 +34,15 @@ def split_weights(network: Edsr) -> tuple[list[nn.Parameter], list[nn.Parameter]
     ]
 
 
+def fast_dtype(device: str) -> torch.dtype | None:
+    """What convolutions compute in where float32 is not needed: bfloat16; None where a processor only emulates it."""
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.12
+    if device != "cpu" or capabilities is None:
+        return torch.bfloat16
+    found = capabilities()
+    return torch.bfloat16 if any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else None
+
+
 class Stage(Protocol):
     """A loss with the parameters it trains."""
 

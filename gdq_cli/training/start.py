@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from gdq_cli.checkpoint import is_checkpoint, read_checkpoint
 from gdq_cli.convert import convert_file
 from gdq_cli.errors import WeightsError
 from gdq_cli.networks import Edsr, EdsrConfig, FloatNetwork, FloatNetworkT, Srresnet, build_network
+from gdq_cli.networks.edsr import Upsampler
 
 
 def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict[str, Any]]:
@@ -36,25 +39,61 @@ def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict
     return float_copy(checkpoint.network), checkpoint.facts
 
 
-def random_start(scale: int, seed: int = 0) -> Edsr:
+def random_start(scale: int, seed: int = 0, upsampler: Upsampler = "pixelshuffle") -> Edsr:
     """A float32 network with random weights; second convolutions of blocks start at a tenth, close to the identity."""
     torch.manual_seed(seed)
-    network = Edsr(EdsrConfig(scale, bit_widths=()))
+    network = Edsr(EdsrConfig(scale, bit_widths=(), upsampler=upsampler))
     with torch.no_grad():
         for block in network.blocks:
             block.conv2.weight.mul_(0.1)
     return network
 
 
-def at_scale(network: Edsr, scale: int | None) -> Edsr:
-    """The same body with an upsampler for another scale; layers that fit are taken over, others start at random."""
-    if scale in (None, network.config.scale):
+def reshaped(network: Edsr, scale: int | None = None, upsampler: Upsampler | None = None) -> Edsr:
+    """The same body with an upsampler for another scale or of another kind.
+
+    Layers that fit are taken over, others start at random; ``pixelshuffledirect`` in place of ``pixelshuffle`` at the
+    same scale starts as near to the old upsampler as its one convolution can be.
+    """
+    config = network.config
+    wanted = replace(config, scale=scale or config.scale, upsampler=upsampler or config.upsampler)
+    if wanted == config:
         return network
-    rescaled = Edsr(replace(network.config, scale=scale)).eval()
-    wanted = {name: value.shape for name, value in rescaled.state_dict().items()}
-    fitting = {name: value for name, value in network.state_dict().items() if wanted.get(name) == value.shape}
-    rescaled.load_state_dict(fitting, strict=False)
-    return rescaled
+    other = Edsr(wanted).eval()
+    shapes = {name: value.shape for name, value in other.state_dict().items()}
+    fitting = {name: value for name, value in network.state_dict().items() if shapes.get(name) == value.shape}
+    other.load_state_dict(fitting, strict=False)
+    if wanted.upsampler == "pixelshuffledirect" and wanted.scale == config.scale and config.stages:
+        weight, bias = collapse_upsampler(network)
+        other.tail.weight.data.copy_(weight)
+        other.tail.bias.data.copy_(bias)
+    return other
+
+
+@torch.no_grad()
+def collapse_upsampler(network: Edsr) -> tuple[Tensor, Tensor]:
+    """One 3x3 convolution at LR size for EDSR's whole upsampler and tail, which are linear.
+
+    Together they are a 5x5 convolution; the taps of its outer ring are added to their inner neighbours, so that what is
+    smooth stays as it is.
+
+    Returns:
+        Weight (3 * scale^2, C, 3, 3) and bias (3 * scale^2,) in front of a pixel shuffle.
+    """
+    channels, scale, centre = network.config.features, network.config.scale, 4
+    impulses = torch.zeros(channels + 1, channels, 2 * centre + 1, 2 * centre + 1)  # the last one is no impulse
+    impulses[range(channels), range(channels), centre, centre] = 1
+    x = impulses
+    for layer in (*network.upsampler, network.tail):
+        x = layer(x)
+    response = F.pixel_unshuffle(x, scale)
+    bias = response[-1, :, centre, centre]
+    # What an output pixel takes from its neighbour below stands in the response above the impulse.
+    taps = (response[:-1] - response[-1:])[:, :, centre - 2 : centre + 3, centre - 2 : centre + 3].flip(2, 3)
+    for axis in (2, 3):
+        outer_low, *inner, outer_high = taps.unbind(axis)
+        taps = torch.stack([inner[0] + outer_low, inner[1], inner[2] + outer_high], axis)
+    return taps.transpose(0, 1).contiguous(), bias
 
 
 def float_copy(network: FloatNetworkT) -> FloatNetworkT:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from gdq_cli.checkpoint import Checkpoint
-from gdq_cli.controller import Controller
 from gdq_cli.engines import choose_engine
 from gdq_cli.metrics import psnr_y
 from gdq_cli.networks.edsr import Edsr
@@ -37,10 +37,10 @@ def validate_network(network: Edsr, pairs: list[ImagePair], widths: tuple[int, .
     return figures
 
 
-def validate_auto(network: Edsr, controller: Controller, pairs: list[ImagePair]) -> tuple[float, float]:
-    """Mean Y-PSNR in dB and mean FAB of held-out images whose patches get the width that ``controller`` chooses."""
-    network = copy.deepcopy(network).cpu().eval()
-    upscaler = Upscaler(Checkpoint(network, controller, {}, "validation"), choose_engine(network).engine)
+def validate_auto(checkpoint: Checkpoint, pairs: list[ImagePair]) -> tuple[float, float]:
+    """Mean Y-PSNR in dB and mean FAB of held-out images whose patches get the width that the controller chooses."""
+    network = copy.deepcopy(checkpoint.network).cpu().eval()
+    upscaler = Upscaler(replace(checkpoint, network=network), choose_engine(network).engine)
     results = [upscaler.upscale(pair.lr) for pair in pairs]
     psnr = [psnr_y(r.image, pair.hr, upscaler.scale) for r, pair in zip(results, pairs, strict=True)]
     return float(np.mean(psnr)), float(np.mean([result.fab for result in results]))
