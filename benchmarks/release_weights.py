@@ -1,9 +1,10 @@
 """Write weights/manifest.json and the model card of every checkpoint in weights/, with figures measured now; print the
-rows of README's table of quality.
+rows of README's tables of quality.
 
-    python benchmarks/release_weights.py ../shared/data [--only edsr_x4]
+    python benchmarks/release_weights.py ../shared/data [--only edsr_x4] [--limit 2 --output /tmp/cards]
 
-The validation row is measured on the held-out images of data/train, the others on data/bench (reporting only).
+The validation row is measured on the held-out images of data/train, the others on data/bench (reporting only). What LR
+photo models are measured on is degraded as ``gdq eval --degrade`` does it, seed 0.
 """
 
 from __future__ import annotations
@@ -11,25 +12,44 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from gdq_cli.checkpoint import Checkpoint, file_sha256, read_checkpoint
+from gdq_cli.checkpoint import Checkpoint, read_checkpoint
+from gdq_cli.digests import file_sha256
 from gdq_cli.engines import choose_engine
+from gdq_cli.evaluation import BICUBIC, EvaluationRow, score
 from gdq_cli.images import read_image
-from gdq_cli.metrics import psnr_y
+from gdq_cli.networks.edsr import EdsrConfig
 from gdq_cli.training.data import ImagePair, list_images, load_pairs, split_validation
+from gdq_cli.training.degradation import EvalDegradation
 from gdq_cli.upscaler import Upscaler
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = ROOT / "weights"
+CROPS = ROOT / "docs" / "photo_x4.png"
 WIDTHS = ("fp32", "8", "6", "5", "4", "auto")
+PHOTO_LR: tuple[EvalDegradation, ...] = (
+    "clean",
+    "jpeg90",
+    "jpeg75",
+    "jpeg45",
+    "noise5",
+    "noise10",
+    "light",
+    "strong",
+)
+EDSR = "edsr fp32"
+
+Figures = dict[str, EvaluationRow]
+"""Scores by column of a table."""
 
 CARD = """# {stem}
 
-EDSR-baseline ({blocks} residual blocks, {features} features) x{scale} with Granular-DQ, all in integers: residual
-blocks at 4, 5, 6 or 8 bits per patch, {static}. The
+EDSR-baseline ({blocks} residual blocks, {features} features{upsampler}) x{scale} with Granular-DQ, all in integers:
+residual blocks at 4, 5, 6 or 8 bits per patch, {static}. The
 controller's descriptor is `{descriptor}`; entropy thresholds {low:.4f} and {high:.4f} nats.
 
 - File: `{stem}.safetensors`, {size} bytes, SHA-256 `{sha256}`
@@ -38,15 +58,38 @@ controller's descriptor is `{descriptor}`; entropy thresholds {low:.4f} and {hig
 - Started from: {source}
 {training}{refined}- Calibration: {calibration}
 - Figures below: {date}, `benchmarks/release_weights.py`. Y of BT.601, shave {scale} pixels, patches of 96 pixels with
-  halo 4, the integer network as shipped; FP32 is the float network of the same weights.
+  halo {halo}, the integer network as shipped; FP32 is the float network of the same weights.
 
-| set | {header} |
-| --- | {rule} |
-{rows}
+{figures}
+"""
+
+CLEAN_FIGURES = """{psnr}
 
 PSNR in dB, and for auto the average bit-width (FAB). Trained on clean bicubic downscaling for PSNR: it sharpens what is
-there, it does not remove noise or JPEG artefacts and invents no texture.
-"""
+there, it does not remove noise or JPEG artefacts and invents no texture."""
+
+PHOTO_FIGURES = """Trained on degraded photographs ([docs/training.md](../docs/training.md#degradation)): it removes
+compression artefacts and noise and sharpens edges. It invents no detail: what noise or compression has destroyed stays
+smooth, and fine texture that looks like noise goes with it. On clean LR of the held-out pictures it has {clean:+.2f} dB
+next to edsr_x{scale}.
+
+![Bicubic, edsr and photo at x4](../docs/photo_x4.png)
+
+PSNR in dB, and for auto the average bit-width (FAB). LR is made as `gdq eval --degrade` makes it, seed 0; edsr is
+edsr_x{scale}.
+
+{psnr}
+
+SSIM of JPEG pictures:
+
+{ssim}
+
+Integers next to the float network of the same weights, dB:
+
+{differences}"""
+
+README_CLEAN = ("scale", "set", "FP32", "8 bits", "6 bits", "5 bits", "4 bits", "auto", "FAB of auto")
+README_PHOTO = ("scale", "set", "LR", "bicubic", "edsr FP32", "photo FP32", "photo auto", "auto to FP32", "FAB")
 
 
 def load_bench(folder: Path, scale: int) -> list[ImagePair]:
@@ -59,20 +102,49 @@ def load_bench(folder: Path, scale: int) -> list[ImagePair]:
     return pairs
 
 
-def measure(upscaler: Upscaler, pairs: list[ImagePair]) -> dict[str, tuple[float, float]]:
-    """Mean PSNR and mean FAB of every width."""
-    figures = {}
-    for bits in WIDTHS:
-        results = [upscaler.upscale(pair.lr, bits=bits) for pair in pairs]
-        psnr = [psnr_y(r.image, pair.hr, upscaler.scale) for r, pair in zip(results, pairs, strict=True)]
-        figures[bits] = float(np.mean(psnr)), float(np.mean([r.fab for r in results]))
-    return figures
+def measure(pairs: Sequence[ImagePair], columns: dict[str, tuple[Upscaler, str]]) -> Figures:
+    """Scores of pictures in every column: an upscaler at a bit-width, or bicubic."""
+    return {
+        name: EvaluationRow(bits, tuple(score(pair, bits, upscaler, "gdq") for pair in pairs))
+        for name, (upscaler, bits) in columns.items()
+    }
 
 
-def _static_text(bits: tuple[int, ...]) -> str:
+def _mean(row: EvaluationRow, figure: str = "psnr_y") -> float:
+    value = row.mean(figure)
+    assert value is not None
+    return value
+
+
+def _table(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Markdown."""
+    header = list(header)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *lines))
+
+
+def _psnr_cells(figures: Figures) -> list[str]:
+    return [
+        f"{_mean(row):.3f}" + (f" ({_mean(row, 'fab'):.2f})" if name == "auto" else "") for name, row in figures.items()
+    ]
+
+
+def _difference_cells(figures: Figures, digits: int = 3) -> list[str]:
+    """Of the integers to the float network."""
+    return [f"{_mean(figures[bits]) - _mean(figures['fp32']):+.{digits}f}" for bits in WIDTHS[1:]]
+
+
+def _upsampler_text(config: EdsrConfig) -> str:
+    """What the card says where the upsampler is not EDSR's own."""
+    return "" if config.upsampler == "pixelshuffle" else ", its tail shuffled straight into pixels"
+
+
+def _static_text(config: EdsrConfig) -> str:
     """What the card says about the layers behind the blocks."""
+    bits = config.static_bits
     if set(bits) == {8}:
         return "everything after them at 8 bits"
+    if not config.stages:
+        return f"after them body convolution and tail at {bits[0]}; {bits[-1]} bits"
     ups = ", ".join(map(str, bits[1:-1]))
     return f"after them body convolution, upsampler and tail at {bits[0]}; {ups}; {bits[-1]} bits"
 
@@ -80,7 +152,8 @@ def _static_text(bits: tuple[int, ...]) -> str:
 def _run_text(run: dict[str, Any]) -> str:
     """One line of the card per training run."""
     varied = (", varied" if run.get("varied") else "") + (", contrast raised" if run.get("contrast_raised") else "")
-    size = f"batch {run['batch']} x {run['patch']} px LR{varied}, rate {run['rate']:g}"
+    degraded = f", LR degraded ({run['degradation']})" if run.get("degradation", "none") != "none" else ""
+    size = f"batch {run['batch']} x {run['patch']} px LR{varied}{degraded}, rate {run['rate']:g}"
     averaged = f"; averaged with the network before it, share {run['averaged']:.0%}" if "averaged" in run else ""
     return (
         f"- Trained, {run['stage']} stage: {run['steps']} steps from {run['from']}, {size}, {run['device']}{averaged}\n"
@@ -95,23 +168,75 @@ def _refined_text(factors: dict[str, float]) -> str:
     return f"- Steps refined on the held-out pictures after training: {changes}\n"
 
 
-def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePair]]) -> None:
-    """Measure a checkpoint and write its card beside it."""
-    upscaler = Upscaler(checkpoint, choose_engine(checkpoint.network).engine)
-    rows = []
+def clean_figures(checkpoint: Checkpoint, data: Path, limit: int | None) -> tuple[str, list[list[str]]]:
+    """The card's tables of a model for clean pictures, and lines for README."""
+    scale, upscaler = checkpoint.scale, _upscaler(checkpoint)
+    sets = {"validation": load_pairs(held_out(data)[:limit], scale)}
+    sets |= {name: load_bench(data / "bench" / name, scale)[:limit] for name in ("Set5", "Set14")}
+    lines, readme = [], []
     for name, pairs in sets.items():
-        figures = measure(upscaler, pairs)
-        cells = [f"{psnr:.3f}" + (f" ({fab:.2f})" if bits == "auto" else "") for bits, (psnr, fab) in figures.items()]
-        rows.append(f"| {name} ({len(pairs)}) | {' | '.join(cells)} |")
-        base = figures.pop("fp32")[0]
-        differences = " | ".join(f"{psnr - base:+.3f}" for psnr, _ in figures.values())
-        print(f"| x{checkpoint.scale} | {name} | {base:.2f} | {differences} | {figures['auto'][1]:.2f} |", flush=True)
-    facts, controller = checkpoint.facts, checkpoint.controller
+        figures = measure(pairs, {bits: (upscaler, bits) for bits in WIDTHS})
+        lines.append([f"{name} ({len(pairs)})", *_psnr_cells(figures)])
+        fp32, fab = _mean(figures["fp32"]), _mean(figures["auto"], "fab")
+        readme.append([f"x{scale}", name, f"{fp32:.2f}", *_difference_cells(figures), f"{fab:.2f}"])
+    return CLEAN_FIGURES.format(psnr=_table(["set", *WIDTHS], lines)), readme
+
+
+def photo_figures(checkpoint: Checkpoint, data: Path, limit: int | None) -> tuple[str, list[list[str]]]:
+    """The card's tables of a model for degraded pictures, and lines for README."""
+    scale, upscaler = checkpoint.scale, _upscaler(checkpoint)
+    edsr = _upscaler(read_checkpoint(WEIGHTS / f"edsr_x{scale}.safetensors"))
+    columns = {BICUBIC: (upscaler, BICUBIC), EDSR: (edsr, "fp32")} | {bits: (upscaler, bits) for bits in WIDTHS}
+    sets = {"validation": held_out(data)}
+    sets |= {name: list_images(data / "bench" / name / f"x{scale}" / "HR") for name in ("Set5", "Set14")}
+    psnr, ssim, differences, readme = [], [], [], []
+    clean = 0.0
+    for name, files in sets.items():
+        for kind in PHOTO_LR:
+            pairs = load_pairs(files[:limit], scale, kind)
+            figures = measure(pairs, columns)
+            head = [f"{name} ({len(pairs)})", kind]
+            psnr.append([*head, *_psnr_cells(figures)])
+            differences.append([*head, *_difference_cells(figures)])
+            if kind.startswith("jpeg"):
+                ssim.append([*head, *(f"{_mean(row, 'ssim_y'):.4f}" for row in figures.values())])
+            if (name, kind) == ("validation", "clean"):
+                clean = _mean(figures["fp32"]) - _mean(figures[EDSR])
+            shown = [f"{_mean(figures[column]):.2f}" for column in (BICUBIC, EDSR, "fp32", "auto")]
+            fab = f"{_mean(figures['auto'], 'fab'):.2f}"
+            readme.append([f"x{scale}", name, kind, *shown, _difference_cells(figures)[-1], fab])
+            print(f"photo_x{scale} {name} {kind}", file=sys.stderr)
+    text = PHOTO_FIGURES.format(
+        scale=scale,
+        clean=clean,
+        psnr=_table(["set", "LR", *columns], psnr),
+        ssim=_table(["set", "LR", *columns], ssim),
+        differences=_table(["set", "LR", *WIDTHS[1:]], differences),
+    )
+    if not CROPS.exists():
+        print(f"{CROPS}: the card shows this picture; make it with benchmarks/crops.py", file=sys.stderr)
+    return text, readme
+
+
+def _upscaler(checkpoint: Checkpoint) -> Upscaler:
+    return Upscaler(checkpoint, choose_engine(checkpoint.network).engine)
+
+
+def held_out(data: Path) -> list[Path]:
+    """The pictures that no network has learned from."""
+    return split_validation(list_images(data / "train"))[1]
+
+
+def card(path: Path, checkpoint: Checkpoint, figures: str) -> str:
+    """The text of a model card."""
+    facts, controller, config = checkpoint.facts, checkpoint.controller, checkpoint.network.config
     assert controller is not None
-    card = CARD.format(
+    assert isinstance(config, EdsrConfig)
+    return CARD.format(
         stem=path.stem,
-        blocks=checkpoint.network.config.blocks,
-        features=checkpoint.network.config.features,
+        blocks=config.blocks,
+        features=config.features,
+        upsampler=_upsampler_text(config),
         scale=checkpoint.scale,
         descriptor=controller.descriptor,
         low=controller.thresholds[0],
@@ -119,35 +244,43 @@ def write_card(path: Path, checkpoint: Checkpoint, sets: dict[str, list[ImagePai
         size=path.stat().st_size,
         sha256=checkpoint.sha256,
         data=facts.get("data", "photographs of public packages, Sun-Hays 80, BSDS500 train, ImageNet samples"),
-        static=_static_text(checkpoint.network.config.static_bits),
+        static=_static_text(config),
         training="".join(_run_text(run) for run in facts.get("training", [])),
         refined=_refined_text(facts.get("steps_refined", {})),
         source=facts.get("source", "float training by this project"),
         calibration=json.dumps(facts.get("calibration", {})),
+        halo=checkpoint.halo,
         date=datetime.date.today(),
-        header=" | ".join(WIDTHS),
-        rule=" | ".join("---" for _ in WIDTHS),
-        rows="\n".join(rows),
+        figures=figures,
     )
-    path.with_suffix(".md").write_text(card)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="holds train/ and bench/")
     parser.add_argument("--only", help="stem of one checkpoint; the others keep their cards")
+    parser.add_argument("--limit", type=int, help="pictures per set, to try the script")
+    parser.add_argument("--output", type=Path, default=WEIGHTS, help="folder of the cards and manifest.json")
     arguments = parser.parse_args()
+    if arguments.limit is not None and arguments.output.resolve() == WEIGHTS:
+        parser.error("--limit is for tries: give another --output")
+    arguments.output.mkdir(parents=True, exist_ok=True)
     manifest = {}
+    clean: list[list[str]] = []
+    photo: list[list[str]] = []
     for path in sorted(WEIGHTS.glob("*.safetensors")):
         manifest[path.name] = {"sha256": file_sha256(path), "size": path.stat().st_size}
         if arguments.only not in (None, path.stem):
             continue
         checkpoint = read_checkpoint(path)
-        _, held_out = split_validation(list_images(arguments.data / "train"))
-        sets = {"validation": load_pairs(held_out, checkpoint.scale)}
-        sets |= {name: load_bench(arguments.data / "bench" / name, checkpoint.scale) for name in ("Set5", "Set14")}
-        write_card(path, checkpoint, sets)
-    (WEIGHTS / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        degraded = path.stem.startswith("photo_")
+        figures, lines = (photo_figures if degraded else clean_figures)(checkpoint, arguments.data, arguments.limit)
+        (photo if degraded else clean).extend(lines)
+        (arguments.output / f"{path.stem}.md").write_text(card(path, checkpoint, figures))
+    (arguments.output / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    for header, lines in ((README_CLEAN, clean), (README_PHOTO, photo)):
+        if lines:
+            print(f"\n{_table(header, lines)}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import tempfile
@@ -39,6 +40,15 @@ def eval(
     lr: Annotated[
         Path | None, typer.Option("--lr", help="Folder of their LR pictures; default: made by antialiased bicubic.")
     ] = None,
+    degrade: Annotated[
+        str | None,
+        typer.Option(
+            "--degrade",
+            help="Make LR worse than bicubic does: clean, jpeg90, jpeg75, jpeg45, jpeg30, noise5, noise10, light or "
+            "strong; or several, separated by commas.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of what --degrade draws.")] = 0,
     scale: NativeScaleOption = 4,
     models: ModelsOption = None,
     protocol: Annotated[
@@ -62,14 +72,16 @@ def eval(
     check_scale(scale)
     if protocol not in ("gdq", "paper"):
         raise OptionsError(f"--protocol must be gdq or paper, not {protocol}")
+    _check_degrade(degrade, seed, lr, protocol)
     options = UpscaleOptions(device=device, threads=threads)
-    from gdq_cli.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, row_order
+    from gdq_cli.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, parse_degradations, row_order
     from gdq_cli.images import atomic_file, check_target
     from gdq_cli.models import UpscalerPool
 
     if as_csv is not None:
         check_target(as_csv, overwrite=overwrite)
     row_order(bits or (), quantized=True)  # a misspelt width is said before the first model is loaded
+    degradations = parse_degradations(degrade) if degrade is not None else (None,)
     pairs = find_pairs(folder, lr, scale)
     watch = watch_downloads(shown=not as_json)
     upscalers = {  # all of them before the first runs: a misspelt one must not cost the minutes of the others
@@ -77,14 +89,17 @@ def eval(
         for model in models or [DEFAULT_MODEL]
     }
     evaluations: list[Evaluation] = []
-    for model, upscaler in upscalers.items():
-        with _count(f"{model} x{scale}", "pictures") as progress, memory_errors():
+    for degradation, (model, upscaler) in itertools.product(degradations, upscalers.items()):
+        what = f"{model} x{scale}" if degradation is None else f"{model} x{scale} {degradation}"
+        with _count(what, "pictures") as progress, memory_errors():
             evaluation = evaluate(
                 upscaler,
                 pairs,
                 bits=bits or (),
                 protocol=cast(Any, protocol),
                 lr_source=BICUBIC if lr is None else str(lr),
+                degradation=degradation,
+                seed=seed,
                 progress=progress,
             )
         evaluations.append(evaluation)
@@ -97,6 +112,20 @@ def eval(
     if as_csv is not None:
         with atomic_file(as_csv, overwrite=overwrite) as file:
             file.write(evaluations_csv(evaluations).encode())
+
+
+def _check_degrade(degrade: str | None, seed: int, lr: Path | None, protocol: str) -> None:
+    """What can be wrong with --degrade beside other options."""
+    if degrade is None:
+        if seed:
+            raise OptionsError("--seed is for what --degrade draws; give both or neither")
+        return
+    if lr is not None:
+        raise OptionsError("--degrade makes the LR pictures and --lr names others; give one of them")
+    if protocol == "paper":
+        raise OptionsError("--protocol paper is for clean LR pictures, which the paper's figures are of; not --degrade")
+    if seed < 0:
+        raise OptionsError(f"--seed must be at least 0, not {seed}")
 
 
 def _print_table(table: Table) -> None:

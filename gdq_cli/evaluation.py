@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from gdq_cli.images import read_image
 from gdq_cli.metrics import WINDOW_SIZE, psnr_y, ssim_y
 from gdq_cli.paper_protocol import upscale_paper
 from gdq_cli.training.data import ImagePair, downscale, list_images
+from gdq_cli.training.degradation import EVAL_DEGRADATIONS, EvalDegradation, degrade
 from gdq_cli.upscaler import Upscaler
 
 Protocol = Literal["gdq", "paper"]
@@ -28,18 +29,26 @@ Protocol = Literal["gdq", "paper"]
 BICUBIC = "bicubic"
 """The row that no network computes: Pillow's bicubic enlargement of the LR picture."""
 
+DEGRADED = "degraded"
+"""Where LR pictures came from that a degradation made."""
+
 QUANTIZED_ROWS = ("fp32", "8", "6", "5", "4", "auto")
 """Bit-widths of a quantized checkpoint's rows, in this order, where the caller names none."""
 
-FIGURES = ("psnr_y", "ssim_y", "fab", "bitops_g", "seconds")
-CSV_COLUMNS = ("model", "scale", "protocol", "bits", "name", *FIGURES, "model_sha256")
+FIGURES = ("psnr_y", "ssim_y", "fab", "bitops_g", "seconds", "colour_shift")
+CSV_COLUMNS = ("model", "scale", "protocol", "bits", "name", *FIGURES, "model_sha256", "degradation")
 
 U8 = NDArray[np.uint8]
+LrMaker = Callable[[U8, int], U8]
+"""Makes LR from HR and a scale, as :func:`downscale` does."""
 
 
 @dataclass(frozen=True)
 class PictureScore:
-    """One picture at one setting; FAB and BitOPs are None where no network ran."""
+    """One picture at one setting; FAB and BitOPs are None where no network ran.
+
+    ``colour_shift`` is how far the mean of SR is from that of LR, in grey levels of the channel where it is farthest.
+    """
 
     name: str
     psnr_y: float
@@ -47,6 +56,7 @@ class PictureScore:
     fab: float | None
     bitops_g: float | None
     seconds: float
+    colour_shift: float
 
 
 @dataclass(frozen=True)
@@ -64,15 +74,16 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All rows of one model.
+    """All rows of one model and one kind of LR pictures.
 
     Attributes:
         model: name; sha256: of its checkpoint.
         scale: upscaling factor.
         protocol: whose patches.
-        lr_source: where the LR pictures came from: the folder's name, or ``bicubic``.
+        lr_source: where the LR pictures came from: the folder's name, ``bicubic`` or ``degraded``.
         engine: name of the engine.
         rows: bicubic first, then FP32, then the others as asked for.
+        degradation: that made the LR pictures, if one did; seed: of its draws.
     """
 
     model: str
@@ -82,6 +93,8 @@ class Evaluation:
     lr_source: str
     engine: str
     rows: tuple[EvaluationRow, ...]
+    degradation: EvalDegradation | None = None
+    seed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The contract of ``gdq eval --json``. An infinite PSNR (equal pictures) is null, which JSON can say."""
@@ -91,6 +104,8 @@ class Evaluation:
             "scale": self.scale,
             "protocol": self.protocol,
             "lr": self.lr_source,
+            "degradation": self.degradation,
+            "seed": self.seed,
             "engine": self.engine,
             "rows": [
                 {
@@ -123,6 +138,24 @@ def row_order(bits: Sequence[str], quantized: bool) -> tuple[str, ...]:
             raise OptionsError(f"--bits must be one of {', '.join(known)}, not {name}")
     chosen = dict.fromkeys(bits or (QUANTIZED_ROWS if quantized else ("fp32",)))
     return tuple(sorted(chosen, key=lambda name: {BICUBIC: 0, "fp32": 1}.get(name, 2)))
+
+
+def parse_degradations(text: str) -> tuple[EvalDegradation, ...]:
+    """Names of degradations, separated by commas, without repetition.
+
+    Raises:
+        OptionsError: if one is unknown.
+    """
+    names = dict.fromkeys(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in EVAL_DEGRADATIONS:
+            raise OptionsError(f"--degrade must be of {', '.join(EVAL_DEGRADATIONS)}, not {name or 'empty'}")
+    return cast(tuple[EvalDegradation, ...], tuple(names))
+
+
+def degrader(degradation: EvalDegradation, seed: int, index: int) -> LrMaker:
+    """What makes the LR picture of the ``index``-th picture; no other picture's draws change its own."""
+    return lambda hr, scale: degrade(hr, scale, degradation, np.random.default_rng((seed, index)))
 
 
 def find_pairs(hr_folder: Path, lr_folder: Path | None, scale: int) -> list[tuple[Path, Path | None]]:
@@ -158,8 +191,14 @@ def find_pairs(hr_folder: Path, lr_folder: Path | None, scale: int) -> list[tupl
     return pairs
 
 
-def read_pair(hr_file: Path, lr_file: Path | None, scale: int) -> ImagePair:
-    """Read a pair of pictures; HR is cut to whole multiples of LR, LR is made by antialiased bicubic if there is none.
+def read_pair(hr_file: Path, lr_file: Path | None, scale: int, make_lr: LrMaker = downscale) -> ImagePair:
+    """Read a pair of pictures; HR is cut to whole multiples of LR.
+
+    Args:
+        hr_file: to read.
+        lr_file: to read; None if LR shall be made.
+        scale: between them.
+        make_lr: how it is made.
 
     Raises:
         ImageError: if a picture is not readable, too small to be judged, or the two do not fit.
@@ -168,7 +207,7 @@ def read_pair(hr_file: Path, lr_file: Path | None, scale: int) -> ImagePair:
     if lr_file is None:
         hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
         _check_size(hr_file, hr, scale)
-        lr = downscale(np.ascontiguousarray(hr), scale)
+        lr = make_lr(np.ascontiguousarray(hr), scale)
     else:
         lr = read_image(lr_file).rgb
         height, width = lr.shape[0] * scale, lr.shape[1] * scale
@@ -213,7 +252,12 @@ def score(pair: ImagePair, bits: str, upscaler: Upscaler, protocol: Protocol) ->
         sr, fab, bitops = result.image, result.fab, result.bitops_g
     seconds = time.perf_counter() - start
     shave = upscaler.scale
-    return PictureScore(pair.name, psnr_y(sr, pair.hr, shave), ssim_y(sr, pair.hr, shave), fab, bitops, seconds)
+    psnr, ssim = psnr_y(sr, pair.hr, shave), ssim_y(sr, pair.hr, shave)
+    return PictureScore(pair.name, psnr, ssim, fab, bitops, seconds, _colour_shift(sr, pair.lr))
+
+
+def _colour_shift(sr: U8, lr: U8) -> float:
+    return float(np.abs(sr.mean(axis=(0, 1)) - lr.mean(axis=(0, 1))).max())
 
 
 def evaluate(
@@ -223,6 +267,8 @@ def evaluate(
     bits: Sequence[str] = (),
     protocol: Protocol = "gdq",
     lr_source: str = BICUBIC,
+    degradation: EvalDegradation | None = None,
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a model on pictures. One picture is in memory at a time.
@@ -233,6 +279,8 @@ def evaluate(
         bits: rows to compute; empty for all that the checkpoint has.
         protocol: whose patches.
         lr_source: for the report.
+        degradation: makes LR where the pairs have none; the antialiased bicubic alone if None.
+        seed: of its draws, with a picture's place in ``pairs``.
         progress: called with finished and all upscaled pictures.
 
     Raises:
@@ -243,7 +291,8 @@ def evaluate(
     rows = row_order(bits, upscaler.checkpoint.is_quantized)
     scores: dict[str, list[PictureScore]] = {name: [] for name in rows}
     for index, (hr_file, lr_file) in enumerate(pairs):
-        pair = read_pair(hr_file, lr_file, upscaler.scale)
+        make_lr = downscale if degradation is None else degrader(degradation, seed, index)
+        pair = read_pair(hr_file, lr_file, upscaler.scale, make_lr)
         for place, name in enumerate(rows):
             scores[name].append(score(pair, name, upscaler, protocol))
             if progress is not None:
@@ -253,14 +302,16 @@ def evaluate(
         upscaler.checkpoint.sha256,
         upscaler.scale,
         protocol,
-        lr_source,
+        lr_source if degradation is None else DEGRADED,
         upscaler.engine.name,
         tuple(EvaluationRow(name, tuple(images)) for name, images in scores.items()),
+        degradation,
+        None if degradation is None else seed,
     )
 
 
 def evaluations_csv(evaluations: Sequence[Evaluation]) -> str:
-    """One line per model, setting and picture under a line of names, and one named ``mean`` per setting."""
+    """One line per degradation, model, setting and picture below a line of names, and a ``mean`` per setting."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -273,6 +324,7 @@ def _csv_lines(evaluations: Sequence[Evaluation]) -> Iterator[list[Any]]:
     for evaluation in evaluations:
         for row in evaluation.rows:
             head = [evaluation.model, evaluation.scale, evaluation.protocol, row.bits]
+            tail = [evaluation.sha256, evaluation.degradation]
             for image in row.images:
-                yield [*head, image.name, *(getattr(image, figure) for figure in FIGURES), evaluation.sha256]
-            yield [*head, "mean", *(row.mean(figure) for figure in FIGURES), evaluation.sha256]
+                yield [*head, image.name, *(getattr(image, figure) for figure in FIGURES), *tail]
+            yield [*head, "mean", *(row.mean(figure) for figure in FIGURES), *tail]

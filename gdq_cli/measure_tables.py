@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from gdq_cli.evaluation import BICUBIC, Evaluation
+from gdq_cli.evaluation import BICUBIC, DEGRADED, Evaluation
 
 
 def _optional(value: float | None, form: str) -> str:
@@ -19,35 +19,45 @@ def evaluation_table(evaluations: Sequence[Evaluation], folder: str) -> Table:
     """Means over the pictures: a row per model and bit-width, and a single one for bicubic, which is no model's.
 
     Args:
-        evaluations: of one folder, scale and protocol; at least one.
+        evaluations: of one folder, scale and protocol; at least one. Each degradation gets a section of the table.
         folder: of the HR pictures, for the title.
     """
     first = evaluations[0]
     count = len(first.rows[0].images)
-    source = "made by antialiased bicubic" if first.lr_source == BICUBIC else first.lr_source
+    degraded = first.degradation is not None
+    source = {BICUBIC: "made by antialiased bicubic", DEGRADED: f"degraded, seed {first.seed}"}
+    shift = " Shift: of the mean colour from LR's, in grey levels." if degraded else ""
     table = Table(
         title=f"{folder}, {count} picture{'s' if count != 1 else ''}, x{first.scale}, {first.protocol} protocol",
-        caption=f"LR: {source}. Y of BT.601, {first.scale} pixels shaved. BitOPs and seconds per picture; for timings "
-        "use gdq bench.",
+        caption=f"LR: {source.get(first.lr_source, first.lr_source)}. Y of BT.601, {first.scale} pixels shaved.{shift} "
+        "BitOPs and seconds per picture; for timings use gdq bench.",
     )
-    table.add_column("model")
-    for name in ("bits", "PSNR-Y dB", "to FP32", "SSIM-Y", "FAB", "GBitOPs", "seconds"):
+    for name in ["LR"] * degraded + ["model"]:
+        table.add_column(name)
+    for name in ["bits", "PSNR-Y dB", "to FP32", "SSIM-Y"] + ["shift"] * degraded + ["FAB", "GBitOPs", "seconds"]:
         table.add_column(name, justify="right")
-    names = [evaluation.model for evaluation in evaluations]
+    hashes = {name: {e.sha256 for e in evaluations if e.model == name} for name in (e.model for e in evaluations)}
+    section: str | None = None
     for evaluation in evaluations:
         # two checkpoints of one name, such as before and after training, are told apart by their hashes
-        name = evaluation.model if names.count(evaluation.model) == 1 else f"{evaluation.model} {evaluation.sha256[:8]}"
+        name = evaluation.model if len(hashes[evaluation.model]) == 1 else f"{evaluation.model} {evaluation.sha256[:8]}"
         fp32 = next((row.mean("psnr_y") for row in evaluation.rows if row.bits == "fp32"), None)
+        begins = evaluation is first or evaluation.degradation != section
+        if begins:
+            table.add_section()
+        section = evaluation.degradation
         for row in evaluation.rows:
-            if row.bits == BICUBIC and evaluation is not first:
+            if row.bits == BICUBIC and not begins:
                 continue
             psnr = row.mean("psnr_y") or 0.0
             table.add_row(
+                *[evaluation.degradation or ""] * degraded,
                 "Pillow" if row.bits == BICUBIC else name,
                 row.bits,
                 f"{psnr:.3f}",
                 f"{psnr - fp32:+.3f}" if fp32 is not None and math.isfinite(psnr - fp32) else "",
                 _optional(row.mean("ssim_y"), ".4f"),
+                *[_optional(row.mean("colour_shift"), ".2f")] * degraded,
                 _optional(row.mean("fab"), ".2f"),
                 _optional(row.mean("bitops_g"), ",.0f"),
                 _optional(row.mean("seconds"), ".2f"),

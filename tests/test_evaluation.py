@@ -8,10 +8,13 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,15 +31,19 @@ from gdq_cli.evaluation import (
     Evaluation,
     EvaluationRow,
     PictureScore,
+    degrader,
     evaluate,
     evaluations_csv,
     find_pairs,
+    parse_degradations,
     read_pair,
     row_order,
+    score,
 )
 from gdq_cli.metrics import psnr_y, ssim_y
 from gdq_cli.paper_protocol import PATCH_SIZE, plan_axis, upscale_paper
-from gdq_cli.training.data import downscale
+from gdq_cli.training.data import ImagePair, downscale
+from gdq_cli.training.degradation import EVAL_DEGRADATIONS, EvalDegradation, degrade
 from gdq_cli.upscaler import Upscaler
 
 from .conftest import SHARED, make_network, make_picture
@@ -219,10 +226,10 @@ def test_scores_are_those_of_the_upscaled_pictures(tmp_path: Path, upscaler: Ups
     hr = make_picture(44, 60, seed=1)
     lr = downscale(hr, 2)  # one patch in either protocol, so the picture is that of a plain run
     result = upscaler.upscale(lr)
-    score = auto.images[1]
-    assert (score.psnr_y, score.ssim_y) == (psnr_y(result.image, hr, 2), ssim_y(result.image, hr, 2))
-    assert score.fab == result.fab
-    assert score.bitops_g == pytest.approx(result.bitops_g)
+    second = auto.images[1]
+    assert (second.psnr_y, second.ssim_y) == (psnr_y(result.image, hr, 2), ssim_y(result.image, hr, 2))
+    assert second.fab == result.fab
+    assert second.bitops_g == pytest.approx(result.bitops_g)
     assert auto.mean("psnr_y") == pytest.approx((auto.images[0].psnr_y + auto.images[1].psnr_y) / 2)
     assert fp32.mean("fab") == 32
     enlarged = np.asarray(Image.fromarray(lr).resize((60, 44), Image.Resampling.BICUBIC))
@@ -239,19 +246,66 @@ def test_a_float_checkpoint_has_one_row(tmp_path: Path) -> None:
 
 def test_equal_pictures_are_null_in_json_and_the_csv_has_means() -> None:
     images = (
-        PictureScore("a.png", math.inf, 1.0, 4.0, 2.0, 0.5),
-        PictureScore("b.png", 30.0, 0.5, 6.0, 4.0, 1.5),
+        PictureScore("a.png", math.inf, 1.0, 4.0, 2.0, 0.5, 0.0),
+        PictureScore("b.png", 30.0, 0.5, 6.0, 4.0, 1.5, 2.0),
     )
     found = Evaluation("m", "00", 2, "gdq", BICUBIC, "reference", (EvaluationRow("auto", images),))
     facts = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     row = facts["rows"][0]
     assert row["psnr_y"] is None
     assert row["images"][0]["psnr_y"] is None
-    assert (row["ssim_y"], row["fab"], row["seconds"]) == (0.75, 5.0, 1.0)
+    assert (row["ssim_y"], row["fab"], row["seconds"], row["colour_shift"]) == (0.75, 5.0, 1.0, 1.0)
+    assert (facts["degradation"], facts["seed"]) == (None, None)
     lines = list(csv.DictReader(io.StringIO(evaluations_csv([found]))))
     assert [line["name"] for line in lines] == ["a.png", "b.png", "mean"]
     assert float(lines[2]["ssim_y"]) == 0.75
-    assert lines[1]["bits"] == "auto"
+    assert (lines[1]["bits"], lines[1]["degradation"]) == ("auto", "")
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_degraded_pictures_are_drawn_from_seed_and_place(tmp_path: Path, scale: int) -> None:
+    for index in range(2):
+        save(tmp_path, f"{index}.png", make_picture(20 * scale, 24 * scale + 1, seed=index))
+    repeat = Upscaler(Checkpoint(make_network(scale), None), Repeat(scale))
+    pairs = find_pairs(tmp_path, None, scale)
+
+    def figures(degradation: EvalDegradation, seed: int = 0) -> list[tuple[float, float, float]]:
+        found = evaluate(repeat, pairs, bits=(BICUBIC, "fp32"), degradation=degradation, seed=seed)
+        assert (found.lr_source, found.degradation, found.seed) == ("degraded", degradation, seed)
+        return [(i.psnr_y, i.ssim_y, i.colour_shift) for row in found.rows for i in row.images]
+
+    drawn = {degradation: figures(degradation) for degradation in EVAL_DEGRADATIONS}
+    assert len({tuple(values) for values in drawn.values()}) == len(EVAL_DEGRADATIONS)
+    assert drawn["strong"] == figures("strong")
+    assert drawn["strong"] != figures("strong", seed=1)
+    assert drawn["jpeg75"] == figures("jpeg75", seed=1), "nothing is drawn there"
+    plain = evaluate(repeat, pairs, bits=(BICUBIC, "fp32"))
+    assert drawn["clean"] == [(i.psnr_y, i.ssim_y, i.colour_shift) for row in plain.rows for i in row.images]
+
+    pair = read_pair(pairs[1][0], None, scale, degrader("light", 0, 1))
+    assert np.array_equal(pair.lr, degrade(pair.hr, scale, "light", np.random.default_rng((0, 1))))
+    assert evaluate(repeat, pairs, bits=(BICUBIC,), degradation="light").rows[0].images[1] == replace(
+        score(pair, BICUBIC, repeat, "gdq"), seconds=ANY
+    )
+
+
+def test_colour_shift_is_that_of_the_farthest_channel() -> None:
+    class Tint(Repeat):
+        def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
+            return super().__call__(windows, bit_width) + torch.tensor([1, 0, 3], dtype=torch.uint8)[:, None, None]
+
+    lr = np.full((20, 24, 3), 90, np.uint8)
+    pair = ImagePair("flat.png", lr.repeat(2, 0).repeat(2, 1), lr)
+    tint = Upscaler(Checkpoint(make_network(2), None), Tint(2))
+    assert score(pair, "fp32", tint, "gdq").colour_shift == 3
+    assert score(pair, BICUBIC, tint, "gdq").colour_shift == 0
+
+
+def test_degradations_by_name() -> None:
+    assert parse_degradations("light, jpeg75,light") == ("light", "jpeg75")
+    for text in ("jpeg80", "photo", "", "light,"):
+        with pytest.raises(OptionsError, match=r"--degrade must be of clean, .* strong, not \w+$"):
+            parse_degradations(text)
 
 
 @pytest.mark.skipif(not SET5.is_dir(), reason="Set5 is not part of the repository (../shared/data/bench)")

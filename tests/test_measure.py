@@ -21,6 +21,7 @@ from gdq_cli.comparison import compare_images, difference_picture
 from gdq_cli.errors import DeviceError
 from gdq_cli.machine import GpuEnergyMeter, PeakMemory, RaplMeter, energy_meter
 from gdq_cli.measure_tables import bench_lines
+from gdq_cli.training.degradation import EVAL_DEGRADATIONS
 
 from .conftest import make_network, make_picture
 from .test_cli import gdq
@@ -81,6 +82,40 @@ def test_models_share_a_table_and_its_bicubic_row(pictures: Path, model: Path, t
     assert rows == [["Pillow", "bicubic"], ["small", "fp32"], ["plain", "fp32"]]
 
 
+def test_eval_of_degraded_pictures(pictures: Path, model: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain_x2.safetensors"
+    write_checkpoint(plain, Checkpoint(make_network(2, seed=3), None, name="plain"))
+    arguments = ["eval", pictures, "-x", 2, "-m", model, "-m", plain, "-b", "bicubic", "-b", "fp32"]
+    arguments += ["--degrade", "light,jpeg45", "--seed", 3]
+    csv_file = tmp_path / "figures.csv"
+    found = [json.loads(line) for line in gdq(*arguments, "--json", "--csv", csv_file).splitlines()]
+    assert [(facts["degradation"], facts["model"]) for facts in found] == [
+        ("light", "small"),
+        ("light", "plain"),
+        ("jpeg45", "small"),
+        ("jpeg45", "plain"),
+    ]
+    assert {(facts["lr"], facts["seed"]) for facts in found} == {("degraded", 3)}
+    assert found[0]["rows"][0]["psnr_y"] == found[1]["rows"][0]["psnr_y"] != found[2]["rows"][0]["psnr_y"]
+    means = [line for line in csv.DictReader(csv_file.open()) if line["name"] == "mean"]
+    assert [line["degradation"] for line in means] == ["light"] * 4 + ["jpeg45"] * 4
+    assert float(means[1]["colour_shift"]) == found[0]["rows"][1]["colour_shift"]
+
+    table = gdq(*arguments)
+    rows = [re.findall(r"[\w.]+", line)[:3] for line in table.splitlines() if line.startswith(("│", "|"))]
+    assert rows == [
+        [kind, *row]
+        for kind in ("light", "jpeg45")
+        for row in (["Pillow", "bicubic"], ["small", "fp32"], ["plain", "fp32"])
+    ]
+    assert "degraded, seed 3" in table
+
+
+def test_help_names_every_degradation() -> None:
+    words = re.findall(r"\w+", gdq("eval", "--help"))
+    assert set(EVAL_DEGRADATIONS) <= set(words)
+
+
 def test_checkpoints_of_one_name_are_told_apart(pictures: Path, model: Path, tmp_path: Path) -> None:
     trained = tmp_path / "after.safetensors"
     write_checkpoint(trained, Checkpoint(make_network(2, seed=3), None, name="small"))
@@ -109,6 +144,11 @@ def test_eval_finds_all_models_before_it_runs_one(pictures: Path, model: Path, m
         (["-x", "2", "--bits", "7"], 2, "--bits must be"),
         (["-x", "2", "--lr", "absent"], 3, "no such folder"),
         (["-x", "4"], 4, "cannot upscale x4"),
+        (["-x", "2", "--degrade", "jpeg80"], 2, "--degrade must be of clean, jpeg90"),
+        (["-x", "2", "--degrade", "light", "--lr", "absent"], 2, "give one of them"),
+        (["-x", "2", "--degrade", "light", "--protocol", "paper"], 2, "for clean LR pictures"),
+        (["-x", "2", "--degrade", "light", "--seed", "-1"], 2, "--seed must be"),
+        (["-x", "2", "--seed", "1"], 2, "give both or neither"),
     ],
 )
 def test_eval_refuses(pictures: Path, model: Path, arguments: list[str], code: int, message: str) -> None:
