@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_equal_frames_and_odd_times_survive_in_apng() -> None:
     picture = Picture(photo(9, 9))
     times = [0.0, 10.0, 33.0, 1000.0, 70_000.0, 700_000.0]
     header = read_frames(io.BytesIO(animation("PNG", moving()))).header
-    header = type(header)("png", 9, 9, len(times), True, 0, False)
+    header = type(header)("png", 9, 9, header.compression, len(times), True, 0, False)
     stream = io.BytesIO()
     write_frames(stream, [Frame(picture, time) for time in times], header, format="png")
     assert [frame.duration_ms for frame in read_frames(rewound(stream))] == pytest.approx(times)
@@ -230,7 +231,7 @@ def test_formats_that_hold_no_such_thing_are_refused(source: str, target: str) -
 def test_frames_are_taken_one_at_a_time() -> None:
     """No encoder collects all frames before it starts: memory stays that of a frame."""
     header = probe_image(io.BytesIO(animation("PNG", moving(3))))
-    header = type(header)("png", 25, 20, 12, True, 0, False)
+    header = type(header)("png", 25, 20, header.compression, 12, True, 0, False)
     for target in ("png", "webp"):
         alive: list[int] = []
 
@@ -250,7 +251,7 @@ def test_frames_are_taken_one_at_a_time() -> None:
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ImageError("x"), ValueError("a bug"), RuntimeError("a bug")])
 def test_what_the_frames_raise_passes_through(target: str, failure: type[BaseException] | BaseException) -> None:
     header = probe_image(io.BytesIO(animation("PNG", moving(3))))
-    header = type(header)("png", 25, 20, 3, target != "tiff", 0, False)
+    header = type(header)("png", 25, 20, header.compression, 3, target != "tiff", 0, False)
 
     def source() -> Iterator[Frame]:
         yield Frame(Picture(photo(20, 25)), 20.0)
@@ -263,7 +264,7 @@ def test_what_the_frames_raise_passes_through(target: str, failure: type[BaseExc
 @pytest.mark.parametrize("target", ["png", "webp"])
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_wrong_number_of_frames_is_a_bug_of_the_caller(target: str, count: int) -> None:
-    header = type(probe_image(io.BytesIO(small_files()["apng"])))("png", 25, 20, count, True, 0, False)
+    header = replace(probe_image(io.BytesIO(small_files()["apng"])), width=25, height=20, frames=count)
     with pytest.raises(ValueError, match="frames"):
         write_frames(io.BytesIO(), [Frame(Picture(photo(20, 25)), 20.0)] * 3, header, format=target)
 
