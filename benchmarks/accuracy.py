@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gdq_cli.evaluation import evaluate, find_pairs
-from gdq_cli.models import UpscalerPool
+from gdq_cli.measure.evaluation import evaluate, find_pairs
+from gdq_cli.models.pool import UpscalerPool
 
 
 def main() -> None:

@@ -23,13 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gdq_cli.controller import Controller, Descriptor, spend_budget
+from gdq_cli.bits.controller import Controller, Descriptor, spend_budget
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.lowering import lower_head
-from gdq_cli.models import load_checkpoint
-from gdq_cli.quantizers import BIT_WIDTHS
-from gdq_cli.training.data import list_images, load_pairs, split_validation
-from gdq_cli.training.fit_controller import (
+from gdq_cli.models.pool import load_checkpoint
+from gdq_cli.networks.quantizers import BIT_WIDTHS
+from gdq_cli.training.calibration.fit_controller import (
     PatchTable,
     choose_thresholds,
     choose_widths,
@@ -38,7 +37,8 @@ from gdq_cli.training.fit_controller import (
     fit_controller,
     measure_patches,
 )
-from gdq_cli.training.gumbel import train_gumbel
+from gdq_cli.training.calibration.gumbel import train_gumbel
+from gdq_cli.training.data import list_images, load_pairs, split_validation
 
 FOLDS = 5
 SHUFFLES = 50

@@ -17,9 +17,9 @@ from PIL import Image
 from tiles import U8, below, beside, captioned, framed
 
 from gdq_cli.errors import GdqError, OptionsError
-from gdq_cli.evaluation import BICUBIC
 from gdq_cli.images import Picture, read_image, write_image
-from gdq_cli.models import UpscalerPool
+from gdq_cli.measure.evaluation import BICUBIC
+from gdq_cli.models.pool import UpscalerPool
 
 Crop = tuple[int, int, int, int]
 """X, Y, width and height in LR pixels."""

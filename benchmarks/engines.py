@@ -35,15 +35,15 @@ from numpy.typing import NDArray
 from peers import Peers, find_peers, versions
 from PIL import Image
 
-from gdq_cli import cost
-from gdq_cli.benchmark import interleave
 from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import DeviceError
-from gdq_cli.machine import cpu_name
-from gdq_cli.models import load_checkpoint
-from gdq_cli.patches import plan_patches
+from gdq_cli.measure.benchmark import interleave
+from gdq_cli.measure.machine import cpu_name
+from gdq_cli.models.pool import load_checkpoint
+from gdq_cli.networks import cost
 from gdq_cli.training.start import float_copy
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.upscaling.patches import plan_patches
+from gdq_cli.upscaling.upscaler import Upscaler
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAST_PSNR = 35.0

@@ -19,12 +19,12 @@ import torch
 from refine_steps import read_quantized
 from torch import Tensor
 
-from gdq_cli import quantizers
+from gdq_cli.networks import quantizers
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import Edsr
+from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.data import PatchSampler, list_images, load_pairs, split_validation
+from gdq_cli.training.loop import Trainer, TrainOptions
 from gdq_cli.training.stages import QuantizedStage
-from gdq_cli.training.train import Trainer, TrainOptions
 from gdq_cli.training.validate import validate_network
 
 LARGEST = 7

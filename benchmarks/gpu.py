@@ -24,16 +24,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gdq_cli import cost
-from gdq_cli.benchmark import interleave, natural_picture
-from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import Engine, choose_device, choose_engine
 from gdq_cli.engines.lowering import lower_network
 from gdq_cli.engines.reference import ReferenceEngine
-from gdq_cli.models import load_checkpoint
-from gdq_cli.networks.edsr import Edsr
+from gdq_cli.measure.benchmark import interleave, natural_picture
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.models.pool import load_checkpoint
+from gdq_cli.networks import cost
+from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.start import float_copy
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.upscaling.upscaler import Upscaler
 
 U8 = NDArray[np.uint8]
 
@@ -107,7 +107,7 @@ def main() -> None:
 def make_engine(checkpoint: Checkpoint, device: str) -> Engine:
     """The engine, self-tested; on the CPU the interpreted one."""
     if device == "cpu":
-        from gdq_cli.engines.cuda import CudaEngine
+        from gdq_cli.engines.cuda.engine import CudaEngine
 
         return CudaEngine(checkpoint.network, device)
     return choose_engine(checkpoint.network, device, "cuda").engine
@@ -277,9 +277,9 @@ def our_rows(checkpoint: Checkpoint, pictures: Sequence[U8], device: str) -> Ite
 
 def compare_tiles(checkpoint: Checkpoint, device: str) -> None:
     """Print the device time of a captured batch for other block sizes, warps, stages and batches than ours."""
-    from gdq_cli.engines import triton_kernels
-    from gdq_cli.engines.cuda import BATCH
-    from gdq_cli.engines.cuda_network import CudaNetwork
+    from gdq_cli.engines.cuda import triton_kernels
+    from gdq_cli.engines.cuda.engine import BATCH
+    from gdq_cli.engines.cuda.network import CudaNetwork
 
     side, config = 104, checkpoint.network.config
     peak = PEAKS.get(torch.cuda.get_device_name(device))

@@ -374,15 +374,15 @@ def train(arguments: argparse.Namespace) -> None:
     start, parent = time.monotonic(), os.getppid()
     import torch
 
-    from gdq_cli.checkpoint import Checkpoint, write_checkpoint
-    from gdq_cli.cli_training import DEFAULT_RATES
+    from gdq_cli.commands.train import DEFAULT_RATES
     from gdq_cli.engines import choose_device
-    from gdq_cli.machine import cpu_name
+    from gdq_cli.measure.machine import cpu_name
+    from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
     from gdq_cli.options import DEFAULT_FAB
-    from gdq_cli.training.calibrate import attach_controller
+    from gdq_cli.training.calibration.calibrate import attach_controller
     from gdq_cli.training.data import StepSampler
+    from gdq_cli.training.loop import Trainer, TrainOptions, TrainProgress
     from gdq_cli.training.stages import FloatStage, QuantizedStage, fast_dtype
-    from gdq_cli.training.train import Trainer, TrainOptions, TrainProgress
 
     def say(text: str) -> None:
         print(f"  {time.monotonic() - start:5.1f} s  {text}", flush=True)
@@ -505,9 +505,9 @@ def load(arguments: argparse.Namespace) -> tuple[list[ImagePair], list[ImagePair
 
 def starting(arguments: argparse.Namespace, training: list[ImagePair]) -> tuple[Edsr, dict[str, Any]]:
     """The float network to start from, calibrated for the quantized stage, and its facts."""
-    from gdq_cli.training.calibrate import quantized_copy
+    from gdq_cli.training.calibration.calibrate import quantized_copy
+    from gdq_cli.training.calibration.steps import SEARCH_PATCHES, calibrate_steps, draw_evenly
     from gdq_cli.training.start import read_start, reshaped
-    from gdq_cli.training.steps import SEARCH_PATCHES, calibrate_steps, draw_evenly
 
     trained = arguments.out / f"fp32_x{arguments.scale}.safetensors"
     given = [path for path in arguments.folder.rglob(f"x{arguments.scale}.safetensors") if path.parent.name == "start"]
@@ -535,7 +535,7 @@ def kept_steps(state_file: Path) -> int | None:
 
 def time_step(stage: Stage, sampler: StepSampler, options: Callable[[int], Any], device: str, seconds: float) -> float:
     """Seconds per step, in the second half of a trial on a copy: patches drawn ahead are used up by then."""
-    from gdq_cli.training.train import Trainer
+    from gdq_cli.training.loop import Trainer
 
     with tempfile.TemporaryDirectory() as folder:
         trial = Trainer(stage, sampler, options(10**6), Path(folder) / "trial.state", device)
@@ -553,8 +553,8 @@ def score(network: Edsr, held_out: list[ImagePair], device: str) -> str:
 
     from gdq_cli.engines import choose_engine
     from gdq_cli.engines.reference import ReferenceEngine
-    from gdq_cli.metrics import psnr_y
-    from gdq_cli.quantizers import FP32_BITS
+    from gdq_cli.measure.metrics import psnr_y
+    from gdq_cli.networks.quantizers import FP32_BITS
 
     network = copy.deepcopy(network).cpu().eval()
     said = []

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gdq_cli.metrics import psnr_y
+from gdq_cli.measure.metrics import psnr_y
 from gdq_cli.networks import FloatNetwork
 from gdq_cli.training.data import ImagePair, list_images, load_pairs, split_validation
 from gdq_cli.training.start import read_start

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import Edsr
+from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.options import DEFAULT_FAB
-from gdq_cli.training.calibrate import attach_controller
+from gdq_cli.training.calibration.calibrate import attach_controller
 from gdq_cli.training.data import ImagePair, list_images, load_pairs, split_validation
 from gdq_cli.training.validate import validate_network
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from refine_steps import parse_arguments
 
-from gdq_cli.checkpoint import write_checkpoint
-from gdq_cli.training.calibrate import attach_controller
+from gdq_cli.models.checkpoint import write_checkpoint
+from gdq_cli.training.calibration.calibrate import attach_controller
 from gdq_cli.training.data import list_images, load_pairs, split_validation
 from gdq_cli.training.validate import validate_auto
 

@@ -17,15 +17,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint
-from gdq_cli.digests import file_sha256
 from gdq_cli.engines import choose_engine
-from gdq_cli.evaluation import BICUBIC, EvaluationRow, score
 from gdq_cli.images import read_image
-from gdq_cli.networks.edsr import EdsrConfig
+from gdq_cli.measure.evaluation import BICUBIC, EvaluationRow, score
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
+from gdq_cli.models.digests import file_sha256
+from gdq_cli.networks.edsr.network import EdsrConfig
 from gdq_cli.training.data import ImagePair, list_images, load_pairs, split_validation
 from gdq_cli.training.degradation import EvalDegradation
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.upscaling.upscaler import Upscaler
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = ROOT / "weights"

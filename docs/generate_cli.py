@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from gdq_cli.cli import app
+from gdq_cli.commands.app import app
 
 FOLDER = Path(__file__).resolve().parent / "cli"
 VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH"}

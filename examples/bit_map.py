@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 import gdq_cli
-from gdq_cli.comparison import compare_images
-from gdq_cli.heatmap_overlay import overlay_image
+from gdq_cli.bitmaps.overlay import overlay_image
+from gdq_cli.measure.comparison import compare_images
 
 
 def main(source: str, target: str) -> None:

@@ -1,6 +1,6 @@
 """``python -m gdq_cli``."""
 
-from gdq_cli.cli import main
+from gdq_cli.commands.app import main
 
 if __name__ == "__main__":
     main()

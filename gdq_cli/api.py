@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from gdq_cli import upscaler
 from gdq_cli.errors import OptionsError, memory_errors
-from gdq_cli.hub import native_scale
 from gdq_cli.images import bleed_colour, luma, read_compression
-from gdq_cli.model_choice import choose_model
-from gdq_cli.models import UpscalerPool
+from gdq_cli.models.choice import choose_model
+from gdq_cli.models.pool import UpscalerPool
+from gdq_cli.models.store import native_scale
 from gdq_cli.options import AUTO_MODEL, UpscaleOptions
-from gdq_cli.resample import resize_into
+from gdq_cli.upscaling import upscaler
+from gdq_cli.upscaling.resample import resize_into
 
 if TYPE_CHECKING:
-    from gdq_cli.upscaler import Progress, Upscaler
+    from gdq_cli.upscaling.upscaler import Progress, Upscaler
 
 _GREY_MODES = ("1", "L")
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")

@@ -14,7 +14,7 @@ NATIVE_SCALES = (2, 3, 4)
 MAX_SCALE = 64.0
 DEFAULT_SCALE = 4.0
 AUTO_MODEL = "auto"
-"""For --model: each picture gets the model that suits its file; see ``gdq_cli.model_choice``."""
+"""For --model: each picture gets the model that suits its file; see ``gdq_cli.models.choice``."""
 
 DEFAULT_MODEL = "edsr"
 """Of the commands that judge a model and not a picture."""
@@ -99,7 +99,7 @@ class UpscaleOptions:
     """Options of one run.
 
     Attributes:
-        name, suffix: how outputs are called; see ``gdq_cli.naming``.
+        name, suffix: how outputs are called; see ``gdq_cli.runs.templates``.
         memory: budget for pictures in flight, bytes; None for half of what is free.
 
     Raises:

@@ -19,10 +19,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gdq_cli.engines import triton_kernels
-from gdq_cli.engines.cuda_network import CudaNetwork, convolve, place_conv
+from gdq_cli.engines.cuda import triton_kernels
+from gdq_cli.engines.cuda.network import CudaNetwork, convolve, place_conv
 from gdq_cli.engines.lowering import IntegerConv
-from gdq_cli.models import load_checkpoint
+from gdq_cli.models.pool import load_checkpoint
 
 TYPES = {torch.uint8: "*u8", torch.int8: "*i8", torch.int32: "*i32", torch.float32: "*fp32"}
 

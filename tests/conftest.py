@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.engines.onednn import is_available
-from gdq_cli.networks.edsr import Edsr, EdsrConfig, Upsampler
-from gdq_cli.training.calibrate import calibrate_checkpoint
+from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.networks.edsr.network import Edsr, EdsrConfig, Upsampler
+from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
 from gdq_cli.training.data import ImagePair, downscale
 
 if not torch.cuda.is_available():  # Triton runs its kernels in its interpreter if this stands before its import
@@ -38,7 +38,7 @@ needs_onednn = pytest.mark.skipif(not onednn_is_exact(), reason="no exact oneDNN
 @pytest.fixture(autouse=True)
 def memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """``gdq train`` sets the C library up for a whole process; here that is the process of all tests."""
-    monkeypatch.setattr("gdq_cli.memory.keep_freed_memory", lambda: False)
+    monkeypatch.setattr("gdq_cli.runs.memory.keep_freed_memory", lambda: False)
 
 
 def make_network(

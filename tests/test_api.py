@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import gdq_cli
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.images import resize_alpha
+from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 
 from .conftest import make_picture
 from .test_docs import ROOT, prose

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdq_cli.batch import Outcome, run_batch
-from gdq_cli.batch_names import Destination, choose_destination
-from gdq_cli.batch_plan import Job, Plan, plan_batch
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.engines import choose_engine
 from gdq_cli.errors import DeviceError, ImageError, OptionsError, WeightsError
 from gdq_cli.images import read_frames
-from gdq_cli.inputs import collect_inputs
-from gdq_cli.models import UpscalerPool
-from gdq_cli.naming import NameTemplate, choose_template
+from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.models.pool import UpscalerPool
 from gdq_cli.options import TargetSize, UpscaleOptions
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.runs.batch import Outcome, run_batch
+from gdq_cli.runs.inputs import collect_inputs
+from gdq_cli.runs.names import Destination, choose_destination
+from gdq_cli.runs.plan import Job, Plan, plan_batch
+from gdq_cli.runs.templates import NameTemplate, choose_template
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .conftest import make_picture
 
@@ -406,7 +406,7 @@ def test_an_encoder_that_fails_in_the_middle(tmp_path: Path, upscaler: Upscaler,
             raise OSError(28, "No space left on device")
         return original(*arguments)
 
-    from gdq_cli.images import png
+    from gdq_cli.images.writing import png
 
     original = png._delay
     monkeypatch.setattr(png, "_delay", fail)
@@ -507,7 +507,9 @@ KILLER = """
 import os, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from gdq_cli import batch, cli, models
+from gdq_cli.runs import batch
+from gdq_cli.commands import app as cli
+from gdq_cli.models import pool as models
 out, arguments, delays = sys.argv[1], sys.argv[1:-1], [float(delay) for delay in sys.argv[-1].split()]
 count = lambda: sum(not name.startswith(".") for name in os.listdir(out)) if os.path.isdir(out) else 0
 for delay in delays:

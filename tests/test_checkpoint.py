@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import WeightsError
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 from .conftest import make_network, make_picture
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.errors import ImageError
+from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.training import cleanliness
 from gdq_cli.training.cleanliness import find_artefacts
 

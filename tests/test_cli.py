@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from gdq_cli.cli import app
+from gdq_cli.commands.app import app
 from gdq_cli.errors import GdqError
 from gdq_cli.images import IMAGE_SUFFIXES, read_image
 
@@ -303,7 +303,7 @@ def test_a_bar_on_a_terminal(tmp_path: Path, model: Path) -> None:
     pty = pytest.importorskip("pty")
     for index in range(12):
         Image.fromarray(make_picture(20, 20, index)).save(tmp_path / f"{index:02d}.png")
-    at_once = "import gdq_cli.cli_common as c; c.BAR_DELAY = 0; from gdq_cli.cli import main; main()"
+    at_once = "import gdq_cli.commands.console as c; c.BAR_DELAY = 0; from gdq_cli.commands.app import main; main()"
     command = [sys.executable, "-c", at_once, "upscale", str(tmp_path), "-x", "2", "-m", str(model)]
     parent, child = pty.openpty()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=child, env=os.environ | {"TERM": "xterm"}) as process:
@@ -428,7 +428,7 @@ def test_a_bundled_checkpoint_with_a_wrong_hash(
     box.mkdir()
     (box / "edsr_x2.safetensors").write_bytes(model.read_bytes())
     (box / "manifest.json").write_text(json.dumps({"edsr_x2.safetensors": {"sha256": "0" * 64, "size": 1}}))
-    monkeypatch.setattr("gdq_cli.hub.bundled_folder", lambda: box)
+    monkeypatch.setattr("gdq_cli.models.store.bundled_folder", lambda: box)
     assert "SHA-256" in gdq("upscale", picture, "-x", 2, code=4)
 
 
@@ -467,7 +467,7 @@ def test_stdin_that_is_no_picture(model: Path, data: bytes) -> None:
 
 
 def test_help_does_not_import_torch() -> None:
-    code = "import sys, gdq_cli.cli; print(sorted({'torch', 'numpy', 'PIL'} & sys.modules.keys()))"
+    code = "import sys, gdq_cli.commands.app; print(sorted({'torch', 'numpy', 'PIL'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     assert done.stdout.strip() == b"[]"
 
@@ -491,7 +491,7 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path, model: Path) -> None:
 
 def test_interrupt_within_exec_has_the_same_exit_code(tmp_path: Path) -> None:
     """Ctrl-C while an import builds a dataclass: the interrupt passes through exec(str), which CPython remembers."""
-    code = "import gdq_cli.cli as cli\ncli.app = lambda: exec('raise KeyboardInterrupt')\ncli.main()\n"
+    code = "import gdq_cli.commands.app as cli\ncli.app = lambda: exec('raise KeyboardInterrupt')\ncli.main()\n"
     (tmp_path / "interrupted_gdq.py").write_text(code)
     done = subprocess.run([sys.executable, "-m", "interrupted_gdq"], capture_output=True, timeout=60, cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (130, b"interrupted")

@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from gdq_cli import cost
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.convert_compact import import_compact
 from gdq_cli.engines import choose_engine, self_test
 from gdq_cli.engines.lowering import controller_head, lower_head
-from gdq_cli.engines.lowering_compact import IntegerCompact, lower_compact
 from gdq_cli.engines.onednn import OnednnEngine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
-from gdq_cli.networks import Compact, CompactConfig
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.networks import Compact, CompactConfig, cost
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.training.calibrate import calibrate_checkpoint
+from gdq_cli.networks.compact.lowering import IntegerCompact, lower_compact
+from gdq_cli.networks.compact.weights import import_compact
+from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
 from gdq_cli.training.start import float_copy
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .compact_state import compact_output, compact_state, make_compact
 from .conftest import make_pairs, make_picture, needs_onednn, onednn_is_exact

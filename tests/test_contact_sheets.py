@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdq_cli.checkpoint import read_checkpoint
-from gdq_cli.networks.edsr import EdsrConfig
+from gdq_cli.models.checkpoint import read_checkpoint
+from gdq_cli.networks.edsr.network import EdsrConfig
 
 from .conftest import make_picture
 

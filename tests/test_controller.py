@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gdq_cli import controller as gbc
+from gdq_cli.bits import controller as gbc
 from gdq_cli.engines.lowering import lower_head
 
 from .conftest import make_network, make_picture

@@ -14,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.convert import convert_file
-from gdq_cli.convert_release import THRESHOLDS, ratio_threshold
+from gdq_cli.bits.entropy import patch_entropy
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.lowering import controller_head
-from gdq_cli.engines.lowering_srresnet import IntegerSrresnet
 from gdq_cli.engines.reference import ReferenceEngine
-from gdq_cli.entropy import patch_entropy
 from gdq_cli.errors import WeightsError
+from gdq_cli.measure.paper_protocol import upscale_paper
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.models.convert import convert_file
 from gdq_cli.networks import Srresnet
-from gdq_cli.paper_protocol import upscale_paper
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.networks.srresnet.lowering import IntegerSrresnet
+from gdq_cli.networks.srresnet.weights import THRESHOLDS, ratio_threshold
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .conftest import SHARED, make_network, make_picture
 from .release_state import make_release_state, release_logits, release_output

@@ -19,10 +19,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gdq_cli.checkpoint import read_checkpoint
-from gdq_cli.convert import convert_file
-from gdq_cli.convert_compact import import_compact
 from gdq_cli.errors import WeightsError
+from gdq_cli.models.checkpoint import read_checkpoint
+from gdq_cli.models.convert import convert_file
+from gdq_cli.networks.compact.weights import import_compact
 
 from .compact_state import compact_output, compact_state, make_compact
 from .conftest import make_picture

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gdq_cli import cost
+from gdq_cli.networks import cost
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import Edsr, EdsrConfig, Upsampler
+from gdq_cli.networks.edsr.network import Edsr, EdsrConfig, Upsampler
 
 
 @pytest.mark.parametrize("upsampler", ["pixelshuffle", "pixelshuffledirect"])

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import choose_device, choose_engine, self_test
 from gdq_cli.engines.base import Engine
-from gdq_cli.engines.cuda_multi import MultiCudaEngine
-from gdq_cli.engines.cuda_pipeline import SLOTS, HostQueue, Network, Pipeline, make_slot, split_evenly
+from gdq_cli.engines.cuda.multi import MultiCudaEngine
+from gdq_cli.engines.cuda.pipeline import SLOTS, HostQueue, Network, Pipeline, make_slot, split_evenly
 from gdq_cli.engines.lowering import lower_network
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError
-from gdq_cli.patches import plan_patches
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.upscaling.patches import plan_patches
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .conftest import make_picture
 
@@ -43,7 +43,7 @@ def windows_of(*pictures: np.ndarray) -> torch.Tensor:
 @interpreted
 @pytest.mark.parametrize("bit_width", [5, 8])
 def test_pixels_equal_the_reference(checkpoint: Checkpoint, bit_width: int) -> None:
-    from gdq_cli.engines.cuda import CudaEngine
+    from gdq_cli.engines.cuda.engine import CudaEngine
 
     windows = windows_of(make_picture(5, 7, seed=3), make_picture(5, 7, seed=4))
     engine = CudaEngine(checkpoint.network, "cpu")
@@ -53,7 +53,7 @@ def test_pixels_equal_the_reference(checkpoint: Checkpoint, bit_width: int) -> N
 @interpreted
 def test_a_picture_of_mixed_widths(small_checkpoint: Checkpoint) -> None:
     """Windows of all widths in one batch, an odd rest, and a pixel block that ends within a window."""
-    from gdq_cli.engines.cuda import CudaEngine
+    from gdq_cli.engines.cuda.engine import CudaEngine
 
     network = small_checkpoint.network
     image = make_picture(17, 24)
@@ -71,7 +71,7 @@ def test_a_picture_of_mixed_widths(small_checkpoint: Checkpoint) -> None:
 
 @interpreted
 def test_accumulators_of_extreme_codes(small_checkpoint: Checkpoint) -> None:
-    from gdq_cli.engines.cuda import CudaEngine
+    from gdq_cli.engines.cuda.engine import CudaEngine
 
     engine, integers = CudaEngine(small_checkpoint.network, "cpu"), lower_network(small_checkpoint.network)
     generator = torch.Generator().manual_seed(0)
@@ -85,7 +85,7 @@ def test_accumulators_of_extreme_codes(small_checkpoint: Checkpoint) -> None:
 @interpreted
 def test_memory_runs_out(small_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is finished stays, the rest runs in halves, whatever error hides the one about memory."""
-    from gdq_cli.engines.cuda import CudaEngine
+    from gdq_cli.engines.cuda.engine import CudaEngine
 
     network = small_checkpoint.network
     engine = CudaEngine(network, "cpu")
@@ -115,7 +115,7 @@ def test_memory_runs_out(small_checkpoint: Checkpoint, monkeypatch: pytest.Monke
 def test_a_shape_runs_as_a_graph_from_its_second_time(
     small_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gdq_cli.engines import cuda
+    from gdq_cli.engines.cuda import engine as cuda
 
     class Replayed:
         """A graph: it reads and writes where it was captured, whatever the batch's own buffers are."""
@@ -328,9 +328,9 @@ def test_progress_may_end_a_run_on_several_devices(small_checkpoint: Checkpoint)
 def test_without_triton_there_is_a_reason(small_checkpoint: Checkpoint) -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
-        "from gdq_cli.engines.cuda import CudaEngine\n"
+        "from gdq_cli.engines.cuda.engine import CudaEngine\n"
         "from gdq_cli.errors import DeviceError\n"
-        "from gdq_cli.models import load_checkpoint\n"
+        "from gdq_cli.models.pool import load_checkpoint\n"
         "try:\n    CudaEngine(load_checkpoint('edsr', 2).network, 'cpu')\n"
         "except DeviceError as error:\n    print(error)"
     )
@@ -340,7 +340,7 @@ def test_without_triton_there_is_a_reason(small_checkpoint: Checkpoint) -> None:
 
 @pytest.mark.skipif(not has_triton, reason="needs Triton")
 def test_a_gpu_too_old_is_a_reason(small_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gdq_cli.engines.cuda import CudaEngine
+    from gdq_cli.engines.cuda.engine import CudaEngine
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(DeviceError, match=r"compute capability 8\.0; cuda:0 has 7\.5"):
@@ -388,7 +388,7 @@ def test_on_a_gpu(small_checkpoint: Checkpoint, device: str) -> None:
 @on_gpu
 def test_little_memory_on_a_gpu(small_checkpoint: Checkpoint) -> None:
     """A picture larger than the memory we may take: batches shrink, also within a capture, and the pixels stay."""
-    from gdq_cli.engines.cuda import CudaEngine
+    from gdq_cli.engines.cuda.engine import CudaEngine
 
     engine = CudaEngine(small_checkpoint.network, "cuda:0")
     engine._fitting = lambda window: 64  # type: ignore[method-assign]  # as if all were free

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gdq_cli import doctor as doctor_module
-from gdq_cli.benchmark import find_engines
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
-from gdq_cli.digests import file_sha256
-from gdq_cli.doctor import Diagnosis, diagnose
 from gdq_cli.engines import EngineChoice, kernels
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError
+from gdq_cli.measure import doctor as doctor_module
+from gdq_cli.measure.benchmark import find_engines
+from gdq_cli.measure.doctor import Diagnosis, diagnose
+from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.models.digests import file_sha256
 
 from .test_cli import gdq, run_process
 
@@ -33,7 +33,7 @@ def box(small_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.Monkey
     write_checkpoint(path, small_checkpoint)
     entry = {"sha256": file_sha256(path), "size": path.stat().st_size}
     (folder / "manifest.json").write_text(json.dumps({path.name: entry}))
-    monkeypatch.setattr("gdq_cli.hub.bundled_folder", lambda: folder)
+    monkeypatch.setattr("gdq_cli.models.store.bundled_folder", lambda: folder)
     return folder
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import choose_device, choose_engine, kernels, self_test
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.lowering import EXACT, IntegerConv, lower_network
@@ -14,10 +13,11 @@ from gdq_cli.engines.native import NativeEngine
 from gdq_cli.engines.onednn import OnednnEngine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
-from gdq_cli.networks.edsr import Edsr
-from gdq_cli.training.calibrate import quantized_copy
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.training.calibration.calibrate import quantized_copy
+from gdq_cli.training.calibration.steps import calibrate_steps
 from gdq_cli.training.data import PatchSampler
-from gdq_cli.training.steps import calibrate_steps
 
 from .conftest import make_network, make_pairs, make_picture, needs_onednn
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdq_cli.entropy import BINS, SIGMA, entropy_to_bit, patch_entropy
+from gdq_cli.bits.entropy import BINS, SIGMA, entropy_to_bit, patch_entropy
 
 from .conftest import SHARED, make_picture
 

@@ -20,13 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from gdq_cli import cost
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.lowering import IntegerConv, controller_head
 from gdq_cli.errors import ImageError, OptionsError, WeightsError
-from gdq_cli.evaluation import (
+from gdq_cli.measure.evaluation import (
     BICUBIC,
     Evaluation,
     EvaluationRow,
@@ -40,11 +38,13 @@ from gdq_cli.evaluation import (
     row_order,
     score,
 )
-from gdq_cli.metrics import psnr_y, ssim_y
-from gdq_cli.paper_protocol import PATCH_SIZE, plan_axis, upscale_paper
+from gdq_cli.measure.metrics import psnr_y, ssim_y
+from gdq_cli.measure.paper_protocol import PATCH_SIZE, plan_axis, upscale_paper
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
+from gdq_cli.networks import cost
 from gdq_cli.training.data import ImagePair, downscale
 from gdq_cli.training.degradation import EVAL_DEGRADATIONS, EvalDegradation, degrade
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .conftest import SHARED, make_network, make_picture
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from gdq_cli import entropy
-from gdq_cli.controller import spend_budget
-from gdq_cli.training.fit_controller import (
+from gdq_cli.bits import entropy
+from gdq_cli.bits.controller import spend_budget
+from gdq_cli.training.calibration.fit_controller import (
     PatchTable,
     average_bits,
     choose_thresholds,

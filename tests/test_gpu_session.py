@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.training.data import StepSampler, list_images, split_validation
 
 from .conftest import make_network, make_pairs, make_picture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gdq_cli.training.fit_controller import PatchTable, average_bits, choose_widths, patch_harm
-from gdq_cli.training.gumbel import gumbel_gate, train_gumbel
+from gdq_cli.training.calibration.fit_controller import PatchTable, average_bits, choose_widths, patch_harm
+from gdq_cli.training.calibration.gumbel import gumbel_gate, train_gumbel
 
 POSITION = {4: 0, 5: 1, 6: 2, 8: 3}
 

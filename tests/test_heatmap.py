@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gdq_cli.heatmap import _XTERM, FP32_BITS, PALETTE, ColorMode, bit_label, count_bits, ink_on, terminal_map
+from gdq_cli.bitmaps.terminal import _XTERM, FP32_BITS, PALETTE, ColorMode, bit_label, count_bits, ink_on, terminal_map
 
 WIDTHS = (4, 5, 6, 8)
 EXTREME_GRIDS = [(1, 1), (1, 200), (200, 1), (130, 130), (3, 3), (40, 60), (7, 1)]
@@ -246,6 +246,6 @@ def test_plain_text_is_what_a_log_should_keep() -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    modules = ", ".join(f"gdq_cli.heatmap{part}" for part in ("", "_overlay", "_table", "_report"))
-    code = f"import {modules}, gdq_cli.metrics, sys; sys.exit('torch' in sys.modules)"
+    modules = ", ".join(f"gdq_cli.bitmaps.terminal{part}" for part in ("", "_overlay", "_table", "_report"))
+    code = f"import {modules}, gdq_cli.measure.metrics, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gdq_cli.heatmap import FP32_BITS, PALETTE
-from gdq_cli.heatmap_overlay import overlay_image
-from gdq_cli.patches import plan_patches
+from gdq_cli.bitmaps.overlay import overlay_image
+from gdq_cli.bitmaps.terminal import FP32_BITS, PALETTE
+from gdq_cli.upscaling.patches import plan_patches
 
 from .conftest import make_picture
 

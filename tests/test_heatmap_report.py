@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from gdq_cli import heatmap_report
-from gdq_cli.heatmap import FP32_BITS, PALETTE
-from gdq_cli.heatmap_report import html_report
-from gdq_cli.patches import plan_patches
+from gdq_cli.bitmaps import page as heatmap_report
+from gdq_cli.bitmaps.page import html_report
+from gdq_cli.bitmaps.terminal import FP32_BITS, PALETTE
+from gdq_cli.upscaling.patches import plan_patches
 
 from .chromium import PROGRAM, Chromium
 from .conftest import make_picture

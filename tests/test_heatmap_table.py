@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdq_cli.controller import BitChoice
-from gdq_cli.heatmap_table import CSV_COLUMNS, bit_map_csv, bit_map_dict
-from gdq_cli.patches import PatchPlan, plan_patches
+from gdq_cli.bitmaps.table import CSV_COLUMNS, bit_map_csv, bit_map_dict
+from gdq_cli.bits.controller import BitChoice
+from gdq_cli.upscaling.patches import PatchPlan, plan_patches
 
 PLAN = plan_patches((100, 151), patch_size=50)
 CHOICES = [

@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.convert_release import import_release
 from gdq_cli.errors import WeightsError
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.networks.srresnet.weights import import_release
 
 from .release_state import make_release_state
 from .test_checkpoint import rewrite

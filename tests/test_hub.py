@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gdq_cli import hub
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.errors import WeightsError
-from gdq_cli.hub_names import HubName, hub_manifest, parse_hub_name, parse_manifest, pick_file
+from gdq_cli.models import store as hub
+from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.models.hub_names import HubName, hub_manifest, parse_hub_name, parse_manifest, pick_file
 
 from .conftest import make_picture
 from .hub_server import COMMIT, HubServer, Repository
@@ -168,10 +168,10 @@ def test_a_cached_file_that_rots_is_set_aside(server: HubServer, home: Path) -> 
 WITH_MANIFEST = """
 import sys
 from pathlib import Path
-from gdq_cli import hub_names
+from gdq_cli.models import hub_names
 manifest = Path(sys.argv.pop(1))
 hub_names.manifest_path = lambda: manifest
-from gdq_cli.cli import main
+from gdq_cli.commands.app import main
 main()
 """
 

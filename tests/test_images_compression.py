@@ -11,7 +11,7 @@ from PIL import Image, features
 
 from gdq_cli.errors import ImageError
 from gdq_cli.images import Compression, probe_image, read_compression
-from gdq_cli.images.compression import estimate_quality
+from gdq_cli.images.reading.compression import estimate_quality
 
 from .conftest import make_picture
 from .image_samples import photo, saved, small_files

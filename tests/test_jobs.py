@@ -14,22 +14,22 @@ import pytest
 import torch
 from PIL import Image
 
-from gdq_cli.batch import run_batch
-from gdq_cli.batch_names import Destination
-from gdq_cli.batch_plan import plan_batch
-from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, ImageError, OptionsError
 from gdq_cli.images import read_image, resize_alpha, upscale_samples16
-from gdq_cli.inputs import Found, Inputs
-from gdq_cli.jobs import Task
-from gdq_cli.memory import MINIMUM, ArrayStore, MemoryGate, default_budget, free_memory, parse_size
-from gdq_cli.models import UpscalerPool
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.models.pool import UpscalerPool
 from gdq_cli.options import TargetSize, UpscaleOptions
-from gdq_cli.resample import deepen_into, resize_into
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.runs.batch import run_batch
+from gdq_cli.runs.inputs import Found, Inputs
+from gdq_cli.runs.memory import MINIMUM, ArrayStore, MemoryGate, default_budget, free_memory, parse_size
+from gdq_cli.runs.names import Destination
+from gdq_cli.runs.plan import plan_batch
+from gdq_cli.runs.task import Task
+from gdq_cli.upscaling.resample import deepen_into, resize_into
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .conftest import make_network, make_picture
 from .image_samples import png16
@@ -164,7 +164,7 @@ def test_bands_are_resampled_as_the_whole(size: tuple[int, int], channels: int, 
     source = make_picture(70, 90)[:, :, :channels].squeeze()
     whole = np.empty((*size, *source.shape[2:]), np.uint8)
     resize_into(source, whole)
-    monkeypatch.setattr("gdq_cli.resample._BAND_PIXELS", 1500)
+    monkeypatch.setattr("gdq_cli.upscaling.resample._BAND_PIXELS", 1500)
     target = np.empty_like(whole)
     resize_into(source, target)
     assert np.abs(target.astype(int) - whole).max() <= 1
@@ -176,7 +176,7 @@ def test_bands_are_resampled_as_the_whole(size: tuple[int, int], channels: int, 
 @pytest.mark.parametrize("factor", [2, 3])
 @pytest.mark.parametrize("shape", [(50, 40), (50, 40, 3)])
 def test_deep_bands_are_those_of_the_whole(factor: int, shape: tuple[int, ...], monkeypatch: Any) -> None:
-    monkeypatch.setattr("gdq_cli.resample._BAND_PIXELS", 1000)
+    monkeypatch.setattr("gdq_cli.upscaling.resample._BAND_PIXELS", 1000)
     samples = np.random.default_rng(1).integers(0, 65536, shape, np.uint16)
     image = make_picture(50 * factor, 40 * factor)
     target = np.empty((50 * factor, 40 * factor, *shape[2:]), np.uint16)

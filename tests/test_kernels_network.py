@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from gdq_cli.controller import IntegerHead, band_sums, head_accumulators
+from gdq_cli.bits.controller import IntegerHead, band_sums, head_accumulators
 from gdq_cli.engines import kernels
 
 pytestmark = pytest.mark.skipif(kernels.report().chosen is None, reason="no compiled kernels for this processor")

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdq_cli import benchmark, machine
-from gdq_cli.benchmark import Measurement, find_engines, interleave, natural_picture, run_benchmark
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
-from gdq_cli.comparison import compare_images, difference_picture
+from gdq_cli.commands.tables import bench_lines
 from gdq_cli.errors import DeviceError
-from gdq_cli.machine import GpuEnergyMeter, PeakMemory, RaplMeter, energy_meter
-from gdq_cli.measure_tables import bench_lines
+from gdq_cli.measure import benchmark, machine
+from gdq_cli.measure.benchmark import Measurement, find_engines, interleave, natural_picture, run_benchmark
+from gdq_cli.measure.comparison import compare_images, difference_picture
+from gdq_cli.measure.machine import GpuEnergyMeter, PeakMemory, RaplMeter, energy_meter
+from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.training.degradation import EVAL_DEGRADATIONS
 
 from .conftest import make_network, make_picture
@@ -131,7 +131,7 @@ def test_eval_finds_all_models_before_it_runs_one(pictures: Path, model: Path, m
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("a model ran")
 
-    monkeypatch.setattr("gdq_cli.evaluation.evaluate", refuse)
+    monkeypatch.setattr("gdq_cli.measure.evaluation.evaluate", refuse)
     assert "no model 'absent'" in gdq("eval", pictures, "-x", 2, "-m", model, "-m", "absent", "--offline", code=4)
 
 

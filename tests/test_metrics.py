@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from gdq_cli.metrics import luma, psnr_y, ssim_y
+from gdq_cli.measure.metrics import luma, psnr_y, ssim_y
 
 from .conftest import SHARED
 

@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 import gdq_cli
-from gdq_cli.checkpoint import Checkpoint, write_checkpoint
-from gdq_cli.cli import app
-from gdq_cli.digests import file_sha256
+from gdq_cli.commands.app import app
 from gdq_cli.errors import WeightsError
-from gdq_cli.hub import native_scale
 from gdq_cli.images import Compression
-from gdq_cli.model_choice import NEARLY_LOSSLESS, choose_model
+from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.models.choice import NEARLY_LOSSLESS, choose_model
+from gdq_cli.models.digests import file_sha256
+from gdq_cli.models.store import native_scale
 from gdq_cli.options import AUTO_MODEL, UpscaleOptions
-from gdq_cli.training.calibrate import calibrate_checkpoint
+from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
 
 from .conftest import make_network, make_pairs, make_picture
 from .image_samples import saved
@@ -48,7 +48,7 @@ def box_of_models(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def box(box_of_models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("gdq_cli.hub.bundled_folder", lambda: box_of_models)
+    monkeypatch.setattr("gdq_cli.models.store.bundled_folder", lambda: box_of_models)
     return box_of_models
 
 
@@ -178,7 +178,7 @@ def test_pictures_of_another_model_survive_a_damaged_one(
     for path in box.iterdir():
         (damaged / path.name).write_bytes(path.read_bytes())
     (damaged / "photo_x2.safetensors").write_bytes(b"no checkpoint")
-    monkeypatch.setattr("gdq_cli.hub.bundled_folder", lambda: damaged)
+    monkeypatch.setattr("gdq_cli.models.store.bundled_folder", lambda: damaged)
     text = gdq("upscale", folder, "-x", 2, "--json", code=1)
     lines = [json.loads(line) for line in re.findall(r"^\{.*", text, re.MULTILINE)]
     for line in lines[:-1]:

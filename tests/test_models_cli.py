@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.hub import bundled_manifest
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.models.store import bundled_manifest
 from gdq_cli.training.start import read_start
 
 from .conftest import make_network, make_picture

@@ -1,7 +1,7 @@
 """The pixels of integer runs, held: SHA-256 of outputs of the bundled checkpoints and of a small Compact.
 
-``python -m tests.test_pixels`` writes the hashes anew, which is right only where new weights or a new contract are meant to
-change them.
+``python -m tests.test_pixels`` writes the hashes anew, which is right only where new weights or a new contract are
+meant to change them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint
 from gdq_cli.engines import choose_engine, kernels
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .conftest import onednn_is_exact
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gdq_cli import quantizers
+from gdq_cli.networks import quantizers
 
 
 @pytest.mark.parametrize("bit_width", [4, 5, 6, 8])

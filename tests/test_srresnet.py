@@ -7,18 +7,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gdq_cli import cost
-from gdq_cli.checkpoint import Checkpoint
-from gdq_cli.controller_release import ReleaseHead
-from gdq_cli.convert_release import import_release
+from gdq_cli.bits.controller_release import ReleaseHead
 from gdq_cli.engines import choose_engine, self_test
 from gdq_cli.engines.base import Engine
-from gdq_cli.engines.lowering_srresnet import IntegerSrresnet, lower_srresnet
 from gdq_cli.engines.onednn import OnednnEngine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
-from gdq_cli.networks import Srresnet, SrresnetConfig
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.networks import Srresnet, SrresnetConfig, cost
+from gdq_cli.networks.srresnet.lowering import IntegerSrresnet, lower_srresnet
+from gdq_cli.networks.srresnet.weights import import_release
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .conftest import make_picture, needs_onednn
 from .release_state import make_release_state

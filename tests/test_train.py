@@ -20,21 +20,21 @@ import torch.nn.functional as F
 from PIL import Image
 from typer.testing import CliRunner
 
-from gdq_cli import quantizers
-from gdq_cli.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.cli import app
-from gdq_cli.convert_edsr import import_fp32
+from gdq_cli.commands.app import app
 from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
+from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.networks import quantizers
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import Edsr
-from gdq_cli.training.calibrate import quantized_copy
+from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.networks.edsr.weights import import_fp32
+from gdq_cli.training.calibration.calibrate import quantized_copy
+from gdq_cli.training.calibration.steps import calibrate_steps
 from gdq_cli.training.data import ImagePair, PatchSampler, downscale, list_images, load_pairs, split_validation
+from gdq_cli.training.loop import DivergedError, Trainer, TrainOptions, TrainProgress
 from gdq_cli.training.muon import Muon, orthogonalize
 from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
 from gdq_cli.training.start import collapse_upsampler, float_copy, read_start, reshaped
-from gdq_cli.training.steps import calibrate_steps
-from gdq_cli.training.train import DivergedError, Trainer, TrainOptions, TrainProgress
 from gdq_cli.training.validate import validate_network
 
 from .conftest import make_network, make_pairs, make_picture, onednn_is_exact
@@ -85,7 +85,7 @@ def test_a_run_cut_in_two_equals_an_unbroken_one(stage: str, small_checkpoint: C
 def test_training_reuses_the_memory_it_frees() -> None:
     script = """
 import numpy, resource, sys
-from gdq_cli.memory import keep_freed_memory
+from gdq_cli.runs.memory import keep_freed_memory
 assert sys.argv[1] == "given back" or keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -344,7 +344,7 @@ def gdq(*arguments: object) -> tuple[int, str]:
 
 
 def test_commands_from_pictures_to_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gdq_cli.training.calibrate.SEARCH_PATCHES", 12)
+    monkeypatch.setattr("gdq_cli.training.calibration.calibrate.SEARCH_PATCHES", 12)
     pictures = tmp_path / "hr"
     pictures.mkdir()
     for index in range(6):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import OptionsError, WeightsError
-from gdq_cli.patches import plan_patches
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.upscaling.patches import plan_patches
+from gdq_cli.upscaling.upscaler import Upscaler
 
 from .conftest import make_network, make_picture
 

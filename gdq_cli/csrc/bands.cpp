@@ -1,4 +1,4 @@
-// Texture of a patch per granularity and channel: the sums that the controller's descriptor is made of (gdq_cli/controller.py).
+// Texture of a patch per granularity and channel: the sums that the controller's descriptor is made of (gdq_cli/bits/controller.py).
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>

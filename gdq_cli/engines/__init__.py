@@ -121,8 +121,8 @@ def _device_engines(network: Network, device: str) -> list[tuple[str, Callable[[
         return []
 
     def make() -> Engine:
-        from gdq_cli.engines.cuda import CudaEngine
-        from gdq_cli.engines.cuda_multi import MultiCudaEngine
+        from gdq_cli.engines.cuda.engine import CudaEngine
+        from gdq_cli.engines.cuda.multi import MultiCudaEngine
 
         if not isinstance(network, Edsr):
             raise DeviceError("the CUDA kernels run EDSR networks only")

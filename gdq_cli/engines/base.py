@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdq_cli.controller import IntegerHead
+from gdq_cli.bits.controller import IntegerHead
 from gdq_cli.engines.lowering import ZERO, IntegerConv, IntegerNetwork, lower_network
-from gdq_cli.engines.lowering_compact import IntegerCompact, lower_compact
-from gdq_cli.engines.lowering_srresnet import IntegerSrresnet, lower_srresnet
 from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.networks import Compact, Network, Srresnet
-from gdq_cli.patches import PatchPlan, cut_windows, paste_core
-from gdq_cli.quantizers import FP32_BITS
+from gdq_cli.networks.compact.lowering import IntegerCompact, lower_compact
+from gdq_cli.networks.quantizers import FP32_BITS
+from gdq_cli.networks.srresnet.lowering import IntegerSrresnet, lower_srresnet
+from gdq_cli.upscaling.patches import PatchPlan, cut_windows, paste_core
 
 
 class Engine(ABC):
@@ -135,7 +135,7 @@ class Engine(ABC):
         """Integers below the band energies of every patch, for the controller; None if this engine has no faster way.
 
         Returns:
-            (N, 3, C) as from ``gdq_cli.controller.band_sums``.
+            (N, 3, C) as from ``gdq_cli.bits.controller.band_sums``.
         """
         return None
 

@@ -264,7 +264,7 @@ class Network:
 
         Returns:
             (N, 3, features): sums of absolute details, fine then medium then coarse, in the units of
-            ``gdq_cli.controller.band_sums``.
+            ``gdq_cli.bits.controller.band_sums``.
 
         Raises:
             ValueError: if a core does not lie in the image.

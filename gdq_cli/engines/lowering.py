@@ -13,13 +13,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from gdq_cli import quantizers
-from gdq_cli.controller import IntegerHead
-from gdq_cli.controller_release import ReleaseHead
+from gdq_cli.bits.controller import IntegerHead
+from gdq_cli.bits.controller_release import ReleaseHead
 from gdq_cli.errors import WeightsError
-from gdq_cli.networks import Network, Srresnet
+from gdq_cli.networks import Network, Srresnet, quantizers
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import MEAN, Edsr
+from gdq_cli.networks.edsr.network import MEAN, Edsr
 
 HEAD_MAX = 2047
 """Largest head weight code: 12 bits keep 27 products of 8-bit pixels below 2^24, exact in float32."""

@@ -13,8 +13,8 @@ from gdq_cli.engines import kernels
 from gdq_cli.engines.base import Engine, to_pixels
 from gdq_cli.engines.lowering import ZERO, IntegerConv, lower_network
 from gdq_cli.networks import Edsr, Network
-from gdq_cli.patches import PatchPlan, cut_windows
-from gdq_cli.quantizers import FP32_BITS
+from gdq_cli.networks.quantizers import FP32_BITS
+from gdq_cli.upscaling.patches import PatchPlan, cut_windows
 
 _BAND_PATCHES = 512  # windows cut at a time: tens of MiB, and enough that no thread waits at the end of a band
 

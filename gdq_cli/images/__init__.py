@@ -8,9 +8,7 @@ How the parts fit together:
     warnings = write_image(Path("out.png"), picture.with_pixels(sr, alpha=alpha))
 """
 
-from gdq_cli.images.atomic import PART_SUFFIX, OutputExistsError, atomic_file, check_target, remove_stale_parts
-from gdq_cli.images.compression import Compression, read_compression
-from gdq_cli.images.container import ImageHeader
+from gdq_cli.files import PART_SUFFIX, OutputExistsError, atomic_file, check_target, remove_stale_parts
 from gdq_cli.images.formats import (
     FORMATS,
     IMAGE_SUFFIXES,
@@ -25,9 +23,11 @@ from gdq_cli.images.formats import (
 )
 from gdq_cli.images.picture import Frame, Metadata, Picture
 from gdq_cli.images.planes import bleed_colour, flatten, is_grey, luma, resize_alpha, to_8bit, upscale_samples16
-from gdq_cli.images.reader import Frames, probe_image, read_frames, read_image
-from gdq_cli.images.sequences import write_frames
-from gdq_cli.images.writer import DEFAULT_QUALITY, parse_colour, write_image
+from gdq_cli.images.reading.compression import Compression, read_compression
+from gdq_cli.images.reading.container import ImageHeader
+from gdq_cli.images.reading.reader import Frames, probe_image, read_frames, read_image
+from gdq_cli.images.writing.sequences import write_frames
+from gdq_cli.images.writing.writer import DEFAULT_QUALITY, parse_colour, write_image
 
 __all__ = [
     "DEFAULT_QUALITY",

@@ -12,8 +12,8 @@ from PIL import Image
 
 from gdq_cli.images import exif
 from gdq_cli.images.formats import Format
-from gdq_cli.images.headers import Scan
 from gdq_cli.images.picture import Metadata, Picture
+from gdq_cli.images.reading.headers import Scan
 
 _JPEG_SEGMENT = 65533  # bytes that fit one JPEG marker segment
 _JPEG_XMP_HEAD = 29  # of which XMP's own name takes these

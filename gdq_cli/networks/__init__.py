@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from gdq_cli.networks.compact import Compact, CompactConfig
-from gdq_cli.networks.edsr import Edsr, EdsrConfig
-from gdq_cli.networks.srresnet import Srresnet, SrresnetConfig
+from gdq_cli.networks.compact.network import Compact, CompactConfig
+from gdq_cli.networks.edsr.network import Edsr, EdsrConfig
+from gdq_cli.networks.srresnet.network import Srresnet, SrresnetConfig
 
 Network = Edsr | Srresnet | Compact
 """A network that a checkpoint can hold and an engine can run."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gdq_cli import quantizers
+from gdq_cli.networks import quantizers
 
 
 class QuantConv2d(nn.Module):

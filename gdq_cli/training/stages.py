@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gdq_cli import quantizers
+from gdq_cli.networks import quantizers
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.edsr import Edsr
+from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.training.calibration.steps import weigh_patches
 from gdq_cli.training.start import float_copy
-from gdq_cli.training.steps import weigh_patches
 
 ADAM_RATE = 0.4
 """Learning rate of the parameters that Adam trains, as a share of Muon's."""

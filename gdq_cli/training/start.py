@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gdq_cli.checkpoint import is_checkpoint, read_checkpoint
-from gdq_cli.convert import convert_file
 from gdq_cli.errors import WeightsError
+from gdq_cli.models.checkpoint import is_checkpoint, read_checkpoint
+from gdq_cli.models.convert import convert_file
 from gdq_cli.networks import Edsr, EdsrConfig, FloatNetwork, FloatNetworkT, Srresnet, build_network
-from gdq_cli.networks.edsr import Upsampler
+from gdq_cli.networks.edsr.network import Upsampler
 
 
 def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict[str, Any]]:
@@ -22,7 +22,7 @@ def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict
 
     Args:
         path: a gdq checkpoint (quantizers are dropped), or any file of float32 weights that
-            :func:`gdq_cli.convert.convert_file` knows.
+            :func:`gdq_cli.models.convert.convert_file` knows.
         scale: that it must have; None if it may have any.
 
     Returns:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gdq_cli.checkpoint import Checkpoint
 from gdq_cli.engines import choose_engine
-from gdq_cli.metrics import psnr_y
-from gdq_cli.networks.edsr import Edsr
-from gdq_cli.quantizers import FP32_BITS
+from gdq_cli.measure.metrics import psnr_y
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.networks.quantizers import FP32_BITS
 from gdq_cli.training.data import ImagePair
-from gdq_cli.upscaler import Upscaler
+from gdq_cli.upscaling.upscaler import Upscaler
 
 
 def validate_network(network: Edsr, pairs: list[ImagePair], widths: tuple[int, ...] | None = None) -> dict[int, float]:

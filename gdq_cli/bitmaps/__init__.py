@@ -1,0 +1,1 @@
+"""Bit maps to look at: terminal, overlay, table, web page."""

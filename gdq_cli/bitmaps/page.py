@@ -1,0 +1,248 @@
+"""The HTML report: one self-contained page that compares, shows the bit map, and states the facts."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+
+from gdq_cli._version import __version__
+from gdq_cli.bitmaps.page_template import PAGE
+from gdq_cli.bitmaps.terminal import FP32_BITS, PALETTE, Rgb, bit_label, count_bits, ink_on
+from gdq_cli.upscaling.patches import PatchPlan
+
+PAIR_BYTES_PER_MEGAPIXEL = 1_300_000
+"""Most bytes of both pictures, per megapixel shown (at least one): 1.73 MB as base64, so the page stays under 2 MB."""
+
+MAX_PIXELS = 8_000_000
+"""Pictures with more pixels are shown reduced: two of them in one page would strain a browser."""
+
+_MAX_SIDE = 16383  # WebP's limit
+_MAX_DIGITS = 900  # patches; more numbers than that cannot be read, and weigh
+_QUALITIES = (95, 90, 82, 72, 60, 45, 30, 15)
+_LOSSLESS_PIXELS = 400_000
+_MAP_PERCENT = 35
+
+_LABELS = {
+    "input": "Input",
+    "output": "Output",
+    "model": "Model",
+    "model_reason": "Model chosen for",
+    "model_sha256": "Checkpoint (SHA-256)",
+    "scale": "Scale",
+    "engine": "Engine",
+    "device": "Device",
+    "threads": "Threads",
+    "in_size": "Input size",
+    "out_size": "Output size",
+    "patches": "Patches",
+    "bitops_g": "BitOPs (10⁹)",
+    "bitops_fp32_g": "BitOPs in FP32 (10⁹)",
+    "bitops_8bit_g": "BitOPs at 8 bits (10⁹)",
+    "seconds": "Seconds",
+    "output_mp_per_s": "Output megapixels per second",
+    "peak_rss_mib": "Peak memory (MiB)",
+    "warnings": "Warnings",
+}
+_SHOWN_ELSEWHERE = {"status", "error", "bits", "fab"}
+
+
+def _hex(color: Rgb) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _data_uri(image: Image.Image, file_format: str, **options: Any) -> str:
+    data = io.BytesIO()
+    image.save(data, file_format, **options)
+    return f"data:image/{file_format.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
+def _encode_pair(before: Image.Image, after: Image.Image) -> tuple[str, str, str]:
+    """Embed both pictures with one setting, so that neither is flattered; return the URIs and the setting's name."""
+    pixels = after.width * after.height
+    budget = PAIR_BYTES_PER_MEGAPIXEL * max(1.0, pixels / 1e6) * 4 / 3
+    settings: list[tuple[str, str, dict[str, Any]]]
+    if features.check("webp"):
+        settings = [(f"WebP of quality {q}", "WEBP", {"quality": q}) for q in _QUALITIES]
+        if pixels <= _LOSSLESS_PIXELS:
+            settings.insert(0, ("lossless WebP", "WEBP", {"lossless": True}))
+    else:
+        settings = [(f"JPEG of quality {q}", "JPEG", {"quality": q, "subsampling": 0}) for q in _QUALITIES]
+    encoded = ("", "", "")
+    for name, file_format, options in settings:  # best first; the last one stands if none fits
+        first, second = (_data_uri(image, file_format, **options) for image in (before, after))
+        encoded = (first, second, name)
+        if len(first) + len(second) <= budget:
+            break
+    return encoded
+
+
+def _map_uri(bit_map: NDArray[np.integer], plan: PatchPlan) -> str:
+    """The bit map at LR resolution, exact to the pixel and a few kilobytes small."""
+    widths = [*PALETTE]
+    index = np.searchsorted(widths, bit_map).astype(np.uint8)
+    index = index.repeat([s.core_size for s in plan.rows], 0).repeat([s.core_size for s in plan.cols], 1)
+    image = Image.fromarray(index, "L").convert("P")
+    image.putpalette([value for bits in widths for value in PALETTE[bits]])
+    return _data_uri(image, "PNG", optimize=True)
+
+
+def _grid_lines(plan: PatchPlan) -> str:
+    height, width = plan.size
+    return "".join(
+        [f"M0 {segment.core}H{width}" for segment in plan.rows[1:]]
+        + [f"M{segment.core} 0V{height}" for segment in plan.cols[1:]]
+    )
+
+
+def _digits(bit_map: NDArray[np.integer], plan: PatchPlan) -> str:
+    """A badge with the bit-width in each patch's corner, in LR pixels."""
+    first = plan[0]
+    size = 0.2 * min(first.row.core_size, first.col.core_size)
+    badges = []
+    for patch, bits in zip(plan, bit_map.ravel().tolist(), strict=True):
+        x, y, color = patch.col.core + size / 5, patch.row.core + size / 5, PALETTE[bits]
+        text, width = ("32", 1.8 * size) if bits == FP32_BITS else (str(bits), 1.3 * size)
+        badges.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{1.3 * size:.1f}" rx="{size / 4:.1f}" '
+            f'fill="{_hex(color)}"/><text x="{x + width / 2:.1f}" y="{y + 0.65 * size:.1f}" '
+            f'font-size="{size:.1f}" fill="{_hex(ink_on(color))}">{text}</text>'
+        )
+    return "".join(badges)
+
+
+def _number(value: float) -> str:
+    """Three significant digits, but every digit before the point."""
+    if value == 0 or not np.isfinite(value):
+        return f"{value:g}"
+    decimals = max(0, 2 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:,.{min(decimals, 6)}f}"
+
+
+def _text(key: str, value: Any) -> str:
+    if key in ("in_size", "out_size"):
+        return f"{value[0]:,} high, {value[1]:,} wide"
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "; ".join(map(str, value))
+    return str(value)
+
+
+def _fact_rows(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Table rows of the facts that are not said elsewhere on the page; nested facts get a row each."""
+    for key, value in facts.items():
+        label = _LABELS.get(key, key.replace("_", " ").capitalize())
+        nested = value if isinstance(value, Mapping) else {"": value}
+        for part, item in nested.items():
+            if key in _SHOWN_ELSEWHERE or item is None or item == [] or item == "":
+                continue
+            name = f"{label}, {str(part).replace('_', ' ')}" if part else label
+            yield f'<tr><th scope="row">{escape(name)}</th><td>{escape(_text(key, item))}</td></tr>'
+
+
+def _cards(bit_map: NDArray[np.integer], facts: Mapping[str, Any]) -> Iterator[str]:
+    """The figures that people look for first: FAB, BitOPs, time."""
+    figures = [("FAB, average bit-width", f"{bit_map.mean():.2f} bits", "32 would be FP32")]
+    bitops, fp32 = facts.get("bitops_g"), facts.get("bitops_fp32_g")
+    if bitops is not None:
+        note = f"{100 * bitops / fp32:.1f} % of FP32, counted by formula" if fp32 else "counted by formula"
+        figures.append(("BitOPs", f"{_number(bitops)} G", note))
+    seconds, speed = facts.get("seconds"), facts.get("output_mp_per_s")
+    total = seconds.get("total") if isinstance(seconds, Mapping) else seconds
+    if total is not None:
+        note = f"{_number(speed)} output megapixels per second" if speed else "measured"
+        figures.append(("Time", f"{_number(total)} s", note))
+    for name, value, note in figures:
+        yield f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+
+
+def _histogram_rows(bit_map: NDArray[np.integer]) -> Iterator[str]:
+    counts = count_bits(bit_map)
+    for bits, count in counts.items():
+        color, length = _hex(PALETTE[bits]), 100 * count / max(counts.values())
+        bar = f'<div class="bar" style="width: {length:.1f}%; background: {color}"></div>' if count else ""
+        yield (
+            f'<tr><th scope="row"><span class="swatch" style="background: {color}"></span>{bit_label(bits)}</th>'
+            f'<td>{bar}</td><td class="number">{count:,}</td>'
+            f'<td class="number">{100 * count / bit_map.size:.1f} %</td></tr>'
+        )
+
+
+def html_report(
+    lr: NDArray[np.uint8],
+    sr: NDArray[np.uint8],
+    bit_map: NDArray[np.integer],
+    plan: PatchPlan,
+    facts: Mapping[str, Any],
+    *,
+    title: str,
+) -> str:
+    """One HTML page: before and after, bit map, histogram, and facts. It loads nothing and works from ``file://``.
+
+    Pictures are embedded as WebP (lossless when small), with the highest quality that keeps a page of up to one
+    megapixel under 2 MB; larger ones may take as much per megapixel, and are reduced to 8 megapixels at most.
+
+    Args:
+        lr: (h, w, 3) uint8 RGB; the page compares its bicubic enlargement.
+        sr: (H, W, 3) uint8 RGB, the result.
+        bit_map: (rows, cols) bit-widths.
+        plan: of the same grid, for ``lr``.
+        facts: the object of ``gdq upscale --json``, or any part of it; other keys are shown by their names.
+        title: heading, usually the picture's name. All text is escaped.
+
+    Returns:
+        The page, to be written as UTF-8.
+
+    Raises:
+        ValueError: if bit map, plan and ``lr`` do not belong together.
+    """
+    if bit_map.shape != plan.grid or lr.shape[:2] != plan.size:
+        raise ValueError(f"plan of {plan.grid} for {plan.size}, but bit map of {bit_map.shape} and lr of {lr.shape}")
+    count_bits(bit_map)
+    height, width = sr.shape[:2]
+    reduced = min(1.0, (MAX_PIXELS / (height * width)) ** 0.5, _MAX_SIDE / max(height, width))
+    shown = max(1, round(width * reduced)), max(1, round(height * reduced))
+    after = Image.fromarray(sr)
+    if reduced < 1:
+        after = after.resize(shown, Image.Resampling.LANCZOS)
+    before = Image.fromarray(lr).resize(shown, Image.Resampling.BICUBIC)
+    before_uri, after_uri, encoding = _encode_pair(before, after)
+    has_digits = len(plan) <= _MAX_DIGITS
+    size_note = f", shown at {100 * reduced:.0f} % of its size" if reduced < 1 else ""
+    footer = f"Made by gdq {__version__}. Pictures embedded as {encoding}{size_note}."
+    check = '<label><input type="checkbox" id="numbers"> Bit-widths in the patches</label>' if has_digits else ""
+    patches = "1 patch" if len(plan) == 1 else f"{len(plan):,} patches"
+    percent = _MAP_PERCENT if np.ptp(bit_map) else 0  # a map of one width says nothing
+    rows = "".join(_fact_rows(facts))
+    table = f'<section><h2>Facts</h2><table class="facts"><tbody>{rows}</tbody></table></section>' if rows else ""
+    return PAGE.substitute(
+        title=escape(title),
+        lede=f"{lr.shape[1]} &times; {lr.shape[0]} to {width} &times; {height} pixels, {patches}",
+        width=shown[0],
+        height=shown[1],
+        # as wide as the card, but no higher than most of the window, and a small picture at most doubled
+        fit=f"min(100%, {75 * shown[0] / shown[1]:.3f}vh, {max(2 * shown[0], 360)}px)",
+        before=before_uri,
+        after=after_uri,
+        map=_map_uri(bit_map, plan),
+        lr_width=plan.size[1],
+        lr_height=plan.size[0],
+        lines=_grid_lines(plan),
+        digits=_digits(bit_map, plan) if has_digits else "",
+        numbers_check=check,
+        map_opacity=percent / 100,
+        map_percent=percent,
+        cards="".join(_cards(bit_map, facts)),
+        histogram="".join(_histogram_rows(bit_map)),
+        facts=table,
+        footer=escape(footer),
+    )

@@ -1,0 +1,1 @@
+"""Which patch gets how many bits: controller, entropy, budget."""

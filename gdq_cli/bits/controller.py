@@ -1,0 +1,256 @@
+"""Granularity-bit controller (GBC), step 1 of Granular-DQ: head features of a patch -> 4, 6 or 8 bits (section 3.2).
+
+Everything up to the logits is computed from integers (or correctly rounded), so a patch gets the same logits on
+every machine, device, batch size and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gdq_cli.bits import entropy
+from gdq_cli.bits.controller_release import ReleaseHead
+
+GBC_BITS = (4, 6, 8)
+"""Bit-widths of the controller's three logits."""
+
+_LAST_STEP = math.log(1 / 8)
+"""How much less a bit of the step 6 -> 8 is worth than the bit before: noise power is quartered by each of the two."""
+
+Descriptor = Literal["mean", "band_energy"]
+
+
+@dataclass(frozen=True)
+class IntegerHead:
+    """The head convolution as exact integers, shared by the controller and the integer engines.
+
+    ``h = codes * multiplier + offset`` with ``codes = conv(pixel - mean)``; see docs/engines.md.
+    """
+
+    weight: Tensor  # (C, 3, k, k) int16, |code| <= 2047
+    multiplier: Tensor  # (C,) float32
+    offset: Tensor  # (C,) float32
+    mean: tuple[int, int, int]
+
+    def accumulate(self, padded: Tensor) -> Tensor:
+        """Valid convolution of centred pixels; (N, 3, H + k - 1, W + k - 1) float -> (N, C, H, W), exact integers."""
+        return F.conv2d(padded, self.weight.to(padded.dtype))
+
+
+def described_size(size: Sequence[int]) -> tuple[int, int]:
+    """(H, W) of a core as the controller sees it: cut down to multiples of 4, at least 4."""
+    height, width = (max(4, side // 4 * 4) for side in size)
+    return height, width
+
+
+def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> Tensor:
+    """Integer head features of patch cores, each seen alone with its border pixels repeated.
+
+    Args:
+        cores: (N, H, W, 3) uint8.
+        head: integer head.
+
+    Returns:
+        (N, H', W', C) int32 in units of ``head.multiplier``; H' and W' are :func:`described_size`, where the core is
+        smaller by repetition.
+    """
+    target = described_size(cores.shape[1:3])
+    reach = head.weight.shape[-1] // 2
+    x = torch.from_numpy(cores.astype(np.float32)).permute(0, 3, 1, 2)[:, :, : target[0], : target[1]]
+    x = x - torch.tensor(head.mean, dtype=torch.float32).reshape(1, 3, 1, 1)
+    grow = [side - have for side, have in zip(target, x.shape[2:], strict=True)]
+    x = F.pad(x, (reach, reach + grow[1], reach, reach + grow[0]), mode="replicate")
+    x = x.contiguous(memory_format=torch.channels_last)
+    return head.accumulate(x).permute(0, 2, 3, 1).to(torch.int32).contiguous()
+
+
+def band_sums(accumulators: Tensor) -> NDArray[np.int64]:
+    """Sums of absolute detail of a patch per granularity and channel: what :func:`band_energy` is made of.
+
+    Args:
+        accumulators: (N, H, W, C) int32, H and W multiples of 4.
+
+    Returns:
+        (N, 3, C): fine in quarters of a unit, medium in sixteenths, coarse in sixteenths / (number of its cells).
+    """
+    sum2, fine = _detail(accumulators)
+    sum4, medium = _detail(sum2)
+    cells = sum4.shape[1] * sum4.shape[2]
+    total = sum4.sum((1, 2), dtype=torch.int64)
+    coarse = (sum4.to(torch.int64) * cells - total[:, None, None]).abs_().sum((1, 2))
+    return torch.stack([fine, medium, coarse], dim=1).numpy()
+
+
+def band_energy(sums: NDArray[np.int64], size: tuple[int, int], multiplier: Tensor) -> NDArray[np.float64]:
+    """Texture of a patch per granularity and channel (our descriptor; docs/method.md says why).
+
+    Per granularity, the mean absolute detail it adds over the next coarser one: fine - up(medium), medium -
+    up(coarse), |coarse - its mean|; medium is 2x2 average-pooled, coarse is pooled twice. The square root tames
+    the long tail of textured patches and is correctly rounded everywhere.
+
+    Args:
+        sums: (N, 3, C) from :func:`band_sums`.
+        size: (H, W) of the accumulators.
+        multiplier: (C,) float32, feature value of one accumulator unit.
+
+    Returns:
+        (N, 3 * C) float64, fine then medium then coarse.
+    """
+    pixels = size[0] * size[1]
+    cells = pixels // 16
+    counts = (4 * pixels, 64 * cells, 16 * cells * cells)
+    unit = multiplier.double().numpy()
+    bands = [np.sqrt(sums[:, band] / count * unit) for band, count in enumerate(counts)]
+    return np.concatenate(bands, axis=1)
+
+
+def _detail(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of 2x2 cells, and the total of |4 x - sum of its cell|; (N, H, W, C) int32 -> (N, H/2, W/2, C), (N, C)."""
+    n, height, width, channels = x.shape
+    cells = x.view(n, height // 2, 2, width // 2, 2, channels)
+    corners = [cells[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
+    sums = corners[0] + corners[1]
+    sums += corners[2]
+    sums += corners[3]
+    total = torch.zeros((n, channels), dtype=torch.int64)
+    for corner in corners:
+        total += torch.sub(corner * 4, sums).abs_().view(n, -1, channels).sum(1, dtype=torch.int64)
+    return sums, total
+
+
+def mean_feature(accumulators: Tensor, head: IntegerHead) -> NDArray[np.float64]:
+    """The descriptor of the released code: three times the mean feature (parity/NOTES.md, section 3).
+
+    Returns:
+        (N, 3 * C) float64.
+    """
+    pixels = accumulators.shape[1] * accumulators.shape[2]
+    mean = accumulators.sum((1, 2), dtype=torch.int64).double().numpy() / pixels
+    feature = mean * head.multiplier.double().numpy() + head.offset.double().numpy()
+    return np.concatenate([feature] * 3, axis=1)
+
+
+@dataclass(frozen=True)
+class BitChoice:
+    """The bit-width of one patch and why it got it."""
+
+    bit_width: int
+    reason: Literal["controller", "entropy"]
+    """Which of the two steps decided: GBC, or E2B (for patches that GBC gave 8 bits)."""
+    logits: tuple[float, float, float]
+    entropy: float
+
+
+@dataclass(frozen=True)
+class Controller:
+    """GBC's linear layer and E2B's thresholds.
+
+    Attributes:
+        descriptor: ``"band_energy"`` (ours) or ``"mean"`` (the release).
+        weight: (3, 3 * C) float64; bias: (3,) float64.
+        thresholds: (t_low, t_high) in nats.
+        square_entropy: whether only the largest top-left square of a patch counts for its entropy, as in the release.
+    """
+
+    descriptor: Descriptor
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    thresholds: tuple[float, float]
+    square_entropy: bool = False
+
+    def descriptors(
+        self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead, sums: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Descriptors of patch cores.
+
+        Args:
+            cores: (N, H, W, 3) uint8.
+            head: of the network.
+            sums: (N, 3, C) :func:`band_sums` of the cores, if an engine has them.
+
+        Returns:
+            (N, 3 * C).
+        """
+        if isinstance(head, ReleaseHead):
+            return head.descriptors(cores)
+        if self.descriptor == "mean":
+            return mean_feature(head_accumulators(cores, head), head)
+        if sums is None:
+            sums = band_sums(head_accumulators(cores, head))
+        return band_energy(sums, described_size(cores.shape[1:3]), head.multiplier)
+
+    def logits(self, descriptors: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logits of the widths 4, 6, 8; (N, 3 * C) -> (N, 3). Summed with one rounding, in any order the same."""
+        return np.array(
+            [
+                [math.fsum([*(row * weight), bias]) for weight, bias in zip(self.weight, self.bias, strict=True)]
+                for row in descriptors
+            ]
+        ).reshape(-1, 3)
+
+    def choose(
+        self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead, sums: NDArray[np.int64] | None = None
+    ) -> list[BitChoice]:
+        """Choose the bit-width of each patch: argmax of the logits, then entropy for the 8-bit ones.
+
+        Args:
+            cores: (N, H, W, 3) uint8.
+            head: head of the network the controller was trained with.
+            sums: see :meth:`descriptors`.
+        """
+        choices = []
+        for logits, core in zip(self.logits(self.descriptors(cores, head, sums)), cores, strict=True):
+            bit_width = GBC_BITS[int(np.argmax(logits))]
+            side = min(core.shape[:2])
+            value = entropy.patch_entropy(core[:side, :side] if self.square_entropy else core)
+            reason: Literal["controller", "entropy"] = "controller"
+            if bit_width == 8:
+                bit_width, reason = entropy.entropy_to_bit(value, self.thresholds), "entropy"
+            choices.append(BitChoice(bit_width, reason, tuple(map(float, logits)), value))  # type: ignore[arg-type]
+        return choices
+
+
+def spend_budget(logits: NDArray[np.float64], budget: float) -> list[int]:
+    """Bit-widths that spend at most ``budget`` bits on average, where the controller ranks the need highest.
+
+    What the steps 4 -> 5 and 5 -> 6 are worth is what they add to the logits, the third class being mostly 5 bits;
+    where the second is worth more than the first, each counts as the mean of both. The step 6 -> 8, on which the logits
+    are silent, is worth an eighth of 5 -> 6 per bit, logits being logarithms. Steps are taken by their worth until the
+    budget is spent. So the maps of growing budgets are nested, and the average of the controller's own choice leads
+    back to that choice, but for patches that entropy decides or whose need is so great that 8 bits pay first.
+
+    Args:
+        logits: (N, 3) of the widths 4, 6, 8.
+        budget: average bit-width, 4 to 8.
+
+    Returns:
+        N bit-widths whose mean is at most ``budget``.
+
+    Raises:
+        ValueError: if the budget is outside 4..8.
+    """
+    if not 4 <= budget <= 8:
+        raise ValueError(f"budget must be between 4 and 8 bits, not {budget}")
+    steps = []
+    for patch, (four, six, third) in enumerate(logits.tolist()):
+        both = (six - four) / 2
+        first, second = max(third - four, both), min(six - third, both)
+        steps += [(-first, patch, 5), (-second, patch, 6), (-second - _LAST_STEP, patch, 8)]
+    steps.sort()  # equal worth: by patch, then narrow to wide
+    bit_widths = [4] * len(logits)
+    left = math.floor((budget - 4) * len(logits) + 1e-9)
+    for _, patch, bit_width in steps:
+        left -= bit_width - bit_widths[patch]
+        if left < 0:
+            break
+        bit_widths[patch] = bit_width
+    return bit_widths

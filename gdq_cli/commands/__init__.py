@@ -1,0 +1,1 @@
+"""The commands: flags, what is printed. The only room that prints."""

@@ -1,0 +1,195 @@
+"""The command gdq bitmap."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from gdq_cli.commands.console import (
+    BitsOption,
+    BudgetOption,
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    MaxPixelsOption,
+    ModelOption,
+    ThreadsOption,
+    print_map,
+    show_progress,
+    write_overlay,
+)
+from gdq_cli.commands.downloads import OfflineOption, watch_downloads
+from gdq_cli.errors import OptionsError, memory_errors
+from gdq_cli.options import NATIVE_SCALES, UpscaleOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gdq_cli.upscaling.upscaler import BitPlan, Upscaler, UpscaleResult
+
+OUTPUTS = {
+    ".png": "the bit map over the picture",
+    ".html": "a page to open in a browser",
+    ".csv": "a line per patch",
+    ".json": "the object of --json",
+}
+
+
+def bitmap(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Also write it: .png (overlay), .csv, .json or .html (upscales, too)."),
+    ] = None,
+    scale: Annotated[int, typer.Option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.")] = 4,
+    model: ModelOption = UpscaleOptions.model,
+    bits: BitsOption = UpscaleOptions.bits,
+    budget: BudgetOption = None,
+    device: DeviceOption = UpscaleOptions.device,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
+    numbers: Annotated[bool, typer.Option("--numbers", help="Write each patch's bits into the overlay.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which patch of a picture gets how many bits, and why. Only a report.html needs the picture upscaled."""
+    options = UpscaleOptions(
+        model=model, device=device, threads=threads, bits=cast(Any, bits), budget=budget, max_pixels=max_pixels
+    )
+    kind = "" if output is None else output.suffix.lower()
+    if output is not None and kind not in OUTPUTS:
+        raise OptionsError(f"--output {output}: the bit map is written as .png, .html, .csv or .json")
+    if numbers and kind != ".png":
+        raise OptionsError("--numbers belongs to the overlay: give -o FILE.png, too")
+    if scale not in NATIVE_SCALES:
+        raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
+    from gdq_cli.bitmaps.table import bit_map_csv, bit_map_dict
+    from gdq_cli.commands.summary import describe_model
+    from gdq_cli.images import atomic_file, bleed_colour, check_target, probe_image, read_image
+    from gdq_cli.models.choice import choose_model, describe_lack
+    from gdq_cli.models.pool import UpscalerPool, load_checkpoint
+    from gdq_cli.models.store import native_scale
+    from gdq_cli.upscaling.patches import PATCH_SIZE
+    from gdq_cli.upscaling.upscaler import Upscaler
+
+    if output is not None:
+        check_target(output, overwrite=overwrite)
+    start = time.perf_counter()
+    picture = read_image(source, max_pixels=max_pixels)
+    rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
+    model, reason = choose_model(model, probe_image(source, max_pixels=max_pixels).compression)
+    seconds = {"read": time.perf_counter() - start}
+    native = native_scale(model, scale)
+    notes = () if native == scale else (describe_lack(model, scale, native),)
+    for note in notes:
+        typer.echo(f"note: {source}: {note}", err=True)
+    result: UpscaleResult | None = None
+    watch = watch_downloads(shown=True)
+    start = time.perf_counter()
+    if kind == ".html":
+        upscaler = UpscalerPool(model, device, threads, engine, offline=offline, watch=watch).get(native)
+        seconds["load"] = time.perf_counter() - start
+        with show_progress(str(source), shown=not as_json) as progress, memory_errors():
+            result = upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
+        plan = result.plan
+    else:  # controller and entropy need no engine, so none is prepared and tested
+        upscaler = Upscaler(load_checkpoint(model, native, offline=offline, watch=watch), None)
+        plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget)
+    decided_by: Any = "budget" if budget is not None else "forced" if bits != "auto" else None
+    facts = bit_map_dict(
+        plan.bit_map,
+        plan.patches,
+        plan.choices,
+        input_name=str(source),
+        scale=native,
+        patch_size=PATCH_SIZE,
+        decided_by=decided_by,
+    )
+    facts |= {"model": upscaler.checkpoint.name, "model_reason": reason}
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        print_map(plan.bit_map, picture.size)
+        name = describe_model(f"{upscaler.checkpoint.name} x{native}", reason)
+        typer.echo(_summary(str(source), plan, name, decided_by))
+    if output is None:
+        return
+    if kind == ".png":
+        write_overlay(output, source, plan.bit_map, overwrite, max_pixels, numbers)
+    else:
+        if result is not None:
+            text = _report(rgb, result, upscaler, source, output, seconds, reason, notes)
+        elif kind == ".csv":
+            text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
+        else:
+            text = json.dumps(facts) + "\n"
+        with atomic_file(output, overwrite=overwrite) as file:
+            file.write(text.encode())
+    if not as_json:
+        typer.echo(f"{output}: {OUTPUTS[kind]}")
+
+
+def _summary(source: str, plan: BitPlan, model: str, decided_by: str | None) -> str:
+    """The line below the map."""
+    from gdq_cli.commands.summary import plan_line
+
+    if decided_by is None:
+        return plan_line(source, plan, model)
+    height, width = plan.patches.size
+    rows, cols = plan.patches.grid
+    why = "by the controller's ranking within the budget" if decided_by == "budget" else "forced"
+    return f"{source} {width}x{height}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | {why}"
+
+
+def _report(
+    rgb: NDArray[np.uint8],
+    result: UpscaleResult,
+    upscaler: Upscaler,
+    source: Path,
+    output: Path,
+    seconds: dict[str, float],
+    reason: str | None,
+    notes: tuple[str, ...],
+) -> str:
+    """The page of a picture that was upscaled for it; its facts are those of gdq upscale --json."""
+    from collections import Counter
+
+    import torch
+
+    from gdq_cli.bitmaps.page import html_report
+    from gdq_cli.runs.report import JobReport
+
+    seconds = seconds | {"bits": result.seconds_bits, "network": result.seconds_network}
+    report = JobReport(
+        source=str(source),
+        target=str(output),
+        model=upscaler.checkpoint.name,
+        model_reason=reason,
+        model_sha256=upscaler.checkpoint.sha256,
+        scale=upscaler.scale,
+        native_scale=upscaler.scale,
+        engine=upscaler.engine.name,
+        device=upscaler.engine.device,
+        threads=torch.get_num_threads(),
+        in_size=(rgb.shape[0], rgb.shape[1]),
+        out_size=(result.image.shape[0], result.image.shape[1]),
+        frames=1,
+        bit_map=result.bit_map,
+        bits=dict(Counter(result.bit_map.ravel().tolist())),
+        bitops_g=result.bitops_g,
+        bitops_8bit_g=result.bitops_8bit_g,
+        bitops_fp32_g=result.bitops_fp32_g,
+        seconds=seconds | {"total": sum(seconds.values())},
+        warnings=notes,
+    )
+    facts = report.to_dict()
+    for trivial in ("output", "frames"):  # the page itself, and 1
+        del facts[trivial]
+    return html_report(rgb, result.image, result.bit_map, result.plan.patches, facts, title=source.name)

@@ -1,0 +1,172 @@
+"""What the commands share: option declarations, failures, the bit map and the progress bar on a terminal."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from gdq_cli.errors import GdqError
+from gdq_cli.errors import memory_errors as memory_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+    from rich.progress import Progress as ProgressBar
+
+    from gdq_cli.upscaling.upscaler import Progress
+
+# Read by torch's OpenMP when it is loaded. By default its idle threads spin, which on a machine with other work makes
+# every small operation wait for a thread that is not running: seconds at start-up. Measured, nothing gets slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+InputArgument = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs; - is stdin.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model name, or a .safetensors checkpoint; auto: photo for lossy pictures such as JPEG, edsr for others.",
+    ),
+]
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="Insist on one engine; see gdq doctor.", hidden=True)]
+BitsOption = Annotated[str, typer.Option("--bits", "-b", help="auto, or force 4, 5, 6, 8 or fp32 everywhere.")]
+BudgetOption = Annotated[float | None, typer.Option("--budget", help="Spend at most this average bit-width (4 to 8).")]
+MaxPixelsOption = Annotated[int, typer.Option("--max-pixels", help="Refuse larger inputs, judged by their header.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout instead of text.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+
+
+def print_error(error: GdqError) -> None:
+    """One line on stderr: what is wrong and what to do."""
+    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+
+
+def write_overlay(
+    target: Path,
+    source: Path | BinaryIO,
+    bit_map: NDArray[np.int64],
+    overwrite: bool,
+    max_pixels: int,
+    numbers: bool = False,
+) -> None:
+    """Write the bit map over the picture it belongs to."""
+    from gdq_cli.bitmaps.overlay import overlay_image
+    from gdq_cli.images import Picture, read_image, write_image
+    from gdq_cli.upscaling.patches import plan_patches
+
+    if not isinstance(source, Path):
+        source.seek(0)
+    picture = read_image(source, max_pixels=max_pixels)
+    overlay = overlay_image(picture.rgb, bit_map, plan_patches(picture.size), numbers=numbers)
+    write_image(target, Picture(overlay), format="png", overwrite=overwrite)
+
+
+def print_map(bit_map: NDArray[np.int64], size: tuple[int, int], *, err: bool = False) -> None:
+    """Draw the bit map in what the terminal can show."""
+    from gdq_cli.bitmaps.terminal import ColorMode, terminal_map
+
+    console = make_console(stderr=err)
+    system = None if console.no_color or not console.is_terminal else console.color_system
+    if not _can_write("▀━", console.encoding):
+        system = None
+    color: ColorMode = "truecolor" if system == "truecolor" else "256" if system == "256" else "none"
+    lines = min(40, console.height - 4) if console.is_terminal else 60
+    typer.echo(terminal_map(bit_map, size, columns=console.width, lines_limit=lines, color=color), err=err, color=True)
+
+
+def _can_write(text: str, encoding: str) -> bool:
+    """Whether a stream of this encoding can carry a text."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def make_console(*, stderr: bool) -> Console:
+    """A rich console that knows what its stream can show."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+BAR_DELAY = 1.0
+"""Seconds of work before a bar appears: short work needs none."""
+
+
+class RunBar:
+    """One bar on stderr for a run of any number of pictures; nothing where stderr is no terminal.
+
+    Args:
+        total: work of the run, in any unit.
+        shown: False for --quiet.
+    """
+
+    def __init__(self, total: int, *, shown: bool) -> None:
+        console = make_console(stderr=True)
+        self._bar: ProgressBar | None = None
+        self._start = time.perf_counter()
+        self._running = False
+        if not shown or not console.is_terminal or total <= 0:
+            return
+        from rich.progress import (
+            BarColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bar
+
+        columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            *columns,
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            speed_estimate_period=120,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def update(self, name: str, done: float) -> None:
+        """Show what is being done, and how much of the total is."""
+        if self._bar is None:
+            return
+        if not self._running and time.perf_counter() - self._start > BAR_DELAY:
+            self._bar.start()
+            self._running = True
+        self._bar.update(self._task, description=name, completed=done)
+
+    def stop(self) -> None:
+        """Take the bar away; the next update brings it back."""
+        if self._bar is not None and self._running:
+            self._bar.stop()
+            self._running = False
+
+
+@contextmanager
+def show_progress(name: str, *, shown: bool) -> Iterator[Progress | None]:
+    """A bar by patches of one picture, on stderr, for work that takes longer than a second."""
+    bar: RunBar | None = None
+
+    def advance(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or RunBar(total, shown=shown)
+        bar.update(Path(name).name, done)
+
+    try:
+        yield advance if shown else None
+    finally:
+        if bar is not None:
+            bar.stop()

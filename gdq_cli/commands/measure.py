@@ -1,0 +1,321 @@
+"""Commands that measure: gdq eval, gdq bench, gdq compare."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from gdq_cli.commands.console import DeviceOption, EngineOption, JsonOption, MaxPixelsOption, make_console
+from gdq_cli.commands.downloads import OfflineOption, watch_downloads
+from gdq_cli.errors import ImageError, OptionsError, memory_errors
+from gdq_cli.options import DEFAULT_MODEL, NATIVE_SCALES, UpscaleOptions
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gdq_cli.measure.evaluation import Evaluation
+
+ModelsOption = Annotated[
+    list[str] | None, typer.Option("--model", "-m", help="Model name or checkpoint; may be repeated. Default edsr.")
+]
+NativeScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.")]
+
+
+def check_scale(scale: int) -> None:
+    """Refuse scales that no network has."""
+    if scale not in NATIVE_SCALES:
+        raise OptionsError(f"--scale must be 2, 3 or 4, not {scale}")
+
+
+def eval(
+    folder: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures, the truth.")],
+    lr: Annotated[
+        Path | None, typer.Option("--lr", help="Folder of their LR pictures; default: made by antialiased bicubic.")
+    ] = None,
+    degrade: Annotated[
+        str | None,
+        typer.Option(
+            "--degrade",
+            help="Make LR worse than bicubic does: clean, jpeg90, jpeg75, jpeg45, jpeg30, noise5, noise10, light or "
+            "strong; or several, separated by commas.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of what --degrade draws.")] = 0,
+    scale: NativeScaleOption = 4,
+    models: ModelsOption = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins).")
+    ] = "gdq",
+    bits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bits", "-b", help="bicubic, fp32, 8, 6, 5, 4 or auto; may be repeated. Default: all but bicubic."
+        ),
+    ] = None,
+    device: DeviceOption = UpscaleOptions.device,
+    threads: Annotated[int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.")] = None,
+    engine: EngineOption = "auto",
+    as_csv: Annotated[Path | None, typer.Option("--csv", help="Also write every figure as CSV.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV file.")] = False,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score models against HR pictures: PSNR and SSIM on the luma, FAB, BitOPs, seconds; means over the pictures."""
+    check_scale(scale)
+    if protocol not in ("gdq", "paper"):
+        raise OptionsError(f"--protocol must be gdq or paper, not {protocol}")
+    _check_degrade(degrade, seed, lr, protocol)
+    options = UpscaleOptions(device=device, threads=threads)
+    from gdq_cli.images import atomic_file, check_target
+    from gdq_cli.measure.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, parse_degradations, row_order
+    from gdq_cli.models.pool import UpscalerPool
+
+    if as_csv is not None:
+        check_target(as_csv, overwrite=overwrite)
+    row_order(bits or (), quantized=True)  # a misspelt width is said before the first model is loaded
+    degradations = parse_degradations(degrade) if degrade is not None else (None,)
+    pairs = find_pairs(folder, lr, scale)
+    watch = watch_downloads(shown=not as_json)
+    upscalers = {  # all of them before the first runs: a misspelt one must not cost the minutes of the others
+        model: UpscalerPool(model, options.device, options.threads, engine, offline=offline, watch=watch).get(scale)
+        for model in models or [DEFAULT_MODEL]
+    }
+    evaluations: list[Evaluation] = []
+    for degradation, (model, upscaler) in itertools.product(degradations, upscalers.items()):
+        what = f"{model} x{scale}" if degradation is None else f"{model} x{scale} {degradation}"
+        with _count(what, "pictures") as progress, memory_errors():
+            evaluation = evaluate(
+                upscaler,
+                pairs,
+                bits=bits or (),
+                protocol=cast(Any, protocol),
+                lr_source=BICUBIC if lr is None else str(lr),
+                degradation=degradation,
+                seed=seed,
+                progress=progress,
+            )
+        evaluations.append(evaluation)
+        if as_json:
+            typer.echo(json.dumps(evaluation.to_dict()))
+    if not as_json:
+        from gdq_cli.commands.tables import evaluation_table
+
+        _print_table(evaluation_table(evaluations, str(folder)))
+    if as_csv is not None:
+        with atomic_file(as_csv, overwrite=overwrite) as file:
+            file.write(evaluations_csv(evaluations).encode())
+
+
+def _check_degrade(degrade: str | None, seed: int, lr: Path | None, protocol: str) -> None:
+    """What can be wrong with --degrade beside other options."""
+    if degrade is None:
+        if seed:
+            raise OptionsError("--seed is for what --degrade draws; give both or neither")
+        return
+    if lr is not None:
+        raise OptionsError("--degrade makes the LR pictures and --lr names others; give one of them")
+    if protocol == "paper":
+        raise OptionsError("--protocol paper is for clean LR pictures, which the paper's figures are of; not --degrade")
+    if seed < 0:
+        raise OptionsError(f"--seed must be at least 0, not {seed}")
+
+
+def _print_table(table: Table) -> None:
+    """Draw a table as wide as its content where stdout is a file: a log has no edge to wrap at."""
+    console = make_console(stderr=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 200)
+    console.print(table)
+
+
+@contextmanager
+def _count(name: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr that counts pieces of work; nothing where stderr is not a terminal."""
+    console = make_console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def bench(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="INPUT", help="A picture; default: a made one of --size.")
+    ] = None,
+    size: Annotated[str, typer.Option("--size", help="WxH of the LR picture to make if none is given.")] = "256x256",
+    scale: NativeScaleOption = 4,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Model name, or a .safetensors checkpoint.")
+    ] = DEFAULT_MODEL,
+    bits: Annotated[
+        list[str] | None,
+        typer.Option("--bits", "-b", help="fp32, 8, 6, 5, 4 or auto; may be repeated. Default: all."),
+    ] = None,
+    engines: Annotated[
+        list[str] | None, typer.Option("--engine", help="Engine to time; may be repeated. Default: all fast ones.")
+    ] = None,
+    device: DeviceOption = UpscaleOptions.device,
+    threads: Annotated[
+        list[int] | None, typer.Option("--threads", "-j", help="CPU threads; may be repeated. Default: all cores.")
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="Counted runs of each row, after one to warm up.")] = 5,
+    max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Time every engine and bit-width on one picture, in turns; report medians, spread, stages, memory and energy."""
+    check_scale(scale)
+    if repeats < 1:
+        raise OptionsError(f"--repeats must be at least 1, not {repeats}")
+    if any(not 1 <= count <= 1024 for count in threads or ()):
+        raise OptionsError("--threads must be between 1 and 1024")
+    import torch
+
+    from gdq_cli.engines import choose_device
+    from gdq_cli.images import Picture, read_image, write_image
+    from gdq_cli.measure.benchmark import find_engines, natural_picture, run_benchmark, time_stages
+    from gdq_cli.measure.evaluation import QUANTIZED_ROWS, row_order
+    from gdq_cli.measure.machine import energy_meter, machine_facts
+    from gdq_cli.models.pool import load_checkpoint
+
+    if "bicubic" in (bits or ()):
+        raise OptionsError(f"--bits must be one of {', '.join(QUANTIZED_ROWS)}, not bicubic")
+    row_order(bits or (), quantized=True)
+    dimensions = _parse_size(size) if source is None else None
+    image = natural_picture(*dimensions) if dimensions else read_image(cast(Path, source), max_pixels=max_pixels).rgb
+    checkpoint = load_checkpoint(model, scale, offline=offline, watch=watch_downloads(shown=not as_json))
+    place = choose_device(device)
+    upscalers, missing = find_engines(checkpoint, place, engines or ())
+    energy = energy_meter(place)
+    rows_to_time = row_order(bits or (), checkpoint.is_quantized)
+    with tempfile.TemporaryDirectory() as folder, memory_errors():
+        file = source
+        if file is None:
+            file = Path(folder) / "in.png"
+            write_image(file, Picture(image), format="png")
+        with _count(f"{checkpoint.name} x{scale}", "runs") as progress:
+            rows = run_benchmark(
+                upscalers,
+                image,
+                bits=rows_to_time,
+                threads=threads or [torch.get_num_threads()],
+                repeats=repeats,
+                progress=progress,
+                energy=energy,
+            )
+        fastest, upscaler = next(iter(upscalers.items()))
+        stage_bits = "auto" if "auto" in rows_to_time else rows_to_time[-1]
+        stages = time_stages(upscaler, file, bits=stage_bits, repeats=min(repeats, 3))
+    facts = {
+        "machine": machine_facts(),
+        "network": f"{checkpoint.name} x{scale}",
+        "model_sha256": checkpoint.sha256,
+        "device": upscaler.engine.device,
+        "picture": str(source) if source else "dead leaves",
+        "in_size": list(image.shape[:2]),
+        "repeats": repeats,
+        "energy": energy.source if energy.available else f"not measured: {energy.missing}",
+        "rows": [row.to_dict() for row in rows],
+        "stages": {"engine": fastest, "bits": stage_bits, "seconds": stages},
+        "missing": list(missing),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    from gdq_cli.commands.tables import bench_lines, bench_table
+
+    _print_table(bench_table(facts))
+    for line in bench_lines(facts):
+        typer.echo(line)
+    for line in missing:
+        typer.echo(f"note: {line}", err=True)
+
+
+def _parse_size(size: str) -> tuple[int, int]:
+    """``WxH`` -> (H, W)."""
+    width, _, height = size.lower().partition("x")
+    digits = all(side.isascii() and side.isdigit() and len(side) < 10 for side in (width, height))
+    if not digits or 0 in (int(width), int(height)):
+        raise OptionsError(f"--size must be WIDTHxHEIGHT in pixels, such as 256x256, not {size}")
+    if int(width) * int(height) > UpscaleOptions.max_pixels:
+        raise OptionsError(f"--size {size}: more than {UpscaleOptions.max_pixels:,} pixels")
+    return int(height), int(width)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A picture.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same size.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the difference, brightened, as a picture.")
+    ] = None,
+    shave: Annotated[int, typer.Option("--shave", help="Pixels to leave out on each side.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two pictures: PSNR, SSIM, largest difference, difference picture. Transparency is not compared."""
+    if shave < 0:
+        raise OptionsError(f"--shave must be at least 0, not {shave}")
+    from gdq_cli.images import Picture, check_target, find_format, read_image, write_image
+    from gdq_cli.measure.comparison import compare_images, difference_picture
+
+    if output is not None:
+        found = find_format(output.suffix or "none")
+        check_target(output, overwrite=overwrite)
+    a, b = (read_image(file, max_pixels=max_pixels).rgb for file in (first, second))
+    if a.shape != b.shape:
+        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (a, b)]
+        raise ImageError(f"{first} is {sizes[0]} and {second} is {sizes[1]} pixels: only equal sizes compare")
+    if min(a.shape[:2]) <= 2 * shave:
+        raise OptionsError(f"--shave {shave} leaves nothing of {a.shape[1]}x{a.shape[0]} pixels")
+    result = compare_images(a, b, shave)
+    facts: dict[str, Any] = {
+        "first": str(first),
+        "second": str(second),
+        "size": list(a.shape[:2]),
+        "shave": shave,
+        "equal": result.largest == 0,
+        "psnr_y": result.psnr_y if math.isfinite(result.psnr_y) else None,
+        "ssim_y": result.ssim_y,
+        "largest": result.largest,
+        "largest_at": list(result.where),
+        "differing_share": result.share,
+    }
+    note = ""
+    if output is not None:
+        picture, gain = difference_picture(a, b)
+        write_image(output, Picture(picture), format=found.name, overwrite=overwrite)
+        facts |= {"output": str(output), "gain": gain}
+        note = f"\n{output}: the difference, {gain} times as bright" if gain > 1 else f"\n{output}: the difference"
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    if result.largest == 0:
+        typer.echo(f"the pictures are equal: {a.shape[1]}x{a.shape[0]} pixels{note}")
+        return
+    ssim = "none (smaller than its window)" if result.ssim_y is None else f"{result.ssim_y:.4f}"
+    psnr = f"{result.psnr_y:.3f} dB" if math.isfinite(result.psnr_y) else "infinite"
+    y, x = result.where
+    typer.echo(
+        f"PSNR-Y {psnr}, SSIM-Y {ssim}, largest difference {result.largest} of 255 at ({x}, {y}), "
+        f"{100 * result.share:.3g} % of the samples differ{note}"
+    )

@@ -1,0 +1,204 @@
+"""The commands gdq models list, pull, info, verify, convert, path and push."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gdq_cli.commands.console import JsonOption, QuietOption, print_error
+from gdq_cli.commands.downloads import OfflineOption, watch_downloads
+from gdq_cli.errors import OptionsError, WeightsError
+
+models = typer.Typer(
+    help="Checkpoints: what is here, what the Hub has, what a file says about itself.", no_args_is_help=True
+)
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Model name, hf:owner/repo[@revision][/file], or a .safetensors file.")
+]
+ScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", help="Native scale: 2, 3 or 4.")]
+
+
+@models.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Models that have a name: bundled, in GDQ_MODEL_DIR, and on the Hub."""
+    from gdq_cli.models.store import list_models
+
+    found = list_models()
+    if as_json:
+        typer.echo(json.dumps([{**asdict(m), "path": None if m.path is None else str(m.path)} for m in found]))
+        return
+    for model in found:
+        where = model.path or "gdq models pull fetches it"
+        typer.echo(f"{model.name:<16} x{model.scale}  {model.size / 1e6:6.1f} MB  {model.place:<13} {where}")
+
+
+@models.command()
+def pull(model: ModelArgument, scale: ScaleOption = 4, quiet: QuietOption = False) -> None:
+    """Download a model, or bring it up to date; prints where it lies."""
+    from gdq_cli.models import store as hub
+
+    _check_scale(scale)
+    typer.echo(hub.pull(model, scale, watch=watch_downloads(shown=not quiet)))
+
+
+@models.command()
+def path(model: ModelArgument, scale: ScaleOption = 4) -> None:
+    """Print where a model lies on this machine; never downloads."""
+    from gdq_cli.models import store as hub
+
+    _check_scale(scale)
+    typer.echo(hub.resolve(model, scale, offline=True))
+
+
+@models.command()
+def info(
+    model: ModelArgument, scale: ScaleOption = 4, offline: OfflineOption = False, as_json: JsonOption = False
+) -> None:
+    """What a checkpoint is: network, bit-widths, controller, and how it was made."""
+    from gdq_cli.models import store as hub
+
+    _check_scale(scale)
+    file = hub.resolve(model, scale, offline=offline, watch=watch_downloads(shown=True))
+
+    from gdq_cli.models.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(file, expected_sha256=hub.expected_sha256(file))
+    config = checkpoint.network.config
+    controller = checkpoint.controller
+    values: dict[str, Any] = {
+        "path": str(file),
+        "sha256": checkpoint.sha256,
+        "size": file.stat().st_size,
+        "name": checkpoint.name,
+        "network": checkpoint.network.name,
+        **config.to_dict(),
+        "parameters": sum(value.numel() for value in checkpoint.network.parameters()),
+        "static_bits": list(config.static_bits),
+        "controller": None
+        if controller is None
+        else {"descriptor": controller.descriptor, "thresholds": list(controller.thresholds)},
+        "facts": checkpoint.facts,
+    }
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
+    for key, value in values.items():
+        if key != "facts":
+            typer.echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
+    for key, value in sorted(checkpoint.facts.items()):  # foreign text: escaped, and of bounded length
+        text = json.dumps(value)
+        typer.echo(f"{ascii(key)[1:-1][:40]}: {text if len(text) <= 200 else text[:197] + '...'}")
+
+
+@models.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL|FILE]...", help="Default: all models that are here.")
+    ] = None,
+    scale: ScaleOption = 4,
+) -> None:
+    """Check hashes, contents and integer ranges of checkpoints; exit code 4 if one is not right."""
+    from gdq_cli.models import store as hub
+
+    _check_scale(scale)
+    failures = 0
+    if names:
+        wanted = [(name, scale, name) for name in names]
+    else:
+        wanted = [(m.name, m.scale, f"{m.name} x{m.scale}") for m in hub.list_models() if m.path is not None]
+    for name, native, label in wanted:
+        try:
+            typer.echo(f"ok      {label}: {_verify(hub.resolve(name, native, offline=True))}")
+        except WeightsError as error:
+            failures += 1
+            print_error(error)
+    if failures:
+        raise typer.Exit(WeightsError.exit_code)
+
+
+def _verify(file: Path) -> str:
+    """Read one checkpoint and lower it to integers; what was found out."""
+    from gdq_cli.engines.reference import ReferenceEngine
+    from gdq_cli.models import store as hub
+    from gdq_cli.models.checkpoint import read_checkpoint
+
+    expected = hub.expected_sha256(file)
+    checkpoint = read_checkpoint(file, expected_sha256=expected)
+    ReferenceEngine(checkpoint.network)
+    vouched = "hash as in the manifest" if expected else f"SHA-256 {checkpoint.sha256[:12]}..., nobody vouches for it"
+    return f"{file}, {vouched}"
+
+
+@models.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pth.tar, .pt or .safetensors file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write, *.safetensors.")],
+    residual_scale: Annotated[
+        float | None, typer.Option("--residual-scale", help="EDSR's factor on residuals; default 1, or 0.1 when wide.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+) -> None:
+    """Turn a checkpoint of Granular-DQ's release, or float32 EDSR or Compact weights, into a gdq checkpoint."""
+    if output.suffix != ".safetensors":
+        raise OptionsError(f"--output {output}: a checkpoint is a .safetensors file")
+    if output.exists() and not overwrite:
+        raise OptionsError(f"{output} exists; --overwrite replaces it")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise OptionsError(f"{output}: the output would replace the input; choose another --output")
+    from gdq_cli.models.checkpoint import write_checkpoint
+    from gdq_cli.models.convert import convert_file
+    from gdq_cli.models.schema import NAME_PATTERN
+
+    name = output.stem.rpartition("_x")[0] or output.stem
+    if not NAME_PATTERN.fullmatch(name):
+        raise OptionsError(f"--output {output}: its name may have letters, digits, '.', '_' and '-' only")
+    checkpoint = convert_file(source, name, residual_scale=residual_scale)
+    write_checkpoint(output, checkpoint)
+    config = checkpoint.network.config
+    kind = f"{checkpoint.network.name} x{checkpoint.scale}, {config.sizes}"
+    if checkpoint.is_quantized:
+        typer.echo(f"{output}: {kind}; run it with gdq upscale -x {checkpoint.scale} -m {output}")
+    else:
+        typer.echo(f"{output}: {kind}, float32; quantize it with gdq calibrate FOLDER --from {output}")
+
+
+@models.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of *_xN.safetensors checkpoints.")],
+    repository: Annotated[str, typer.Argument(metavar="hf:owner/repo", help="Where to; created if it is not there.")],
+    license: Annotated[
+        str | None, typer.Option("--license", help="Licence of the weights, as the Hub names it.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the model card and what would be uploaded.")
+    ] = False,
+) -> None:
+    """Upload checkpoints with their model card to the Hugging Face Hub."""
+    from gdq_cli.models.hub_download import check_push_allowed
+    from gdq_cli.models.hub_names import parse_hub_name
+
+    name = parse_hub_name(repository)
+    if name.file is not None:
+        raise OptionsError(f"{repository}: name the repository alone, without a file")
+    if not dry_run:
+        check_push_allowed()
+    from gdq_cli.models.hub_push import prepare_release, push_release
+
+    release = prepare_release(folder, name, license)
+    if dry_run:
+        for file in release.files:
+            typer.echo(f"would upload {file} ({file.stat().st_size / 1e6:.1f} MB) to {name}", err=True)
+        typer.echo(release.card)
+        return
+    typer.echo(push_release(release, private=private))
+
+
+def _check_scale(scale: int) -> None:
+    if scale not in (2, 3, 4):
+        raise OptionsError(f"--scale must be 2, 3 or 4 (a native scale), not {scale}")

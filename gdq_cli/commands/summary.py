@@ -1,0 +1,125 @@
+"""Reports as lines of text for people. Formats only, never prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gdq_cli.runs.report import peak_rss_mib
+
+if TYPE_CHECKING:
+    from gdq_cli.runs.outcome import BatchSummary
+    from gdq_cli.runs.plan import Job
+    from gdq_cli.runs.report import JobReport
+    from gdq_cli.upscaling.upscaler import BitPlan
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+def _operations(giga: float) -> str:
+    """BitOPs with a prefix that leaves one to three digits before the point."""
+    for unit in ("G", "T", "P"):
+        if giga < 1000:
+            return f"{giga:.3g} {unit}"
+        giga /= 1000
+    return f"{giga:.3g} E"
+
+
+def summary_lines(report: JobReport) -> str:
+    """What happened to one picture: sizes, model and engine, what the bits cost, and the time."""
+    seconds = report.seconds
+    engine = f"{report.engine} on {report.device}"
+    if report.device == "cpu":
+        engine += f", {report.threads} thread{'s' if report.threads != 1 else ''}"
+    bits = _bits(report)
+    if report.fab != 32:
+        bits += (
+            f", {_operations(report.bitops_g)}BitOPs "
+            f"(FP32 {_operations(report.bitops_fp32_g)}, 8 bit {_operations(report.bitops_8bit_g)})"
+        )
+    return (
+        f"{_sizes(report)}\n"
+        f"{describe_model(f'{report.model} x{report.native_scale}', report.model_reason)} ({engine}) | {bits} | "
+        f"{seconds['total']:.2f} s, network {seconds['network']:.2f} s, {report.output_mp_per_s:.2f} MP/s"
+    )
+
+
+def picture_line(report: JobReport) -> str:
+    """The same in one line, for a picture of many."""
+    model = "" if report.model_reason is None else f" | {describe_model(report.model, report.model_reason)}"
+    return f"{_sizes(report)}{model} | {_bits(report)} | {report.seconds['total']:.2f} s"
+
+
+def describe_model(model: str, reason: str | None) -> str:
+    """A model, and what about the picture's file chose it, if anything did."""
+    return model if reason is None else f"{model} for {reason}"
+
+
+def step_line(report: JobReport) -> str:
+    """Where the time of one picture went, and the memory so far."""
+    steps = ", ".join(f"{step} {seconds:.3f}" for step, seconds in report.seconds.items() if step != "total")
+    peak = peak_rss_mib()
+    return f"  seconds: {steps}" + (f" | peak memory {peak:.0f} MiB" if peak is not None else "")
+
+
+def _sizes(report: JobReport) -> str:
+    frames = f", {report.frames} frames" if report.frames > 1 else ""
+    return f"{report.source} {_size(report.in_size)} -> {report.target} {_size(report.out_size)}{frames}"
+
+
+def _bits(report: JobReport) -> str:
+    return "FP32" if report.fab == 32 else f"FAB {report.fab:.2f} bits"
+
+
+def planned_line(job: Job) -> str:
+    """What a run would do with a picture."""
+    if job.problem is not None:
+        return f"{job.name}: would fail: {job.problem}"
+    if job.exists:
+        return f"{job.name} -> {job.target_name}: would be skipped, exists"
+    assert job.header is not None
+    assert job.out_size is not None
+    size, frames = f"{job.header.width}x{job.header.height}", job.header.frames
+    more = f", {frames} frames" if frames > 1 else ""
+    model = describe_model(f"{Path(job.model).name} x{job.native}", job.model_reason)
+    target = f"{job.target_name} {_size(job.out_size)}{more}, about {_bytes(job.disk_bytes)}"
+    return f"{job.name} {size} -> {target} | {model}"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{max(1, count >> 10)} KiB"
+
+
+def run_lines(summary: BatchSummary) -> str:
+    """Totals of a run, then one line for each failure."""
+    totals = f"{summary.ok} upscaled, {summary.skipped} skipped, {summary.failed} failed"
+    totals += f" in {summary.seconds:.1f} s"
+    if summary.ok:
+        totals += f", network busy {100 * summary.network_share:.0f} % of it"
+    totals += "".join(
+        f"; {text}"
+        for count, text in (
+            (summary.ignored, f"{summary.ignored} other files ignored"),
+            (summary.earlier, f"{summary.earlier} outputs of earlier runs left alone"),
+            (summary.stale, f"{summary.stale} unfinished files of killed runs removed"),
+        )
+        if count
+    )
+    reasons = Counter(" ".join(str(outcome.error).split()) for outcome in summary.failures)
+    failed = (
+        f"  failed: {reason}" + (f" ({count} pictures)" if count > 1 else "") for reason, count in reasons.items()
+    )
+    return "\n".join([totals, *failed])
+
+
+def plan_line(source: str, plan: BitPlan, model: str) -> str:
+    """What ``gdq bitmap`` says below the map."""
+    by_entropy = sum(choice.reason == "entropy" for choice in plan.choices)
+    rows, cols = plan.patches.grid
+    return (
+        f"{source} {_size(plan.patches.size)}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | "
+        f"decided by the controller: {len(plan.choices) - by_entropy}, by entropy: {by_entropy} | {plan.seconds:.2f} s"
+    )

@@ -1,0 +1,348 @@
+"""Commands that make checkpoints: gdq calibrate and gdq train."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from gdq_cli.errors import OptionsError, WeightsError
+from gdq_cli.options import DEFAULT_FAB
+
+if TYPE_CHECKING:
+    from gdq_cli.models.checkpoint import Checkpoint
+    from gdq_cli.networks import Edsr, Network, NetworkConfig
+    from gdq_cli.networks.edsr.network import Upsampler
+    from gdq_cli.training.data import ImagePair
+    from gdq_cli.training.degradation import TrainingDegradation
+    from gdq_cli.training.loop import TrainProgress
+
+FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
+FromOption = Annotated[
+    Path, typer.Option("--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.")
+]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.")]
+ScaleOption = Annotated[
+    int | None, typer.Option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
+]
+FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")]
+DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")]
+GateOption = Annotated[str, typer.Option("--gate", help="How the controller learns: ridge, or gumbel as in the paper.")]
+DegradationOption = Annotated[
+    Literal["none", "photo"],
+    typer.Option(
+        "--degradation", help="What LR went through: none (bicubic alone), or photo (blur, noise, JPEG, ...)."
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")]
+
+DEFAULT_RATES = {"fp32": 1e-3, "quantized": 4e-4}
+"""Learning rate of each stage where none is given."""
+
+
+def calibrate(
+    folder: FolderArgument,
+    source: FromOption,
+    output: OutputOption,
+    scale: ScaleOption = None,
+    target_fab: FabOption = DEFAULT_FAB,
+    descriptor: DescriptorOption = "band_energy",
+    gate: GateOption = "ridge",
+    degradation: DegradationOption = "none",
+    halo: Annotated[
+        int, typer.Option("--halo", min=0, max=64, help="LR pixels of context around a patch; 8 suits photo networks.")
+    ] = 4,
+    static_bits: Annotated[
+        str | None,
+        typer.Option(
+            "--static-bits", help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8."
+        ),
+    ] = None,
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Quantize a float32 network by statistics of some pictures, without training."""
+    _check(output, overwrite, target_fab, descriptor, gate)
+    from gdq_cli.models.checkpoint import write_checkpoint
+    from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
+    from gdq_cli.training.start import read_start
+
+    start = time.perf_counter()
+    network, facts = read_start(source, scale)
+    training, _ = _load(folder, network.config.scale, degradation)
+    checkpoint = calibrate_checkpoint(
+        network,
+        training,
+        name=_name(output),
+        target_fab=target_fab,
+        descriptor="mean" if descriptor == "mean" else "band_energy",
+        gate="gumbel" if gate == "gumbel" else "ridge",
+        static_bits=_static_bits(static_bits, network.config),
+        halo=halo,
+        facts=facts,
+        seed=seed,
+        progress=lambda what: typer.echo(f"{time.perf_counter() - start:6.1f} s  {what}", err=True),
+    )
+    write_checkpoint(output, checkpoint)
+    typer.echo(f"{output}: calibrated in {time.perf_counter() - start:.0f} s")
+
+
+def train(
+    folder: FolderArgument,
+    output: OutputOption,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Checkpoint to start from, or plain EDSR weights; without it from scratch."),
+    ] = None,
+    stage: Annotated[str, typer.Option("--stage", help="fp32, or quantized (from a calibrated checkpoint).")] = "fp32",
+    steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.")] = 5000,
+    batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
+    patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
+    vary: Annotated[
+        bool | None,
+        typer.Option(
+            "--vary/--no-vary", help="Vary size, place and colours of patches; default in the fp32 stage only."
+        ),
+    ] = None,
+    degradation: DegradationOption = "none",
+    upsampler: Annotated[
+        Literal["pixelshuffle", "pixelshuffledirect"] | None,
+        typer.Option(
+            "--upsampler",
+            help="pixelshuffle as in EDSR, or pixelshuffledirect (one convolution, faster); fp32 stage only.",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Stop after this time; the same command goes on.")
+    ] = None,
+    validate_every: Annotated[int, typer.Option("--validate-every", help="Steps between validations.")] = 500,
+    scale: Annotated[
+        int | None,
+        typer.Option("--scale", "-x", "-s", help="Scale to train; from a network of another scale its body is kept."),
+    ] = None,
+    target_fab: FabOption = DEFAULT_FAB,
+    descriptor: DescriptorOption = "band_energy",
+    gate: GateOption = "ridge",
+    device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train a network; the state beside the output lets the same command go on after any interruption."""
+    _check(output, overwrite, target_fab, descriptor, gate)
+    if stage not in DEFAULT_RATES:
+        raise OptionsError(f"--stage must be fp32 or quantized, not {stage}")
+    if source is None and (stage != "fp32" or scale not in (2, 3, 4)):
+        raise OptionsError(
+            "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
+        )
+    from gdq_cli.engines import choose_device
+    from gdq_cli.runs.memory import keep_freed_memory
+    from gdq_cli.training.data import PatchSampler
+    from gdq_cli.training.loop import Trainer, TrainOptions
+    from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage, fast_dtype
+
+    options = TrainOptions(
+        steps=steps,
+        batch=batch,
+        rate=DEFAULT_RATES[stage] if rate is None else rate,
+        seed=seed,
+        validate_every=validate_every,
+    )
+    keep_freed_memory()
+    start = _read_start(source, scale, stage, seed, upsampler)
+    network = cast("Edsr", start.network)
+    training, held_out = _load(folder, network.config.scale, degradation)
+    chosen_device = choose_device(device)
+    network.to(chosen_device)
+    autocast = fast_dtype(chosen_device)
+    loss: Stage = (
+        FloatStage(network, autocast) if stage == "fp32" else QuantizedStage(network, seed=seed, autocast=autocast)
+    )
+    state_file = output.with_name(output.name + ".state")
+    vary = stage == "fp32" if vary is None else vary
+    sampler = PatchSampler(
+        training, patch, seed, vary=vary, raise_contrast=stage == "quantized", degradation=degradation
+    )
+    trainer = Trainer(loss, sampler, options, state_file, chosen_device)
+    if trainer.step:
+        typer.echo(f"going on from step {trainer.step} of {state_file}", err=True)
+
+    def report(progress: TrainProgress) -> None:
+        typer.echo(
+            f"step {progress.step}/{steps}  loss {progress.loss:.4f}  rate {progress.rate:.2e}  "
+            f"{progress.seconds_per_step:.2f} s/step",
+            err=True,
+        )
+
+    complete = trainer.run(
+        report, lambda step, average: _print_figures(step, average, start, held_out), minutes and minutes * 60
+    )
+    if not complete:
+        say = f"step {trainer.step} is kept in {state_file}; now {output} as it stands (Ctrl-C: without)"
+        typer.echo(say, err=True)
+    history = [
+        *start.facts.get("training", []),
+        _history(
+            stage,
+            source.name if source else "scratch",
+            trainer.step,
+            options,
+            patch,
+            vary,
+            degradation,
+            chosen_device,
+        ),
+    ]
+    start = replace(start, name=_name(output), facts=start.facts | {"training": history})
+    checkpoint = _finished(trainer.average, start, training, target_fab, descriptor, gate, seed)
+    from gdq_cli.models.checkpoint import write_checkpoint
+
+    write_checkpoint(output, checkpoint)
+    if complete:
+        state_file.unlink(missing_ok=True)
+        typer.echo(f"{output}: trained for {steps} steps")
+    else:
+        typer.echo(f"{output}: stopped at step {trainer.step} of {steps}; the same command with --overwrite goes on")
+
+
+def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str, gate: str) -> None:
+    """What can be wrong with the options that both commands share."""
+    if output.suffix != ".safetensors":
+        raise OptionsError(f"--output {output}: a checkpoint's name ends with .safetensors")
+    if not output.parent.is_dir():
+        raise WeightsError(f"{output}: there is no folder {output.parent}")
+    if output.exists() and not overwrite:
+        raise WeightsError(f"{output}: exists already; --overwrite replaces it")
+    if not 4 <= target_fab <= 8:
+        raise OptionsError(f"--fab must be between 4 and 8 bits, not {target_fab:g}")
+    if descriptor not in ("band_energy", "mean"):
+        raise OptionsError(f"--descriptor must be band_energy or mean, not {descriptor}")
+    if gate not in ("ridge", "gumbel"):
+        raise OptionsError(f"--gate must be ridge or gumbel, not {gate}")
+
+
+def _static_bits(text: str | None, config: NetworkConfig) -> tuple[int, ...]:
+    """Widths of the static layers from text such as 8,8,6,8."""
+    from gdq_cli.networks.cost import static_macs
+
+    if text is None:
+        return ()
+    count = len(static_macs(config))
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != count or not set(parts) <= {"4", "5", "6", "8"}:
+        raise OptionsError(f"--static-bits takes {count} widths of 4, 5, 6 or 8 at scale {config.scale}, not {text}")
+    return tuple(map(int, parts))
+
+
+def _name(output: Path) -> str:
+    return output.stem.rpartition("_x")[0] or output.stem
+
+
+def _load(folder: Path, scale: int, degradation: TrainingDegradation) -> tuple[list[ImagePair], list[ImagePair]]:
+    """Training and validation images of a folder, with LR of one kind."""
+    from gdq_cli.training.cleanliness import find_artefacts
+    from gdq_cli.training.data import list_images, load_pairs, split_validation
+
+    files = list_images(folder)
+    training, held_out = split_validation(files)
+    if (warning := find_artefacts(files)) is not None:
+        typer.echo(f"note: {folder}: {warning}", err=True)
+    typer.echo(f"{len(training)} training images, {len(held_out)} held out for validation", err=True)
+    return load_pairs(training, scale, degradation), load_pairs(held_out, scale, degradation, seed=1)
+
+
+def _read_start(
+    source: Path | None, scale: int | None, stage: str, seed: int, upsampler: Upsampler | None
+) -> Checkpoint:
+    """What training starts from, with the network it trains."""
+    from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
+    from gdq_cli.training.start import random_start, read_start, reshaped
+
+    if source is None:
+        assert scale is not None
+        return Checkpoint(random_start(scale, seed, upsampler or "pixelshuffle"), None, {"source": "random weights"})
+    if stage == "fp32":
+        network, facts = read_start(source)
+        return Checkpoint(reshaped(_trainable(source, network), scale, upsampler), None, facts)
+    checkpoint = read_checkpoint(source)
+    if not checkpoint.is_quantized:
+        raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
+    return replace(checkpoint, network=_trainable(source, checkpoint.network))
+
+
+def _trainable(source: Path, network: Network) -> Edsr:
+    """The network, if training knows its kind."""
+    if network.name != "edsr":
+        can = "run and calibrated" if network.name == "compact" else "run"
+        raise WeightsError(f"{source}: {network.name} networks can be {can} but not trained")
+    return cast("Edsr", network)
+
+
+def _history(
+    stage: str, start: str, steps: int, options: Any, patch: int, vary: bool, degradation: str, device: str
+) -> dict[str, Any]:
+    """What the model card says about a run."""
+    import torch
+
+    from gdq_cli.measure.machine import cpu_name
+
+    return {
+        "stage": stage,
+        "from": start,
+        "steps": steps,
+        "batch": options.batch,
+        "patch": patch,
+        "varied": vary,
+        "contrast_raised": stage == "quantized",
+        "degradation": degradation,
+        "rate": options.rate,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name(),
+    }
+
+
+def _print_figures(step: int, network: Edsr, start: Checkpoint, held_out: list[ImagePair]) -> None:
+    from gdq_cli.training.validate import validate_auto, validate_network
+
+    figures = [
+        f"{'fp32' if bits == 32 else bits} {psnr:.3f}" for bits, psnr in validate_network(network, held_out).items()
+    ]
+    if start.controller is not None:
+        psnr, fab = validate_auto(replace(start, network=network), held_out)
+        figures.append(f"auto {psnr:.3f} at FAB {fab:.2f}")
+    typer.echo(f"step {step}  validation PSNR dB: {', '.join(figures)}", err=True)
+
+
+def _finished(
+    network: Edsr,
+    start: Checkpoint,
+    training: list[ImagePair],
+    target_fab: float,
+    descriptor: str,
+    gate: str,
+    seed: int,
+) -> Checkpoint:
+    """The checkpoint to write: ``start`` with a trained network, and with a new controller if it is quantized."""
+    from gdq_cli.training.calibration.calibrate import attach_controller
+
+    network.cpu()
+    if not network.config.bit_widths:
+        return replace(start, network=network)
+    return attach_controller(
+        network,
+        training,
+        name=start.name,
+        target_fab=target_fab,
+        descriptor="mean" if descriptor == "mean" else "band_energy",
+        gate="gumbel" if gate == "gumbel" else "ridge",
+        halo=start.halo,
+        facts=start.facts,
+        seed=seed,
+        progress=lambda what: typer.echo(what, err=True),
+    )

@@ -1,0 +1,215 @@
+"""The command gdq upscale."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+
+import typer
+
+from gdq_cli.commands.console import (
+    BitsOption,
+    BudgetOption,
+    DeviceOption,
+    EngineOption,
+    InputArgument,
+    JsonOption,
+    MaxPixelsOption,
+    ModelOption,
+    QuietOption,
+    ThreadsOption,
+    write_overlay,
+)
+from gdq_cli.commands.downloads import OfflineOption, watch_downloads
+from gdq_cli.commands.printer import RunPrinter
+from gdq_cli.errors import OptionsError
+from gdq_cli.options import Bits, TargetSize, UpscaleOptions
+
+if TYPE_CHECKING:
+    from gdq_cli.models.pool import UpscalerPool
+    from gdq_cli.runs.plan import Plan
+
+
+def upscale(
+    inputs: InputArgument,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            "--scale", "-x", "-s", help="Factor, 1 to 64. 2, 3, 4 are native, others are resampled. Default 4."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="File, folder (made if need be), or - for stdout.")
+    ] = None,
+    width: Annotated[int | None, typer.Option("--width", help="Target width in pixels; aspect kept.")] = None,
+    height: Annotated[int | None, typer.Option("--height", help="Target height in pixels; aspect kept.")] = None,
+    longest: Annotated[int | None, typer.Option("--longest", help="Target longest side; aspect kept.")] = None,
+    model: ModelOption = UpscaleOptions.model,
+    device: DeviceOption = UpscaleOptions.device,
+    threads: ThreadsOption = None,
+    engine: EngineOption = "auto",
+    bits: BitsOption = UpscaleOptions.bits,
+    budget: BudgetOption = None,
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="auto (as the input), png, jpg, webp, tiff, avif, bmp or ppm.")
+    ] = "auto",
+    quality: Annotated[int | None, typer.Option("--quality", "-q", help="1 to 100, for jpg and webp.")] = None,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Lossless webp.")] = False,
+    background: Annotated[
+        str, typer.Option("--background", help="Behind transparent pixels in formats without transparency.")
+    ] = UpscaleOptions.background,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs; default: skip them.")] = False,
+    strip_metadata: Annotated[
+        bool, typer.Option("--strip-metadata", help="Write no EXIF, colour profile, XMP or resolution.")
+    ] = False,
+    alpha: Annotated[str, typer.Option("--alpha", help="Upscale transparency by lanczos or network, or drop it.")] = (
+        UpscaleOptions.alpha
+    ),
+    max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name", help="Names of outputs, from {stem} {name} {ext} {scale} {width} {height} {model} {bits}."
+        ),
+    ] = None,
+    suffix: Annotated[str | None, typer.Option("--suffix", help='The same as --name "{stem}SUFFIX".')] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory", help="Budget for pictures, such as 2GiB; larger ones go through files. Default: half."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+    heatmap: Annotated[
+        bool | None, typer.Option("--heatmap/--no-heatmap", help="Draw the bit map; default: for a single picture.")
+    ] = None,
+    bitmap_file: Annotated[
+        Path | None, typer.Option("--bitmap", help="Also write the bit map over the input picture, as PNG.")
+    ] = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also tell where the time went.")] = False,
+) -> None:
+    """Upscale pictures and show which patch got how many bits."""
+    from gdq_cli.runs.memory import parse_size  # not at the top: gdq --help needs no numpy
+
+    options = UpscaleOptions(
+        size=TargetSize(scale, width, height, longest),
+        model=model,
+        device=device,
+        threads=threads,
+        bits=cast(Bits, bits),
+        budget=budget,
+        format=format,
+        quality=quality,
+        lossless=lossless,
+        background=background,
+        overwrite=overwrite,
+        strip_metadata=strip_metadata,
+        alpha=cast(Any, alpha),
+        max_pixels=max_pixels,
+        name=name,
+        suffix=suffix,
+        memory=None if memory is None else parse_size(memory),
+    )
+    for other, given in (("--json", as_json), ("--verbose", verbose)):
+        if quiet and given:
+            raise OptionsError(f"--quiet and {other} contradict each other; give one of them")
+    plan = _plan_run(inputs, options, output, recursive)
+    if bitmap_file is not None:
+        _check_overlay(bitmap_file, plan, overwrite)
+    if dry_run:
+        raise typer.Exit(_print_plan(plan, as_json))
+
+    from gdq_cli.runs.batch import run_batch
+
+    def make_pool() -> UpscalerPool:
+        from gdq_cli.models.pool import UpscalerPool
+
+        watch = watch_downloads(shown=not quiet)
+        return UpscalerPool(options.model, options.device, options.threads, engine, offline=offline, watch=watch)
+
+    printer = RunPrinter(plan, as_json, quiet, verbose, heatmap, to_stdout=output == "-")
+    try:
+        summary = run_batch(plan, options, make_pool, printer)
+    except KeyboardInterrupt:
+        printer.bar.stop()
+        typer.echo(printer.describe_interrupt(), err=True)
+        raise typer.Exit(130) from None
+    finally:
+        printer.bar.stop()
+    if bitmap_file is not None and printer.bit_map is not None:
+        write_overlay(bitmap_file, plan.jobs[0].source, printer.bit_map, overwrite, max_pixels)
+    printer.print_summary(summary)
+    if summary.failures:
+        errors = [outcome.error for outcome in summary.failures]
+        decisive = summary.fatal or (errors[0] if len(plan.jobs) == 1 else None)
+        raise typer.Exit(decisive.exit_code if decisive is not None else 1)
+
+
+def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:
+    """What to read and where to write."""
+    from gdq_cli.images import parse_colour
+    from gdq_cli.runs.inputs import collect_inputs
+    from gdq_cli.runs.names import choose_destination
+    from gdq_cli.runs.plan import plan_batch, plan_stream
+
+    parse_colour(options.background)
+    stdout = cast(BinaryIO, sys.stdout.buffer)
+    if output == "-" and sys.stdout.isatty():
+        raise OptionsError("--output - writes image bytes, and stdout is a terminal; redirect it to a file or a pipe")
+    if "-" in names:
+        if len(names) != 1:
+            raise OptionsError("- (stdin) is one picture; it cannot be mixed with other inputs")
+        if output is None:
+            raise OptionsError("- (stdin) needs --output: a file, a folder, or - for stdout")
+        return plan_stream(sys.stdin.buffer.read(), options, choose_destination(output, stdout, None))
+    exclude = None if output is None or output == "-" else Path(output).expanduser()
+    inputs = collect_inputs(names, recursive=recursive, exclude=exclude)
+    return plan_batch(inputs, options, choose_destination(output, stdout, inputs))
+
+
+def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
+    """Refuse a --bitmap that cannot be written before the work, not after it."""
+    from gdq_cli.images import check_target
+
+    if len(plan.jobs) != 1:
+        raise OptionsError("--bitmap names one file, so it needs exactly one input")
+    if plan.jobs[0].problem is None and not plan.jobs[0].exists:
+        check_target(target, overwrite=overwrite)
+
+
+def _print_plan(plan: Plan, as_json: bool) -> int:
+    """Say what a run would do; the exit code it would have, as far as headers tell."""
+    from gdq_cli.commands.summary import planned_line
+
+    problems = [job.problem for job in plan.jobs if job.problem is not None]
+    for job in plan.jobs:
+        if as_json:
+            status = "failed" if job.problem is not None else "skipped" if job.exists else "planned"
+            error = None if job.problem is None else str(job.problem)
+            facts: dict[str, Any] = {"input": job.name, "output": job.target_name, "status": status, "error": error}
+            if job.header is not None and job.out_size is not None:
+                facts |= {"in_size": [job.header.height, job.header.width], "out_size": list(job.out_size)}
+                facts |= {"model": job.model, "model_reason": job.model_reason}
+                facts |= {"frames": job.header.frames, "output_bytes_estimate": job.disk_bytes}
+            typer.echo(json.dumps(facts))
+        else:
+            typer.echo(planned_line(job))
+            for note in job.notes:
+                typer.echo(f"note: {job.name}: {note}", err=True)
+    skipped = sum(job.exists for job in plan.jobs)
+    planned = len(plan.jobs) - skipped - len(problems)
+    if as_json:
+        counts = {"planned": planned, "skipped": skipped, "failed": len(problems)}
+        typer.echo(json.dumps({"summary": counts | {"ignored": plan.ignored, "earlier_outputs": plan.earlier}}))
+    elif len(plan.jobs) > 1:
+        size = sum(job.disk_bytes for job in plan.jobs) / 2**20
+        typer.echo(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {len(problems)} would fail")
+    if not problems:
+        return 0
+    return problems[0].exit_code if len(plan.jobs) == 1 else 1

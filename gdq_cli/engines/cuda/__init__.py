@@ -1,0 +1,1 @@
+"""The CUDA engine: Triton kernels on one or several GPUs."""

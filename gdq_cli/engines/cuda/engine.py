@@ -1,0 +1,261 @@
+"""CUDA engine: the integer network on int8 tensor cores, captured as CUDA graphs, on one GPU.
+
+The picture stays on the host; its windows go to the device in batches, through pinned memory, beside the network's
+work on the batch before and the download of the one before that. A batch mixes windows of all bit-widths: to a tensor
+core 4 bits are no faster than 8. Where Triton is missing, the reference engine serves CUDA devices.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gdq_cli.engines.base import Engine, to_pixels
+from gdq_cli.engines.cuda.pipeline import SLOTS, DeviceQueue, HostQueue, Pipeline, Queue, make_slot, split_evenly
+from gdq_cli.engines.lowering import IntegerConv
+from gdq_cli.errors import DeviceError, WeightsError
+from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.networks.quantizers import FP32_BITS
+from gdq_cli.upscaling.patches import PatchPlan, cut_windows, paste_core
+
+BATCH = 16
+"""Windows at a time: some 170,000 pixels, several rounds of blocks for every multiprocessor of a large GPU."""
+
+CAPABILITY = (8, 0)
+"""Least compute capability for which Triton has int8 tensor cores."""
+
+_FIRST_RUNS = threading.Lock()  # neither Triton's compiler nor a capture is made for several threads
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A captured run: what it reads and what it writes stay where they were."""
+
+    graph: Any
+    windows: Tensor
+    choice: Tensor
+    pixels: Tensor
+
+
+class CudaEngine(Engine):
+    """One GPU.
+
+    Args:
+        network: quantized.
+        device: ``cuda:N``; ``cpu`` only in Triton's interpreter.
+
+    Raises:
+        DeviceError: if Triton is missing, or the device or the network is none for its kernels.
+    """
+
+    name = "cuda"
+
+    def __init__(self, network: Edsr, device: str) -> None:
+        super().__init__(network)
+        try:
+            from gdq_cli.engines.cuda import network as cuda_network
+        except ImportError as error:
+            raise DeviceError(f"the CUDA kernels need Triton, which torch's CUDA builds bring ({error})") from error
+        if network.config.features % 32:
+            raise DeviceError(f"the CUDA kernels need features in multiples of 32, not {network.config.features}")
+        if device != "cpu" and torch.cuda.get_device_capability(device) < CAPABILITY:
+            major, minor = torch.cuda.get_device_capability(device)
+            raise DeviceError(f"the CUDA kernels need compute capability 8.0; {device} has {major}.{minor}")
+        self.device = device
+        self.batch_size = 2 if device == "cpu" else BATCH
+        self._module = cuda_network
+        self._features = network.config.features
+        self._float_network = network
+        self._float_copy: Edsr | None = None
+        self._batch = self.batch_size  # or fewer, as many as fit
+        self._prepared: tuple[tuple[int, ...], Pipeline] | None = None
+        self._graphs: dict[tuple[int, ...], _Graph | None] = {}
+        with self._on_device():
+            self._network = cuda_network.CudaNetwork(network, device)
+            make_queue = HostQueue if device == "cpu" else DeviceQueue
+            self._queues: tuple[Queue, Queue, Queue] = (make_queue(), make_queue(), make_queue())
+            if device != "cpu":
+                self._build()
+
+    def _on_device(self) -> AbstractContextManager[object]:
+        """Triton, streams and pinned memory go by the current device, which every thread has for itself."""
+        return nullcontext() if self.device == "cpu" else torch.cuda.device(self.device)
+
+    def _build(self) -> None:
+        """Compile the kernels, so that whatever Triton, ptxas or the C compiler raises becomes one line here."""
+        try:
+            self(torch.zeros((1, 3, 1, 1), dtype=torch.uint8), next(iter(self._network.rows)))
+        except RuntimeError:  # torch's, which the choice of an engine understands
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            raise DeviceError(f"Triton cannot build the CUDA kernels: {type(error).__name__}: {lines[-1]}") from error
+
+    @torch.inference_mode()
+    def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
+        if bit_width == FP32_BITS:
+            return self._run_float(windows)
+        row = self._row(bit_width)
+        n, _, height, width = windows.shape
+        patches = windows.permute(0, 2, 3, 1)
+        upscaled = torch.empty((n, height * self.scale, width * self.scale, 3), dtype=torch.uint8)
+
+        def fill(span: range, target: Tensor, choice: Tensor) -> None:
+            target.copy_(patches[span.start : span.stop])
+            choice.fill_(row)
+
+        def drain(span: range, pixels: Tensor) -> None:
+            upscaled[span.start : span.stop] = pixels
+
+        self._stream(n, (height, width), fill, drain)
+        return upscaled.permute(0, 3, 1, 2)
+
+    @torch.inference_mode()
+    def run_patches(
+        self,
+        image: NDArray[np.uint8],
+        plan: PatchPlan,
+        bit_widths: Sequence[int],
+        chosen: Sequence[int],
+        target: NDArray[np.uint8],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        if FP32_BITS in bit_widths:
+            super().run_patches(image, plan, bit_widths, chosen, target, progress)
+            return
+        rows = [self._row(bit_widths[index]) for index in chosen]
+
+        def fill(span: range, windows: Tensor, choice: Tensor) -> None:
+            windows.copy_(torch.from_numpy(cut_windows(image, plan, [chosen[number] for number in span])))
+            choice.copy_(torch.tensor([rows[number] for number in span]))
+
+        def drain(span: range, pixels: Tensor) -> None:
+            for number, sr_window in zip(span, pixels.numpy(), strict=True):
+                paste_core(target, sr_window, plan[chosen[number]], self.scale)
+            if progress is not None:
+                progress(span.stop, len(chosen))
+
+        self._stream(len(chosen), plan.window, fill, drain)
+
+    def _row(self, bit_width: int) -> int:
+        rows = self._network.rows
+        if bit_width not in rows:
+            raise WeightsError(f"this checkpoint has no {bit_width}-bit patches; it has {sorted(rows)}")
+        return rows[bit_width]
+
+    def _run_float(self, windows: Tensor) -> Tensor:
+        if self._float_copy is None:
+            self._float_copy = copy.deepcopy(self._float_network).to(self.device)
+        x = windows.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            return to_pixels(self._float_copy(x), self.device)
+
+    def _stream(
+        self,
+        total: int,
+        window: tuple[int, int],
+        fill: Callable[[range, Tensor, Tensor], None],
+        drain: Callable[[range, Tensor], None],
+    ) -> None:
+        """Upscale ``total`` windows; see :meth:`Pipeline.run`. Where memory runs out, go on with smaller batches."""
+        done = 0
+
+        def count(span: range, pixels: Tensor) -> None:
+            nonlocal done
+            drain(span, pixels)
+            done = span.stop
+
+        with self._on_device():
+            while done < total:
+                try:
+                    self._prepare(window).run(split_evenly(done, total, self._batch), fill, count)
+                    return
+                except RuntimeError as error:
+                    if self._batch == 1 or not _is_out_of_memory(error):
+                        raise
+                # Outside the except block, where the traceback no longer holds the tensors that filled the memory.
+                self._drop()
+                self._shrink(self._batch // 2)
+
+    def _prepare(self, window: tuple[int, int]) -> Pipeline:
+        """A pipeline of ``_batch`` windows at a time. Slots and graphs serve windows of one shape."""
+        key = (self.batch_size, *window)
+        if self._prepared is None or self._prepared[0] != key:
+            self._drop()
+            self._batch = min(self.batch_size, self._fitting(window))
+            slots = [make_slot(self._batch, window, self.scale, self.device) for _ in range(SLOTS)]
+            if self.device != "cpu":
+                torch.cuda.synchronize()  # their memory may have been another's, in a stream that still writes to it
+            self._prepared = key, Pipeline(slots, *self._queues, self._compute)
+        return self._prepared[1]
+
+    def _fitting(self, window: tuple[int, int]) -> int:
+        """Windows that fill no more than half of what is free: features, residual stream, and the last shuffle."""
+        if self.device == "cpu":
+            return self.batch_size
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info()
+        return max(1, free // 2 // (window[0] * window[1] * self._features * (10 + 2 * self.scale**2)))
+
+    def _drop(self) -> None:
+        self._prepared = None
+        self._graphs.clear()
+
+    def _compute(self, windows: Tensor, choice: Tensor, target: Tensor) -> None:
+        """Run the network in the current stream: step by step the first time (which compiles), then as a graph."""
+        key = tuple(windows.shape)
+        if self.device == "cpu":
+            target.copy_(self._network(windows, choice))
+        elif key not in self._graphs:
+            with _FIRST_RUNS:
+                target.copy_(self._network(windows, choice))
+            self._graphs[key] = None
+        else:
+            captured = self._graphs[key]
+            if captured is None:
+                with _FIRST_RUNS:
+                    self._graphs[key] = captured = self._capture(windows, choice)
+            captured.windows.copy_(windows)
+            captured.choice.copy_(choice)
+            captured.graph.replay()
+            target.copy_(captured.pixels)
+
+    def _capture(self, windows: Tensor, choice: Tensor) -> _Graph:
+        """Record the network for a shape, once its kernels are compiled; replays need no Python in between.
+
+        The stream is given, because torch's own for captures belongs to the first device that captured; errors are
+        those of this thread alone, because other threads may allocate on other devices meanwhile. Graphs share one
+        pool: they run one after the other, and each one's pixels are held, so no other graph gets their place.
+        """
+        windows, choice = windows.clone(), choice.clone()
+        graph = torch.cuda.CUDAGraph()
+        pool = next((one.graph.pool() for one in self._graphs.values() if one is not None), None)
+        stream = torch.cuda.current_stream()
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            pixels = self._network(windows, choice)
+        return _Graph(graph, windows, choice, pixels)
+
+    def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
+        with self._on_device():
+            placed = self._module.place_conv([conv], self.device, "raw", [(0, 0)])
+            stored = (codes - placed.zero).to(torch.int8).permute(0, 2, 3, 1).contiguous().to(self.device)
+            rows = torch.zeros(len(codes), dtype=torch.int32, device=self.device)
+            return self._module.convolve(stored, placed, rows).permute(0, 3, 1, 2).cpu()
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it hides (the end of a capture can fail, too), says that memory ran out."""
+    while error is not None:
+        if "out of memory" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,283 @@
+"""An opened picture file: what its header says, and its frames or pages one by one."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from gdq_cli.errors import ImageError
+from gdq_cli.images.formats import FORMATS, READABLE, name_foreign, sniff_format
+from gdq_cli.images.metadata import profile_space, read_metadata
+from gdq_cli.images.picture import Frame, Metadata, Picture
+from gdq_cli.images.reading.compression import Compression, read_compression
+from gdq_cli.images.reading.guard import lifted_pixel_limit
+from gdq_cli.images.reading.headers import Scan, scan_gif, scan_jpeg, scan_png, scan_webp
+from gdq_cli.images.reading.pixels import (
+    Planes,
+    decode_planes,
+    decode_planes16,
+    decode_ppm16,
+    low_bytes_decodable,
+    turn_upright,
+)
+from gdq_cli.images.reading.sources import Source, name_of, open_source, reported
+
+# Importing a plugin registers it; doing so here spares `Image.init`, which would import all forty of them.
+_PLUGINS = (
+    BmpImagePlugin,
+    GifImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+if "avif" in FORMATS:
+    importlib.import_module("PIL.AvifImagePlugin")
+
+_SCANS: dict[str, Callable[[BinaryIO], Scan]] = {"png": scan_png, "jpg": scan_jpeg, "webp": scan_webp, "gif": scan_gif}
+# TIFF tags
+_SUBFILE, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SUB_IFDS, _DNG = 254, 258, 259, 262, 284, 330, 50706
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file's header tells without decoding. Sizes are of the upright picture (orientation applied)."""
+
+    format: str
+    width: int
+    height: int
+    compression: Compression
+    """Whether the file holds its pixels exactly; of a document the first page tells."""
+    frames: int = 1
+    """Frames of an animation or pages of a document."""
+    animated: bool = False
+    plays: int = 1
+    """How often an animation is shown, 0 for endlessly."""
+    has_alpha: bool = False
+    """True when some frame may have transparent pixels."""
+    bit_depth: int = 8
+
+
+class ImageContainer:
+    """An opened picture file: the stream, what the raw header says, and what Pillow says."""
+
+    def __init__(self, stream: BinaryIO, name: str, format: str, max_pixels: int | None) -> None:
+        self.stream, self.name, self.format, self.max_pixels = stream, name, format, max_pixels
+        self.notes: list[str] = []
+        with reported(name, self.notes):
+            self.scan = _SCANS[format](stream) if format in _SCANS else None
+        if self.scan is not None:
+            self._check_size(self.scan.width, self.scan.height, self.scan.largest)
+        with reported(name, self.notes):
+            self.im = self._open()
+            self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
+            self.pages = self._find_pages()
+            self.metadata, self.orientation = read_metadata(self.im, self.scan, self.notes)
+            self.header = self._read_header()
+
+    def _check_size(self, width: int, height: int, pixels: int) -> None:
+        if width < 1 or height < 1:
+            raise ImageError(f"{self.name}: not a readable image (a side of 0 pixels)")
+        if self.max_pixels is not None and pixels > self.max_pixels:
+            size = f"{width} x {height}" if pixels == width * height else f"frames that span {pixels}"
+            raise ImageError(
+                f"{self.name}: {size} pixels are more than the limit of {self.max_pixels}; "
+                "raise --max-pixels to read it"
+            )
+
+    def _open(self) -> Any:
+        """A fresh Pillow image. The plugin is called directly: `Image.open` would apply Pillow's own pixel limit."""
+        self.stream.seek(0)
+        factory, _ = Image.OPEN[FORMATS[self.format].pillow]
+        pixels = self.scan.largest if self.scan is not None else 0
+        with lifted_pixel_limit(pixels):
+            return factory(self.stream, "")
+
+    def _find_pages(self) -> Sequence[int]:
+        """Pillow's numbers of the frames or pages that are pictures of their own."""
+        if self.format == "tiff":
+            self._refuse_raw()
+            return self._find_tiff_pages()
+        count = int(getattr(self.im, "n_frames", 1))
+        if self.format == "png" and getattr(self.im, "default_image", False):
+            return range(min(1, count - 1), count)  # the still for viewers that do not know animated PNG
+        if self.format == "jpg" and count > 1:
+            self.notes.append(f"holds {count} pictures (depth or gain maps, previews); only the main one is read")
+            return range(1)
+        return range(count)
+
+    def _find_tiff_pages(self) -> Sequence[int]:
+        pages: list[int] = []
+        for index in itertools.count():
+            try:
+                self.im.seek(index)
+                if int(self.im.tag_v2.get(_SUBFILE, 0) or 0) & 5:  # a reduced copy or a mask of another page
+                    continue
+            except EOFError:
+                break
+            except Exception:  # as in `reported`; counted, so that reading this page reports what is wrong with it
+                pages.append(index)
+                break
+            pages.append(index)
+        self.im = self._open()
+        return pages or [0]
+
+    def _refuse_raw(self) -> None:
+        """Camera raw files are TIFFs whose first page is a preview; upscaling that would not be what was asked for."""
+        self.stream.seek(8)
+        tags = self.im.tag_v2
+        preview = int(tags.get(_SUBFILE, 0) or 0) & 1 and _SUB_IFDS in tags
+        if preview or _DNG in tags or self.stream.read(2) == b"CR":
+            raise ImageError(f"{self.name}: a camera raw file; develop it to TIFF or PNG first")
+
+    def _bit_depth(self) -> int:
+        if self.format == "png" and self.scan is not None:
+            return 16 if self.scan.bit_depth == 16 else 8
+        if self.format == "tiff":
+            return 16 if self._bits() > 8 else 8
+        deep = self.im.mode in ("I", "F") or self.im.mode.startswith("I;16")
+        return 16 if deep or (self.format in ("ppm", "avif") and self._hidden_depth() > 8) else 8
+
+    def _bits(self) -> int:
+        bits = self.im.tag_v2.get(_BITS_PER_SAMPLE, 1)
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+
+    def _magic(self) -> bytes:
+        self.stream.seek(0)
+        return self.stream.read(2)
+
+    def _hidden_depth(self) -> int:
+        """Bits per sample of a PPM or AVIF file, which Pillow hands over as 8."""
+        self.stream.seek(0)
+        head = self.stream.read(1 << 16)
+        if self.format == "avif":
+            at = head.find(b"av1C")  # AV1 configuration: bit 6 of its third byte is high depth, bit 5 twelve bits
+            flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
+            return (12 if flags & 32 else 10) if flags & 64 else 8
+        lines = b" ".join(line.split(b"#")[0] for line in head[:4096].split(b"\n")[:64]).split()
+        if head[:2] in (b"P3", b"P6") and len(lines) > 3 and lines[3].isdigit():
+            return int(lines[3]).bit_length()
+        return 8
+
+    def _read_header(self) -> ImageHeader:
+        im, animated = self.im, self.format in ("gif", "webp", "png", "avif") and len(self.pages) > 1
+        width, height = (self.scan.width, self.scan.height) if self.scan is not None else im.size
+        if self.orientation >= 5:
+            width, height = height, width
+        loop = im.info.get("loop")
+        plays = int(loop) if animated and loop is not None else 1
+        if self.format == "gif" and animated and loop:
+            plays += 1  # GIF counts the repeats after the first showing
+        compression = read_compression(im, lossless=self.scan is not None and self.scan.lossless)
+        assert compression is not None
+        return ImageHeader(
+            self.format,
+            width,
+            height,
+            compression,
+            len(self.pages),
+            animated,
+            plays,
+            self.scan.has_alpha if self.scan is not None else im.mode in ("RGBA", "LA", "PA", "RGBa", "La"),
+            self._bit_depth(),
+        )
+
+    def read_frame(self, index: int) -> Frame:
+        """Decode one frame or page, by its place in `pages`."""
+        number, notes, paged = self.pages[index], list(self.notes), len(self.pages) > 1
+        with reported(self.name, notes, f"frame {index + 1} of {len(self.pages)}, " if paged else ""):
+            if number < self.im.tell():
+                self.im = self._open()
+            self.im.seek(number)
+            metadata, orientation, depth = self.metadata, self.orientation, self.header.bit_depth
+            if self.format == "tiff" and paged:
+                metadata, orientation = read_metadata(self.im, None, notes)
+                depth = self._bit_depth()
+            self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
+            mode = self.im.mode
+            with lifted_pixel_limit(self.im.width * self.im.height):
+                planes = self._decode(number, depth, notes)
+            duration = float(self.im.info.get("duration") or 0.0)
+            planes = self._fit_canvas(turn_upright(planes, orientation))
+            metadata = _drop_unfit_profile(metadata, mode, notes)
+            if depth > 8 and planes.samples16 is None:
+                notes.append("more than 8 bits per sample in the file, read as 8 bits")
+            picture = Picture(
+                planes.rgb,
+                planes.alpha,
+                planes.alpha_value,
+                planes.grey,
+                planes.samples16,
+                8 if planes.samples16 is None else 16,
+                self.format == "webp" and self.header.compression.lossless,
+                self.format,
+                metadata,
+                tuple(dict.fromkeys(notes)),
+            )
+        return Frame(picture, duration if self.header.animated else 0.0)
+
+    def _decode(self, number: int, depth: int, notes: list[str]) -> Planes:
+        tags = getattr(self.im, "tag_v2", {})
+        if depth > 8 and tags.get(_PLANAR) == 2 and tags.get(_COMPRESSION, 1) == 1 and not self.im.mode.startswith("I"):
+            # Pillow would decode these to noise.
+            raise ImageError(f"{self.name}: not a readable image (uncompressed 16-bit samples in separate planes)")
+        if depth > 8 and tags.get(_PLANAR, 1) == 1 and not self.header.animated and low_bytes_decodable(self.im):
+            low = self._open()
+            low.seek(number)
+            planes = decode_planes16(self.im, low)
+            if planes.alpha is not None:
+                notes.append("16-bit alpha is kept with 8 bits")
+            return planes
+        if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self._magic() == b"P6":
+            return decode_ppm16(self.im, self.stream)
+        inverted = depth > 8 and tags.get(_PHOTOMETRIC) == 0
+        return decode_planes(self.im, notes, inverted16=inverted, depth=self._bits() if tags else 8)
+
+    def _fit_canvas(self, planes: Planes) -> Planes:
+        """Cut a frame to the animation's canvas, as browsers do with GIF frames that reach beyond it."""
+        height, width = planes.rgb.shape[:2]
+        if not self.header.animated or (width, height) == (self.header.width, self.header.height):
+            return planes
+        box = (slice(self.header.height), slice(self.header.width))
+        alpha = None if planes.alpha is None else np.ascontiguousarray(planes.alpha[box])
+        return replace(planes, rgb=np.ascontiguousarray(planes.rgb[box]), alpha=alpha)
+
+
+def _drop_unfit_profile(metadata: Metadata, mode: str, notes: list[str]) -> Metadata:
+    space = profile_space(metadata.icc)
+    if space is None or (space in ("RGB", "GRAY") and mode not in ("CMYK", "LAB")):
+        return metadata
+    if space != "CMYK" or mode != "CMYK":
+        notes.append(f"the {space} colour profile does not describe the picture read; it is left out")
+    return replace(metadata, icc=None)
+
+
+@contextmanager
+def open_container(source: Source, name: str | None, max_pixels: int | None) -> Iterator[ImageContainer]:
+    """Open a path or stream, recognise its format, and read its header."""
+    name = name if name is not None else name_of(source)
+    with open_source(source, name) as stream:
+        head = stream.read(32)
+        format = sniff_format(head)
+        if format is None:
+            kind = name_foreign(head)
+            what = f"{kind} is not supported" if kind else ("empty file" if not head else "unknown format")
+            raise ImageError(f"{name}: not a readable image ({what}); gdq reads {READABLE}")
+        yield ImageContainer(stream, name, format, max_pixels)

@@ -1,0 +1,79 @@
+"""JPEG encoder: bands of rows encoded by Pillow and joined at restart markers.
+
+Pillow wants the whole picture in memory at four bytes a pixel; this needs a band. Each band is a JPEG of its own with
+the same tables; its coded data, which starts from zeroed predictors as it would after a restart marker, becomes one
+restart interval of the whole. The decoded pixels are those of a file encoded in one piece.
+
+Huffman tables are the standard ones. Optimal ones would save 5 % but need the whole picture at once, and Pillow's way
+to them fails on noisy pictures at high quality ("Suspension not allowed here").
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import BinaryIO
+
+from gdq_cli.images.exif import PREFIX
+from gdq_cli.images.picture import Metadata
+from gdq_cli.images.writing.raster import Raster, map_bands, spans
+
+_BAND_PIXELS = 1 << 19
+_MAX_INTERVAL = 65535  # coded units (MCUs) between restart markers
+_FULL_COLOUR_QUALITY = 90  # from here on chroma keeps its full resolution
+
+
+def encode_jpeg(stream: BinaryIO, raster: Raster, metadata: Metadata, quality: int, threads: int) -> None:
+    """Write one picture as a baseline JPEG file, 4:4:4 from quality 90 on and 4:2:0 below.
+
+    Args:
+        stream: of the output.
+        raster: 8 bits, one or three channels, sides up to 65500.
+        metadata: blocks that fit (see `metadata.fit_metadata`).
+        quality: libjpeg's, 1 to 100.
+        threads: for encoding.
+    """
+    full = quality >= _FULL_COLOUR_QUALITY or raster.grey
+    unit = 8 if full else 16
+    across = -(-raster.width // unit)
+    down = max(1, min(_MAX_INTERVAL // across, _BAND_PIXELS // (unit * unit * across)))
+    bands = spans(raster.height, down * unit)
+
+    def encode(band: tuple[int, int]) -> bytes:
+        buffer = io.BytesIO()
+        first = band[0] == 0
+        options: dict[str, object] = {"quality": quality, "subsampling": 0 if full else 2}
+        if first and metadata.dpi:
+            options["dpi"] = metadata.dpi
+        if first:
+            named = {"icc_profile": metadata.icc, "xmp": metadata.xmp, "comment": metadata.comment}
+            options |= {name: value for name, value in named.items() if value}
+            options |= {"exif": PREFIX + metadata.exif} if metadata.exif else {}
+        raster.image(*band).save(buffer, "JPEG", **options)
+        return buffer.getvalue()
+
+    for index, data in enumerate(map_bands(encode, bands, threads)):
+        frame, scan = _find_markers(data)
+        if index == 0:
+            head = bytearray(data[:scan])
+            struct.pack_into(">H", head, frame + 5, raster.height)
+            coded_at = scan + 2 + struct.unpack_from(">H", data, scan + 2)[0]
+            stream.write(head)
+            if len(bands) > 1:
+                stream.write(b"\xff\xdd" + struct.pack(">HH", 4, across * down))
+            stream.write(data[scan:coded_at])
+        else:
+            coded_at = scan + 2 + struct.unpack_from(">H", data, scan + 2)[0]
+            stream.write(bytes((0xFF, 0xD0 + (index - 1) % 8)))
+        stream.write(memoryview(data)[coded_at:-2])
+    stream.write(b"\xff\xd9")
+
+
+def _find_markers(data: bytes) -> tuple[int, int]:
+    """Offsets of the frame header (SOF) and of the scan header (SOS) of a baseline JPEG."""
+    at, frame = 2, 0
+    while data[at + 1] != 0xDA:
+        if data[at + 1] in (0xC0, 0xC1):
+            frame = at
+        at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
+    return frame, at

@@ -1,0 +1,217 @@
+"""Writing one `Picture` to a file or stream, and what all writing shares."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from PIL import Image, ImageColor
+
+from gdq_cli.errors import GdqError, ImageError, OptionsError
+from gdq_cli.files import atomic_file
+from gdq_cli.images.exif import PREFIX
+from gdq_cli.images.formats import WRITABLE, Format, check_format_limits, default_format, find_format, format_of_suffix
+from gdq_cli.images.metadata import fit_metadata, profile_space
+from gdq_cli.images.picture import Metadata, Picture
+from gdq_cli.images.writing.jpeg import encode_jpeg
+from gdq_cli.images.writing.png import encode_png
+from gdq_cli.images.writing.raster import Raster, default_threads, lay_out, spans
+from gdq_cli.images.writing.tiff import TiffWriter
+
+Target = str | os.PathLike[str] | BinaryIO
+
+DEFAULT_QUALITY = {"jpg": 95, "webp": 90, "avif": 85}
+WHITE = (255, 255, 255)
+_LOSSLESS = frozenset({"png", "tiff", "bmp", "ppm", "webp"})
+_MEMORY_BYTES = 1 << 26  # an output that goes to a stream is held in memory up to here, then in a temporary file
+
+
+def write_image(
+    target: Target,
+    picture: Picture,
+    *,
+    format: str | None = None,
+    quality: int | None = None,
+    lossless: bool = False,
+    background: tuple[int, int, int] = WHITE,
+    strip_metadata: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> tuple[str, ...]:
+    """Write one picture. A file appears complete or not at all (see `atomic_file`); a stream gets all bytes or none.
+
+    Args:
+        target: a file in an existing folder, or a binary stream.
+        picture: pixels and the metadata to keep; sizes in the metadata are updated, the orientation is reset.
+        format: name of the format; by default that of the target's suffix, for a stream that of the picture's source.
+        quality: 1 to 100 for jpg (default 95, 4:4:4; 4:2:0 below 90), webp (90) and avif (85); others ignore it.
+        lossless: for webp; refused for jpg and avif. Without it a lossless WebP source stays lossless, unless a
+            quality is given.
+        background: R, G, B behind transparent pixels in formats without transparency.
+        strip_metadata: write pixels only: no EXIF, ICC, XMP, resolution, text.
+        overwrite: replace an existing file.
+        threads: for encoding; by default up to 4. The bytes do not depend on it.
+
+    Returns:
+        What the format could not hold and how it was dealt with, one line each, without the file's name.
+
+    Raises:
+        OptionsError: unknown format, quality out of range, lossless where there is no such thing.
+        OutputExistsError: the file is there and `overwrite` is False.
+        ImageError: the format cannot hold the picture, or the file cannot be written.
+    """
+    chosen = _choose(target, picture, format)
+    notes: list[str] = []
+    height, width = picture.size
+    check_format_limits(chosen.name, width, height)
+    options = check_encoding(chosen, quality, lossless, picture)
+    raster, metadata = prepare(picture, chosen, background, strip_metadata, notes)
+    threads = default_threads() if threads is None else threads
+
+    def encode(stream: BinaryIO) -> None:
+        if chosen.name == "png":
+            encode_png(stream, raster, metadata, threads)
+        elif chosen.name == "jpg":
+            encode_jpeg(stream, raster, metadata, options["quality"], threads)
+        elif chosen.name == "tiff":
+            TiffWriter(stream, raster.row_bytes * raster.height, threads).add_page(raster, metadata)
+        elif chosen.name == "ppm":
+            _encode_ppm(stream, raster)
+        else:
+            more = {"max_threads": threads} if chosen.name == "avif" else {}
+            save_by_pillow(raster.image(), stream, chosen.pillow, **options, **pillow_metadata(metadata), **more)
+
+    deliver(target, encode, overwrite)
+    return tuple(dict.fromkeys(notes))
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """R, G, B of a colour as CSS writes it: `white`, `#fff`, `#1e90ff`, `rgb(10, 20, 30)`.
+
+    Raises:
+        OptionsError: no such colour.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as e:
+        raise OptionsError(f"{text!r} is not a colour; use a name such as white, or #rrggbb") from e
+    return (red, green, blue)
+
+
+def name_of_suffix(target: Target) -> str | None:
+    """The format that a path's suffix stands for; None for a stream and for a suffix that gdq does not write."""
+    if not isinstance(target, (str, os.PathLike)):
+        return None
+    found = format_of_suffix(Path(target))
+    return found.name if found is not None and found.writable else None
+
+
+def _choose(target: Target, picture: Picture, format: str | None) -> Format:
+    if format is not None:
+        return find_format(format)
+    if isinstance(target, (str, os.PathLike)):
+        name = name_of_suffix(target)
+        if name is None:
+            raise OptionsError(f"{os.fspath(target)}: which format? Its name should end in one of {_suffixes()}")
+        return find_format(name)
+    return find_format(default_format(picture.format))
+
+
+def _suffixes() -> str:
+    return ", ".join("." + name for name in WRITABLE)
+
+
+def check_encoding(format: Format, quality: int | None, lossless: bool, picture: Picture) -> dict[str, Any]:
+    """Pillow's options for the lossy formats, checked."""
+    if quality is not None and not 1 <= quality <= 100:
+        raise OptionsError(f"quality is 1 to 100, not {quality}")
+    if lossless and format.name not in _LOSSLESS:
+        raise OptionsError(f"{format.name} is never lossless here; use webp, png or tiff")
+    if format.name == "webp" and (lossless or (picture.lossless and quality is None)):
+        # Effort 1 of 6: more takes four times as long for half a per cent.
+        return {"lossless": True, "quality": 0, "method": 1}
+    if format.name == "webp":
+        # Method 2 of 6: half the time of Pillow's default, files 2 % larger.
+        return {"quality": quality or DEFAULT_QUALITY["webp"], "method": 2}
+    if format.name == "avif":
+        return {"quality": quality or DEFAULT_QUALITY["avif"], "speed": 9, "subsampling": "4:4:4"}
+    return {"quality": quality or DEFAULT_QUALITY["jpg"]} if format.name == "jpg" else {}
+
+
+def prepare(
+    picture: Picture, format: Format, background: tuple[int, int, int], strip: bool, notes: list[str]
+) -> tuple[Raster, Metadata]:
+    """Layout and metadata of one picture in its output format; what gets lost is noted."""
+    metadata = keep_metadata(picture, format, strip, notes)
+    keep_rgb = format.name == "webp" or profile_space(metadata.icc) == "RGB"
+    raster = lay_out(picture, format, background, keep_rgb=keep_rgb)
+    if picture.has_alpha and not format.alpha:
+        notes.append("{} holds no transparency; flattened on #{:02x}{:02x}{:02x}".format(format.name, *background))
+    if picture.bit_depth > 8 and not raster.deep:
+        cure = "" if format.depth16 else "; png and tiff keep 16"
+        notes.append(f"16 bits per sample written as 8{cure}")
+    return raster, metadata
+
+
+def keep_metadata(picture: Picture, format: Format, strip: bool, notes: list[str]) -> Metadata:
+    """What of the metadata goes along; what the format cannot hold is noted."""
+    return Metadata() if strip else fit_metadata(picture, format, notes)
+
+
+def pillow_metadata(metadata: Metadata) -> dict[str, Any]:
+    """The metadata as options of Pillow's `save`."""
+    named: dict[str, Any] = {"icc_profile": metadata.icc, "xmp": metadata.xmp, "dpi": metadata.dpi}
+    if metadata.exif:
+        named["exif"] = PREFIX + metadata.exif
+    return {name: value for name, value in named.items() if value}
+
+
+def save_by_pillow(image: Image.Image, stream: BinaryIO, format: str, **options: Any) -> None:
+    """Encode with Pillow; what its codecs raise becomes an OSError without a number, as Pillow's own refusals are."""
+    try:
+        image.save(stream, format, **options)
+    except (RuntimeError, SystemError, ValueError) as e:
+        raise OSError(" ".join(str(e).split()) or format) from e
+
+
+def _encode_ppm(stream: BinaryIO, raster: Raster) -> None:
+    """Portable grey or pixel map; 16-bit samples big end first."""
+    kind, top = b"P5" if raster.grey else b"P6", 65535 if raster.deep else 255
+    stream.write(b"%b\n%d %d\n%d\n" % (kind, raster.width, raster.height, top))
+    for start, stop in spans(raster.height, max(1, (1 << 20) // raster.row_bytes)):
+        rows = raster.rows(start, stop)
+        stream.write(rows.astype(">u2").tobytes() if raster.deep else rows.tobytes())
+
+
+def deliver(target: Target, encode: Callable[[BinaryIO], None], overwrite: bool) -> None:
+    """Run an encoder into a file that appears when it is complete, or into a stream once it has finished."""
+    if isinstance(target, (str, os.PathLike)):
+        with atomic_file(Path(target), overwrite=overwrite) as stream:
+            _run(encode, stream, os.fspath(target))
+        return
+    name = getattr(target, "name", None)
+    with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spool:
+        _run(encode, cast(BinaryIO, spool), name if isinstance(name, str) else "<stream>")
+        spool.seek(0)
+        try:
+            shutil.copyfileobj(spool, target)
+            target.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            raise ImageError(f"cannot write the output stream ({e.strerror or e})") from e
+
+
+def _run(encode: Callable[[BinaryIO], None], stream: BinaryIO, name: str) -> None:
+    try:
+        encode(stream)
+    except (GdqError, MemoryError):
+        raise
+    except OSError as e:
+        if e.errno is not None:
+            raise  # the disk's fault, which `atomic_file` reports
+        raise ImageError(f"{name}: the encoder failed ({e})") from e

@@ -1,0 +1,302 @@
+"""Timing engines and bit-widths side by side: warmed up, interleaved, medians with their spread."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from gdq_cli.engines import choose_engine
+from gdq_cli.errors import DeviceError
+from gdq_cli.images import Picture, read_image, write_image
+from gdq_cli.measure.machine import EnergyMeter, PeakMemory, RaplMeter
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.networks import cost
+from gdq_cli.networks.quantizers import FP32_BITS
+from gdq_cli.upscaling.upscaler import Upscaler
+
+CPU_ENGINES = ("native", "onednn", "reference")
+DEVICE_ENGINES = ("cuda", "reference")
+"""Names to ask for, fastest first. ``reference`` is slow by design and runs only where it is asked for or alone."""
+
+WHOLE_PIXELS = 512 * 512
+"""LR pixels up to which FP32 also runs on the picture as a whole: its feature maps take about 4 KiB a pixel at x4."""
+
+U8 = NDArray[np.uint8]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Repeated measurements of one piece of work.
+
+    Attributes:
+        seconds: of every repeat.
+        joules: median energy of a repeat; None if not measured.
+        peak_mib: largest resident memory of the process meanwhile; None if not measured.
+    """
+
+    seconds: tuple[float, ...]
+    joules: float | None = None
+    peak_mib: float | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Slowest less fastest, as a share of the median."""
+        return (max(self.seconds) - min(self.seconds)) / self.median
+
+
+def interleave(
+    runs: Mapping[Key, Callable[[], object]],
+    *,
+    repeats: int,
+    progress: Callable[[int, int], None] | None = None,
+    energy: EnergyMeter | None = None,
+    pause: float = 0.0,
+) -> dict[Key, Measurement]:
+    """Time several pieces of work in turn, so that a busy moment of the machine hits all alike.
+
+    Args:
+        runs: name -> work. One round more than ``repeats`` is run; the first warms up and is not counted.
+        repeats: at least 1.
+        progress: called with finished and all pieces.
+        energy: meter to read around every run; None for the processor's.
+        pause: seconds to rest before each piece, for threads of the one before that go on spinning.
+
+    Raises:
+        ValueError: if ``repeats`` is not positive.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, not {repeats}")
+    energy = energy or RaplMeter()
+    memory = PeakMemory()
+    seconds: dict[Key, list[float]] = {name: [] for name in runs}
+    joules: dict[Key, list[float]] = {name: [] for name in runs}
+    peaks: dict[Key, float | None] = dict.fromkeys(runs)
+    done = 0
+    for repeat in range(repeats + 1):
+        for name, run in runs.items():
+            time.sleep(pause)
+            known = memory.reset()
+            before, start = energy.read(), time.perf_counter()
+            run()
+            elapsed, after = time.perf_counter() - start, energy.read()
+            peak = memory.mib() if known else None
+            if repeat:
+                seconds[name].append(elapsed)
+                joules[name].append(energy.joules(before, after))
+                peaks[name] = peak if peak is None else max(peak, peaks[name] or 0.0)
+            done += 1
+            if progress is not None:
+                progress(done, (repeats + 1) * len(runs))
+    return {
+        name: Measurement(
+            tuple(seconds[name]), statistics.median(joules[name]) if energy.available else None, peaks[name]
+        )
+        for name in runs
+    }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a row of the benchmark runs: which engine, at which bit-width, on how many threads."""
+
+    engine: str
+    bits: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """A setting and what it took. FAB and BitOPs are counted, the rest is measured."""
+
+    setting: Setting
+    measurement: Measurement
+    output_mp_per_s: float
+    ratio_to_fp32: float | None
+    fab: float
+    bitops_g: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """A row of ``gdq bench --json``."""
+        measured = self.measurement
+        return {
+            **vars(self.setting),
+            "seconds_median": measured.median,
+            "seconds_min": min(measured.seconds),
+            "seconds_max": max(measured.seconds),
+            "spread": measured.spread,
+            "output_mp_per_s": self.output_mp_per_s,
+            "ratio_to_fp32": self.ratio_to_fp32,
+            "peak_rss_mib": measured.peak_mib,
+            "joules": measured.joules,
+            "fab": self.fab,
+            "bitops_g": self.bitops_g,
+        }
+
+
+def natural_picture(height: int, width: int) -> U8:
+    """Discs of all sizes that hide one another ("dead leaves"), made on the spot; (height, width, 3) uint8.
+
+    It has crowded and flat parts as photographs do, so that its patches differ in the width they deserve.
+    """
+    rng = np.random.default_rng(0)
+    count = 100 + height * width // 50
+    radii = 2 * rng.uniform(16 / max(height, width, 16) ** 2, 1, count) ** -0.5  # density as the cube of 1 / radius
+    places = 2 * rng.uniform(0, 1, (count, 2)) ** 3 * (width, height)  # crowded at the top left, flat elsewhere
+    colors = rng.integers(20, 236, (count, 1)) + rng.integers(-30, 31, (count, 3))
+    double = Image.new("RGB", (2 * width, 2 * height), (110, 105, 100))  # reduced to half: smooth edges
+    draw = ImageDraw.Draw(double)
+    for (x, y), radius, color in zip(places.tolist(), radii.tolist(), colors.clip(0, 255).tolist(), strict=True):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(color))
+    grain = rng.normal(0, 1, (height, width, 1))
+    picture: U8 = np.rint(np.asarray(double.reduce(2)) + grain).clip(0, 255).astype(np.uint8)
+    return picture
+
+
+def find_engines(
+    checkpoint: Checkpoint, device: str, names: Sequence[str] = ()
+) -> tuple[dict[str, Upscaler], tuple[str, ...]]:
+    """Every engine that runs a checkpoint here and passes its self-test, and why others do not.
+
+    Args:
+        checkpoint: quantized or float32.
+        device: a torch device.
+        names: engines to insist on; empty for all that are fast here.
+
+    Raises:
+        DeviceError: if one that was asked for does not run, or none does.
+    """
+    found: dict[str, Upscaler] = {}
+    missing: list[str] = []
+    for name in names or (CPU_ENGINES if device == "cpu" else DEVICE_ENGINES):
+        if name == "reference" and not names and found:
+            continue
+        try:
+            found[name] = Upscaler(checkpoint, choose_engine(checkpoint.network, device, name).engine)
+        except DeviceError as error:
+            if names:
+                raise
+            missing.append(str(error))
+    if not found:
+        raise DeviceError(f"no engine runs {checkpoint.name} x{checkpoint.scale} on {device}: {'; '.join(missing)}")
+    return found, tuple(missing)
+
+
+def run_benchmark(
+    upscalers: Mapping[str, Upscaler],
+    image: U8,
+    *,
+    bits: Sequence[str],
+    threads: Sequence[int],
+    repeats: int,
+    progress: Callable[[int, int], None] | None = None,
+    energy: EnergyMeter | None = None,
+) -> list[BenchRow]:
+    """Time bit choice and network of every engine at every width, and the same network in FP32 torch.
+
+    The FP32 rows are ``torch`` (in our patches) and, for pictures of up to :data:`WHOLE_PIXELS`, ``torch, whole
+    picture`` (no halo to compute twice). Ratios are to the faster of the two at the same number of threads.
+
+    Args:
+        upscalers: from :func:`find_engines`.
+        image: (H, W, 3) uint8 LR picture.
+        bits: ``fp32``, widths, ``auto``.
+        threads: numbers of CPU threads.
+        repeats: counted runs of each row.
+        progress: called with finished and all runs.
+        energy: see :func:`interleave`.
+    """
+    first = next(iter(upscalers.values()))
+    runs: dict[Setting, Callable[[], object]] = {}
+    costs: dict[Setting, tuple[float, float]] = {}
+    before = torch.get_num_threads()
+
+    def add(setting: Setting, run: Callable[[], object], counted: tuple[float, float]) -> None:
+        def on_threads() -> None:
+            if torch.get_num_threads() != setting.threads:
+                torch.set_num_threads(setting.threads)
+            run()
+
+        runs[setting], costs[setting] = on_threads, counted
+
+    for count in threads:
+        for name in bits:
+            if name == "fp32":
+                if image.shape[0] * image.shape[1] <= WHOLE_PIXELS:
+                    add(Setting("torch, whole picture", name, count), _whole(first, image), _cost(first, image, name))
+                add(Setting("torch", name, count), _patched(first, image, name), _cost(first, image, name))
+                continue
+            for engine, upscaler in upscalers.items():
+                add(Setting(engine, name, count), _patched(upscaler, image, name), _cost(upscaler, image, name))
+    try:
+        measured = interleave(runs, repeats=repeats, progress=progress, energy=energy)
+    finally:
+        torch.set_num_threads(before)
+    megapixels = image.shape[0] * image.shape[1] * first.scale**2 / 1e6
+    rows = []
+    for setting, measurement in measured.items():
+        floats = [m.median for s, m in measured.items() if s.bits == "fp32" and s.threads == setting.threads]
+        ratio = min(floats) / measurement.median if floats else None
+        rows.append(BenchRow(setting, measurement, megapixels / measurement.median, ratio, *costs[setting]))
+    return rows
+
+
+def _patched(upscaler: Upscaler, image: U8, bits: str) -> Callable[[], object]:
+    return lambda: upscaler.upscale(image, bits=bits)
+
+
+def _whole(upscaler: Upscaler, image: U8) -> Callable[[], object]:
+    windows = torch.from_numpy(image[None].copy()).permute(0, 3, 1, 2)
+    return lambda: upscaler.engine(windows, FP32_BITS)
+
+
+def _cost(upscaler: Upscaler, image: U8, bits: str) -> tuple[float, float]:
+    """FAB and BitOPs (1e9) of a bit map on our patches, without running the network."""
+    plan = upscaler.plan_bits(image, bits=bits)
+    window_pixels = plan.patches.window[0] * plan.patches.window[1]
+    return plan.fab, cost.bit_operations(upscaler.checkpoint.network.config, plan.bit_widths, window_pixels)
+
+
+def time_stages(upscaler: Upscaler, source: Path, *, bits: str, repeats: int) -> dict[str, float]:
+    """Median seconds of each stage of upscaling a file to a PNG: read, bits, network (joining included), write.
+
+    Args:
+        upscaler: checkpoint and engine.
+        source: picture file.
+        bits: ``auto``, a width, or ``fp32``.
+        repeats: counted runs; one more warms up.
+    """
+    stages: dict[str, list[float]] = {"read": [], "bits": [], "network": [], "write": []}
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "out.png"
+        for repeat in range(repeats + 1):
+            start = time.perf_counter()
+            picture = read_image(source)
+            read = time.perf_counter()
+            result = upscaler.upscale(picture.rgb, bits=bits)
+            upscaled = time.perf_counter()
+            write_image(target, Picture(result.image), format="png", overwrite=True)
+            end = time.perf_counter()
+            if repeat:
+                for stage, seconds in (
+                    ("read", read - start),
+                    ("bits", result.seconds_bits),
+                    ("network", result.seconds_network),
+                    ("write", end - upscaled),
+                ):
+                    stages[stage].append(seconds)
+    return {stage: statistics.median(seconds) for stage, seconds in stages.items()}

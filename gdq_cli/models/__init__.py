@@ -1,0 +1,1 @@
+"""Checkpoints: format, names, the Hub, conversion."""

@@ -1,0 +1,185 @@
+"""From a model name to a local file: bundled weights, GDQ_MODEL_DIR, the local Hub cache, the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdq_cli.errors import WeightsError
+from gdq_cli.models.hub_download import Download, Watch, cached_file, download_file, is_offline
+from gdq_cli.models.hub_names import PREFIX, HubName, hub_manifest, parse_hub_name
+
+__all__ = [
+    "Download",
+    "LocalModel",
+    "Watch",
+    "bundled_folder",
+    "bundled_manifest",
+    "expected_sha256",
+    "list_models",
+    "native_scale",
+    "pull",
+    "resolve",
+]
+
+MODEL_DIR = "GDQ_MODEL_DIR"
+"""Environment variable: a folder of the user's own checkpoints, named ``{model}_x{scale}.safetensors``."""
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_FILE_NAME = re.compile(r"(?P<model>.+)_x(?P<scale>\d)\.safetensors")
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model that can be asked for by name.
+
+    Attributes:
+        name, scale: what to ask for.
+        place: ``bundled``, ``GDQ_MODEL_DIR``, ``Hub cache`` or ``Hub`` (not here yet).
+        path: of the local file; None if it must be downloaded.
+        size: in bytes.
+    """
+
+    name: str
+    scale: int
+    place: str
+    path: Path | None
+    size: int
+
+
+def bundled_folder() -> Path:
+    """Folder of the checkpoints in the box: inside the installed package, or weights/ of a source checkout."""
+    installed = _PACKAGE / "weights"
+    return installed if installed.is_dir() else _PACKAGE.parent / "weights"
+
+
+def bundled_manifest() -> dict[str, dict[str, str | int]]:
+    """File name -> {"sha256", "size"} of every checkpoint in the box."""
+    try:
+        manifest: dict[str, dict[str, str | int]] = json.loads((bundled_folder() / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"the bundled weights are missing or damaged ({error}); install gdq-cli again") from error
+    return manifest
+
+
+def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | None = None) -> Path:
+    """Find the checkpoint of a model at a native scale; download it if it is not here.
+
+    Args:
+        model: a bare name (``edsr``), ``hf:owner/repo[@revision][/file]``, or the path of a .safetensors file.
+        scale: 2, 3 or 4; a file's own scale is checked when it is read.
+        offline: never touch the network (as HF_HUB_OFFLINE does).
+        watch: told about a download.
+
+    Returns:
+        Path of a local file. Files from the Hub have been checked by SHA-256; bundled ones are checked when they are
+        read (:func:`expected_sha256`).
+
+    Raises:
+        WeightsError: if there is no such model, or it cannot be had.
+    """
+    if model.startswith(PREFIX):
+        return _from_hub(parse_hub_name(model), scale, offline, watch)
+    if _looks_like_path(model):
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise WeightsError(f"{model}: no such checkpoint file")
+        return path
+    if Path(model).is_file():
+        raise WeightsError(
+            f"{model}: not a .safetensors file; gdq models convert makes one of another project's weights"
+        )
+    local = _find_local(model, scale)
+    if local is not None:
+        return local
+    entry = hub_manifest().get((model, scale))
+    if entry is not None:
+        return _from_hub(entry, scale, offline, watch)
+    known = sorted({f"{found.name} x{found.scale}" for found in list_models()})
+    folder = os.environ.get(MODEL_DIR)
+    places = f" (bundled, in {MODEL_DIR}={folder}, or known on the Hub)" if folder else ""
+    raise WeightsError(f"no model '{model}' at x{scale}{places}; there are: {', '.join(known)}")
+
+
+def native_scale(model: str, wanted: int) -> int:
+    """The scale to run for a wanted one: the next larger where a model known by name has no checkpoint for it.
+
+    Any other model, and one without a larger scale, is left as it is: :func:`resolve` says what is wrong with it.
+    """
+    if model.startswith(PREFIX) or _looks_like_path(model) or _find_local(model, wanted):
+        return wanted
+    scales = [found.scale for found in list_models() if found.name == model]
+    return min((scale for scale in scales if scale >= wanted), default=wanted)
+
+
+def pull(model: str, scale: int, *, watch: Watch | None = None) -> Path:
+    """Bring a model's file up to date with the Hub; bundled models and files are simply found.
+
+    Raises:
+        WeightsError: as :func:`resolve`; also if the network is out of bounds.
+    """
+    name = parse_hub_name(model) if model.startswith(PREFIX) else hub_manifest().get((model, scale))
+    if name is None or (not model.startswith(PREFIX) and _find_local(model, scale)):
+        return resolve(model, scale, watch=watch)
+    if is_offline():
+        raise WeightsError(f"{name}: HF_HUB_OFFLINE is set, so nothing is downloaded; unset it to pull")
+    return download_file(name, scale, watch)
+
+
+def list_models() -> list[LocalModel]:
+    """All models that have a name: bundled ones, those of GDQ_MODEL_DIR, and those of the Hub manifest."""
+    found: dict[tuple[str, int], LocalModel] = {}
+    folders = [("bundled", bundled_folder(), sorted(bundled_manifest()))]
+    own = _model_dir()
+    if own is not None:
+        folders.append((MODEL_DIR, own, sorted(path.name for path in own.glob("*_x?.safetensors"))))
+    for place, folder, files in folders:
+        for file in files:
+            match = _FILE_NAME.fullmatch(file)
+            if match and (folder / file).is_file():
+                key = match["model"], int(match["scale"])
+                found.setdefault(key, LocalModel(*key, place, folder / file, (folder / file).stat().st_size))
+    for key, name in hub_manifest().items():
+        path = cached_file(name, key[1])
+        place = "Hub cache" if path else "Hub"
+        found.setdefault(key, LocalModel(*key, place, path, name.size or 0))
+    return [found[key] for key in sorted(found)]
+
+
+def expected_sha256(path: Path) -> str | None:
+    """SHA-256 a bundled file must have; None for a file of the user's own."""
+    if path.parent != bundled_folder():
+        return None
+    entry = bundled_manifest().get(path.name)
+    return str(entry["sha256"]) if entry else None
+
+
+def _looks_like_path(model: str) -> bool:
+    return model.endswith(".safetensors") or os.sep in model or (os.altsep or os.sep) in model
+
+
+def _model_dir() -> Path | None:
+    folder = os.environ.get(MODEL_DIR)
+    return Path(folder).expanduser() if folder else None
+
+
+def _find_local(model: str, scale: int) -> Path | None:
+    """A bundled file, or one of GDQ_MODEL_DIR."""
+    file = f"{model}_x{scale}.safetensors"
+    if file in bundled_manifest():
+        return bundled_folder() / file
+    own = _model_dir()
+    return own / file if own is not None and (own / file).is_file() else None
+
+
+def _from_hub(name: HubName, scale: int, offline: bool, watch: Watch | None) -> Path:
+    """From the local cache, or downloaded."""
+    cached = cached_file(name, scale)
+    if cached is not None:
+        return cached
+    if is_offline(offline):
+        raise WeightsError(f"{name} is not in the local cache, and offline nothing is downloaded; run gdq models pull")
+    return download_file(name, scale, watch)

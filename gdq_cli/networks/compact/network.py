@@ -1,0 +1,112 @@
+"""Compact (SRVGGNetCompact, Wang et al. 2021: Real-ESRGAN's general-x4v3 and its kin) with dynamic bit-widths.
+
+A plain chain of 3x3 convolutions and PReLUs at LR size, one pixel shuffle at its end, added to the enlarged input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.networks.quantizers import BIT_WIDTHS, FP32_BITS
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Everything that fixes the tensor shapes of a :class:`Compact`."""
+
+    scale: int
+    convs: int = 32
+    """Convolutions between the first and the last."""
+    features: int = 64
+    bit_widths: tuple[int, ...] = BIT_WIDTHS
+    """Widths of the dynamic layers; empty for a float32 network."""
+    static_bits: tuple[int, ...] = field(default=())
+    """Width of the last convolution; 8 if not given."""
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 3, 4):
+            raise ValueError(f"scale must be 2, 3 or 4, not {self.scale}")
+        if self.bit_widths and not self.static_bits:
+            object.__setattr__(self, "static_bits", (8,))
+        if len(self.static_bits) != bool(self.bit_widths):
+            raise ValueError("static_bits needs one entry, or none in a float32 network")
+
+    @property
+    def sizes(self) -> str:
+        """For people: how deep and how wide it is."""
+        return f"{self.convs} convolutions of {self.features} features"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the checkpoint's metadata."""
+        return asdict(self)
+
+
+class CompactLayer(nn.Module):
+    """prelu(conv(x)); the input is what another PReLU gave, so its codes are signed.
+
+    Equalized: no residual stream is shared, so each layer's channels have ranges of their own.
+    """
+
+    def __init__(self, channels: int, bit_widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.conv = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=True, equalized=bool(bit_widths))
+        self.act = nn.PReLU(channels)
+
+    def forward(self, x: Tensor, bit_width: int = FP32_BITS) -> Tensor:
+        output: Tensor = self.act(self.conv(x, bit_width))
+        return output
+
+
+class Compact(nn.Module):
+    """Head, layers at the patch's bit-width, tail at a static one, pixel shuffle, plus the enlarged input.
+
+    The head is float32. Pixels are RGB / 255 without a mean, so zero padding stands for black.
+    """
+
+    name = "compact"
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.config = config
+        features = config.features
+        self.head = nn.Conv2d(3, features, 3, padding=1)
+        self.head_act = nn.PReLU(features)
+        self.body = nn.ModuleList(CompactLayer(features, config.bit_widths) for _ in range(config.convs))
+        self.tail = QuantConv2d(
+            features, 3 * config.scale**2, bit_widths=config.static_bits, signed=True, equalized=bool(config.bit_widths)
+        )
+
+    @property
+    def layers(self) -> list[CompactLayer]:
+        """The dynamic layers, in order."""
+        return [cast(CompactLayer, layer) for layer in self.body]
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Head features before any activation, (N, 3, H, W) pixels in [0, 255] -> (N, C, H, W)."""
+        features: Tensor = self.head(pixels / 255)
+        return features
+
+    def forward(self, pixels: Tensor, bit_width: int = FP32_BITS) -> Tensor:
+        """Upscale a batch of patches that share one bit-width.
+
+        Args:
+            pixels: (N, 3, H, W) float, RGB in [0, 255].
+            bit_width: 4, 5, 6, 8, or 32 for the float network.
+
+        Returns:
+            (N, 3, H * scale, W * scale) float, grey levels, neither clamped nor rounded.
+        """
+        x = self.head_act(self.features(pixels))
+        for layer in self.layers:
+            x = layer(x, bit_width)
+        return add_enlarged(self.tail(x, bit_width) * 255, pixels, self.config.scale)
+
+
+def add_enlarged(residual: Tensor, pixels: Tensor, scale: int) -> Tensor:
+    """The network's end: pixel shuffle of (N, 3 * scale^2, H, W) grey levels, plus the nearest-enlarged input."""
+    return F.pixel_shuffle(residual, scale) + F.interpolate(pixels, scale_factor=scale, mode="nearest")

@@ -1,0 +1,1 @@
+"""SRResNet, as the authors released it."""

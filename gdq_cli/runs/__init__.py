@@ -1,0 +1,1 @@
+"""Many pictures: what to read, where to write, in which order, and what is said about it."""

@@ -1,0 +1,252 @@
+"""What a run will do, decided before it starts: which picture goes where, what is skipped, what cannot work.
+
+Everything a header tells is checked here, so that limits and clashes are known before the first pixel is computed.
+No torch here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
+from gdq_cli.images import (
+    FORMATS,
+    ImageHeader,
+    check_format_limits,
+    check_target,
+    default_format,
+    find_format,
+    probe_image,
+)
+from gdq_cli.models.choice import choose_model, describe_lack
+from gdq_cli.models.store import native_scale
+from gdq_cli.options import UpscaleOptions
+from gdq_cli.runs.inputs import Inputs
+from gdq_cli.runs.names import Destination, OutputNames, free_target, path_key, without_outputs
+
+_DISK_SHARE = {"png": 0.35, "jpg": 0.15, "webp": 0.1, "avif": 0.08, "tiff": 0.4}
+"""Bytes of a typical upscaled photograph by bytes of its samples; formats without compression have 1."""
+
+_LOSSY = ("jpg", "avif")
+
+STDIN = "standard input"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture of a run.
+
+    Attributes:
+        source: file, or a stream of the whole standard input.
+        name: what messages call the picture.
+        target: file or stream.
+        header: what the source's header says; None where the job is skipped or hopeless.
+        out_size: (H, W) of the output; None with ``header``.
+        model: that upscales it, and ``native`` the scale at which it does.
+        model_reason: what about the file chose the model; None where --model did.
+        format: of the output.
+        notes: for the user, about the choice of the name and of the scale.
+        problem: why it cannot work; None if nothing is known to be wrong.
+        exists: the output is there already, so the picture is skipped.
+    """
+
+    source: Path | BinaryIO
+    name: str
+    target: Path | BinaryIO
+    header: ImageHeader | None = None
+    out_size: tuple[int, int] | None = None
+    model: str = ""
+    model_reason: str | None = None
+    native: int = 0
+    format: str = "png"
+    notes: tuple[str, ...] = ()
+    problem: GdqError | None = None
+    exists: bool = False
+
+    @property
+    def target_name(self) -> str:
+        return str(self.target) if isinstance(self.target, Path) else "standard output"
+
+    @property
+    def work(self) -> int:
+        """LR pixels of all frames, for progress."""
+        return 0 if self.header is None else self.header.width * self.header.height * self.header.frames
+
+    @property
+    def disk_bytes(self) -> int:
+        """Estimated size of the output."""
+        if self.out_size is None or self.header is None:
+            return 0
+        samples = self.out_size[0] * self.out_size[1] * (4 if self.header.has_alpha else 3) * self.header.frames
+        deep = self.header.bit_depth > 8 and self.format in ("png", "tiff", "ppm")
+        return int(samples * (2 if deep else 1) * _DISK_SHARE.get(self.format, 1.0))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a run.
+
+    Attributes:
+        jobs: in the order in which they run.
+        ignored: hidden files and files that are no pictures, in the folders given.
+        earlier: pictures in these folders that are outputs of this or an earlier run.
+    """
+
+    jobs: tuple[Job, ...]
+    ignored: int = 0
+    earlier: int = 0
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that outputs go to."""
+        jobs = [job for job in self.jobs if job.problem is None]
+        return tuple(dict.fromkeys(job.target.parent for job in jobs if isinstance(job.target, Path)))
+
+
+def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination) -> Plan:
+    """Decide names, find clashes, and check every header.
+
+    Args:
+        inputs: found by ``collect_inputs``.
+        options: of the run.
+        destination: of the outputs.
+
+    Raises:
+        OptionsError: if options are wrong for any picture (a template, a format).
+        WeightsError: if the list of bundled models is damaged.
+    """
+    names = OutputNames.of_run(options, destination)
+    if options.format != "auto":
+        find_format(options.format)
+    files, earlier = without_outputs(inputs.files, names)
+    sources = {path_key(found.path) for found in files}
+    jobs = [Job(Path(name), name, Path(name), problem=error) for name, error in inputs.problems]
+    taken: dict[str, Path] = {}
+    for found in files:
+        job = Job(found.path, str(found.path), found.path)
+        try:
+            target, note = free_target(found, names, taken)
+            job = replace(job, target=target, notes=note)
+            if isinstance(target, Path):
+                _refuse_input(target, found.path, sources, options.overwrite)
+            jobs.append(_check_job(job, options, destination, names.headers.get(found.path)))
+        except (OptionsError, WeightsError):
+            raise
+        except GdqError as error:
+            jobs.append(replace(job, problem=error))
+    return Plan(tuple(jobs), inputs.ignored, earlier)
+
+
+def plan_stream(source: bytes, options: UpscaleOptions, destination: Destination) -> Plan:
+    """Plan the one picture of standard input. Errors as of ``plan_batch``."""
+    stream = io.BytesIO(source)
+    names = OutputNames.of_run(options, destination)
+    job = Job(stream, STDIN, destination.file if destination.file is not None else Path("stdin"))
+    try:
+        header = probe_image(stream, max_pixels=options.max_pixels, name=STDIN)
+        if destination.folder is not None:
+            suffix = names.suffix(PurePath("stdin"), header)
+            job = replace(job, target=destination.folder / names.render("stdin", "stdin", suffix, lambda: header))
+        return Plan((_check_job(job, options, destination, header),))
+    except (OptionsError, WeightsError):
+        raise
+    except GdqError as error:
+        return Plan((replace(job, problem=error),))
+
+
+def _refuse_input(target: Path, source: Path, sources: set[str], overwrite: bool) -> None:
+    """An output never replaces its input, and with --overwrite no other input of the run either."""
+    own = path_key(target) == path_key(source)
+    if own or (overwrite and path_key(target) in sources):
+        what = "the input" if own else "another input"
+        raise ImageError(f"{target}: the output would replace {what}; choose another --output or --name")
+
+
+def _check_job(job: Job, options: UpscaleOptions, destination: Destination, header: ImageHeader | None) -> Job:
+    """What the header and the file system tell about a job. Raises GdqError if it cannot work."""
+    target = job.target
+    if isinstance(target, Path):
+        if isinstance(job.source, Path) and _same_file(job.source, target):
+            raise ImageError(f"{target}: the output would replace the input; choose another --output")
+        if not options.overwrite and target.is_file():
+            return replace(job, exists=True)
+        if destination.folder is None or target.parent.is_dir():  # others are created when the run starts
+            check_target(target, overwrite=options.overwrite)
+    header = header or probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
+    format = output_format(target, options, header)
+    try:
+        wanted, out_size = options.size.resolve((header.height, header.width))
+        check_format_limits(format, out_size[1], out_size[0], frames=header.frames)
+        _check_frames(format, header)
+        if options.lossless and format in _LOSSY:
+            raise OptionsError(f"{format} is never lossless here; use --format webp, png or tiff")
+    except OptionsError as error:  # of this picture; other sizes may do
+        return replace(job, problem=OptionsError(f"{job.name}: {error}"))
+    except ImageError as error:
+        raise ImageError(f"{job.name}: {error}") from error
+    model, reason = choose_model(options.model, header.compression)
+    native = native_scale(model, wanted)
+    notes = job.notes if native == wanted else (*job.notes, describe_lack(model, wanted, native))
+    return replace(
+        job,
+        header=header,
+        out_size=out_size,
+        model=model,
+        model_reason=reason,
+        native=native,
+        format=format,
+        notes=notes,
+    )
+
+
+def _check_frames(format: str, header: ImageHeader) -> None:
+    """Refuse an animation in a format for documents, and the other way round."""
+    if header.frames > 1 and header.animated != FORMATS[format].animation:
+        kind = "animations" if header.animated else "documents of several pages"
+        raise ImageError(f"{format} holds no {kind}; use {'webp or png' if header.animated else 'tiff'}")
+
+
+def output_format(target: Path | BinaryIO, options: UpscaleOptions, header: ImageHeader) -> str:
+    """The format by --format, else by the target's suffix, else (a stream) that of the input."""
+    if options.format != "auto":
+        return find_format(options.format).name
+    if isinstance(target, Path):
+        if not target.suffix:
+            raise OptionsError(
+                f"--output {target}: no such folder (end it with / to have it made), and no image suffix"
+            )
+        return find_format(target.suffix).name
+    return default_format(header.format, animated=header.animated)
+
+
+def _same_file(source: Path, target: Path) -> bool:
+    try:
+        return os.path.samefile(source, target)
+    except OSError:
+        return False
+
+
+def check_disk(job: Job, extra: int = 0) -> None:
+    """Refuse a picture whose output will hardly fit on the disk.
+
+    Args:
+        job: with a header.
+        extra: bytes of temporary files in the same folder.
+
+    Raises:
+        ImageError: if the estimate exceeds the free space.
+    """
+    if not isinstance(job.target, Path):
+        return
+    folder = job.target.parent
+    free = shutil.disk_usage(folder).free
+    need = job.disk_bytes + extra
+    if need > free:
+        raise ImageError(
+            f"{job.target}: the output takes about {need >> 20} MiB, but {folder} has only {free >> 20} MiB free"
+        )

@@ -1,0 +1,1 @@
+"""From float32 to integers by statistics: steps, thresholds, controller."""

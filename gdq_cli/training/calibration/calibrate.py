@@ -1,0 +1,137 @@
+"""From a float32 network to a quantized checkpoint by statistics alone, without gradients through the network.
+
+Steps by search (steps.py); entropy thresholds by quantile; a controller fitted to what a low width costs a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from gdq_cli.bits.controller import Descriptor
+from gdq_cli.engines import choose_engine
+from gdq_cli.engines.lowering import controller_head
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.networks import FloatNetwork, FloatNetworkT, build_network, quantizers
+from gdq_cli.options import DEFAULT_FAB
+from gdq_cli.training.calibration.fit_controller import (
+    choose_thresholds,
+    count_patches,
+    entropy_table,
+    fit_controller,
+    measure_patches,
+)
+from gdq_cli.training.calibration.gumbel import train_gumbel
+from gdq_cli.training.calibration.steps import SEARCH_PATCHES, calibrate_steps, draw_evenly
+from gdq_cli.training.data import ImagePair
+from gdq_cli.upscaling.patches import HALO
+
+CONTROLLER_PATCHES = 4000
+Gate = Literal["ridge", "gumbel"]
+"""How a controller learns: log-linear ridge regression of what 4 bits cost, or Gumbel-softmax as in the paper."""
+
+
+def quantized_copy(network: FloatNetworkT, static_bits: tuple[int, ...] = ()) -> FloatNetworkT:
+    """A quantized network with the weights of a float32 one; its steps are not calibrated yet."""
+    config = replace(network.config, bit_widths=quantizers.BIT_WIDTHS, static_bits=static_bits)
+    copy = cast(FloatNetworkT, build_network(config))
+    missing, unexpected = copy.load_state_dict(network.state_dict(), strict=False)
+    assert not unexpected
+    assert all(key.endswith(("_step", "equalization")) for key in missing)
+    copy.eval()
+    return copy
+
+
+def calibrate_checkpoint(
+    network: FloatNetwork,
+    pairs: list[ImagePair],
+    *,
+    name: str,
+    target_fab: float = DEFAULT_FAB,
+    descriptor: Descriptor = "band_energy",
+    gate: Gate = "ridge",
+    static_bits: tuple[int, ...] = (),
+    halo: int = HALO,
+    facts: dict[str, Any] | None = None,
+    patches: int = SEARCH_PATCHES,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Checkpoint:
+    """Everything from a float32 network to a runnable quantized checkpoint.
+
+    Args:
+        network: float32.
+        pairs: training images; validation images must not be among them.
+        name: of the model.
+        target_fab: average bit-width of the training patches that the controller aims at.
+        descriptor: kind of controller descriptor.
+        gate: how the controller learns, see :data:`Gate`.
+        static_bits: widths of body conv, each upsampler conv, and tail; 8 everywhere if empty.
+        halo: LR pixels of context that patches are read with.
+        facts: for the model card; calibration adds its own.
+        patches: LR patches that the search of steps draws.
+        seed: of every random draw.
+        progress: called with what is being done.
+    """
+    quantized = quantized_copy(network, static_bits)
+    calibrate_steps(quantized, draw_evenly(pairs, seed), patches=patches, progress=progress)
+    return attach_controller(
+        quantized,
+        pairs,
+        name=name,
+        target_fab=target_fab,
+        descriptor=descriptor,
+        gate=gate,
+        halo=halo,
+        facts=facts,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def attach_controller(
+    network: FloatNetwork,
+    pairs: list[ImagePair],
+    *,
+    name: str,
+    target_fab: float = DEFAULT_FAB,
+    descriptor: Descriptor = "band_energy",
+    gate: Gate = "ridge",
+    halo: int = HALO,
+    facts: dict[str, Any] | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Checkpoint:
+    """Entropy thresholds and controller for a quantized network whose steps are set; arguments as above."""
+    say = progress or (lambda _: None)
+    head = controller_head(network)
+    say("measuring every bit-width on the training patches")
+    table = measure_patches(_draw_images(pairs, seed), choose_engine(network).engine, head, descriptor)
+    quantiles = entropy_table(table.entropies)
+    say("fitting the controller")
+    learn = fit_controller if gate == "ridge" else train_gumbel
+    controller = learn(table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab)
+    calibration = {
+        "images": len(pairs),
+        "patches": len(table.entropies),
+        "target_fab": target_fab,
+        "gate": gate,
+        "seed": seed,
+    }
+    return Checkpoint(
+        network, controller, {**(facts or {}), "calibration": calibration, "entropy_quantiles": quantiles}, name, halo
+    )
+
+
+def _draw_images(pairs: list[ImagePair], seed: int) -> list[ImagePair]:
+    """Random images with ``CONTROLLER_PATCHES`` patches between them, or all there are."""
+    drawn, patches = [], 0
+    for index in np.random.default_rng(seed).permutation(len(pairs)):
+        drawn.append(pairs[index])
+        patches += count_patches(pairs[index])
+        if patches >= CONTROLLER_PATCHES:
+            break
+    return drawn

@@ -1,0 +1,163 @@
+"""The search of quantizer steps by statistics, without gradients.
+
+Per layer and bit-width the activation step that minimises the squared error of the layer's output, with the weights
+already on their grid and each patch weighted by what an error there costs in dB. 8-bit static layers instead reach the
+largest value seen: a clipped highlight is visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gdq_cli.networks import FloatNetwork, quantizers
+from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.training.data import ImagePair, PatchSampler
+
+SEARCH_PATCHES = 256
+ERROR_FLOOR = 3.0  # squared grey levels (43 dB): patches that are better than this count alike
+UNCLIPPED_BITS = 8  # from this width on a static layer has codes enough to reach the largest value
+MIN_STEP = 1e-6  # for a layer whose input is zero everywhere
+SEARCH_POSITIONS = 40  # output pixels a patch contributes to the search of steps
+
+
+@torch.inference_mode()
+def calibrate_steps(
+    network: FloatNetwork,
+    sampler: PatchSampler,
+    *,
+    patches: int = SEARCH_PATCHES,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Set every step of a quantized network, in place.
+
+    Args:
+        network: from :func:`gdq_cli.training.calibration.calibrate.quantized_copy`.
+        sampler: source of LR patches.
+        patches: how many to draw.
+        progress: called with the name of each finished layer.
+    """
+    pixels, hr = (side.contiguous(memory_format=torch.channels_last) for side in sampler.draw(patches))
+    importance = _importance(network, pixels, hr)
+    names = {module: name for name, module in network.named_modules()}
+
+    def calibrate(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
+        assert isinstance(conv, QuantConv2d)
+        _fit_weight_steps(conv, inputs[0])
+        _fit_activation_steps(conv, inputs[0], importance)
+        if progress is not None:
+            progress(names[conv])
+
+    convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
+    hooks = [conv.register_forward_pre_hook(calibrate) for conv in convs]
+    try:
+        network(pixels)  # in float32, so each layer is calibrated on its undisturbed input, in the order of the walk
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _importance(network: FloatNetwork, pixels: Tensor, hr: Tensor) -> Tensor:
+    """What an error in each patch costs in dB: the reciprocal of the float network's squared error there, (N,).
+
+    Without it the search favours textured patches, where the network errs most, and coarse steps; PSNR, the mean of
+    logarithms, and the eye care for smooth ones.
+    """
+    batches = zip(torch.split(pixels, 16), torch.split(hr, 16), strict=True)
+    return weigh_patches(
+        torch.cat([(network(lr) - aim).square().mean(dim=(1, 2, 3)) for lr, aim in batches]), ERROR_FLOOR
+    )
+
+
+def weigh_patches(error: Tensor, floor: float) -> Tensor:
+    """Weights of mean 1, the reciprocals of (N,) errors; errors far below ``floor`` count alike."""
+    weight = 1 / (error + floor)
+    return weight / weight.mean()
+
+
+def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
+    """Choose equalization and weight steps of one layer from its float input."""
+    if "equalization" in conv._buffers:
+        peak = x.abs().amax(dim=(0, 2, 3)).clamp_min(1e-6)
+        conv.equalization.copy_(peak / peak.log().mean().exp())
+    weight = conv.equalized_weight()
+    if hasattr(conv, "wide_step"):
+        conv.wide_step.copy_(quantizers.choose_wide_step(weight))
+    if hasattr(conv, "narrow_step"):
+        conv.narrow_step.copy_(quantizers.choose_narrow_step(weight))
+
+
+def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
+    """Choose the steps of one layer's float input, from narrow to wide."""
+    if conv.is_static and "equalization" in conv._buffers and conv.bit_widths[0] >= UNCLIPPED_BITS:
+        largest = (x.abs().amax(dim=(0, 2, 3)) / conv.equalization).max()  # highlights are rare, and seen
+        conv.activation_step[0] = max(float(largest) / conv.input_range(conv.bit_widths[0])[1], MIN_STEP)
+        return
+    weight = conv.equalized_weight()
+    columns = _columns(x)  # (positions, I * 9)
+    importance = importance.repeat_interleave(len(columns) // len(x))
+    if "equalization" in conv._buffers:
+        columns = columns / conv.equalization.repeat_interleave(9)
+    target = columns @ weight.flatten(1).T
+    guess: float | None = None
+    for index, bit_width in enumerate(conv.bit_widths):
+        step = conv.weight_step(bit_width)
+        grid_weight = (quantizers.weight_codes(weight, step) * step.reshape(-1, 1, 1, 1)).flatten(1).T
+        guess = _search_step(columns, grid_weight, target, importance, conv.input_range(bit_width), guess)
+        conv.activation_step[index] = guess
+
+
+def _columns(x: Tensor) -> Tensor:
+    """The 3x3 neighbourhoods of random output pixels, (N, I, H, W) -> (N * SEARCH_POSITIONS, I * 9)."""
+    n, channels, height, width = x.shape
+    generator = torch.Generator().manual_seed(0)
+    count = min(SEARCH_POSITIONS, height * width)
+    place = torch.stack([torch.randperm(height * width, generator=generator)[:count] for _ in range(n)])
+    padded = F.pad(x, (1, 1, 1, 1)).flatten(2)
+    origin = place // width * (width + 2) + place % width
+    offsets = (torch.arange(3)[:, None] * (width + 2) + torch.arange(3)).flatten()
+    index = (origin[:, :, None] + offsets).flatten(1)  # (N, count * 9)
+    taken = padded.gather(2, index[:, None, :].expand(n, channels, -1))
+    return taken.reshape(n, channels, count, 9).permute(0, 2, 1, 3).reshape(n * count, channels * 9)
+
+
+def _search_step(
+    columns: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    importance: Tensor,
+    bounds: tuple[int, int],
+    narrower: float | None,
+) -> float:
+    """Coarse-to-fine search of the step with the least squared output error.
+
+    ``narrower`` is the best step of a narrower width, from which the search can start: more codes never need a
+    coarser step.
+    """
+    errors: dict[float, float] = {}
+
+    def error(step: float) -> float:
+        if step not in errors:
+            codes = (columns / step).round_().clamp_(*bounds)
+            errors[step] = float((codes @ weight).mul_(step).sub_(target).square_().mean(1) @ importance)
+        return errors[step]
+
+    if narrower is None:
+        peak = float(columns.abs().max()) / max(-bounds[0], bounds[1])
+        best = min((peak * shrink for shrink in np.geomspace(0.06, 1.0, 10)), key=error)
+    else:
+        best = min((narrower * shrink for shrink in np.geomspace(0.2, 1.0, 6)), key=error)
+    for width in (1.15, 1.06, 1.02):
+        best = min((best / width, best, best * width), key=error)
+    return max(float(best), MIN_STEP)
+
+
+def draw_evenly(pairs: list[ImagePair], seed: int) -> PatchSampler:
+    """The sampler of the search: patches of 48, or what the images allow, from every place alike."""
+    side = int(min(48, max(min(pair.lr.shape[:2]) for pair in pairs)))
+    return PatchSampler(pairs, side, seed, by_texture=False)

@@ -1,0 +1,1 @@
+"""One picture: its patches, its bits, the engine, the finished pixels."""
