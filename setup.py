@@ -3,7 +3,7 @@
 Each instruction set is one source file with its own compiler flags; the program asks the processor which of them to
 use. A file that this compiler cannot build is left out; without a compiler, or with MSVC, the package installs without
 kernels.
-``GDQ_SANITIZE=1`` builds with AddressSanitizer and UndefinedBehaviorSanitizer (tests/sanitize_kernels.sh).
+``GDQ_SANITIZE=1`` builds with AddressSanitizer and UndefinedBehaviorSanitizer (tests/kernels/sanitize.sh).
 """
 
 from __future__ import annotations
@@ -55,11 +55,15 @@ class BuildKernels(build_ext):
         ext.extra_compile_args = [*FLAGS, *extra]
         ext.extra_link_args = [*extra, *([] if sys.platform == "darwin" else ["-pthread"])]
         for name, flags in machine_isas().items():
-            source = SOURCES / f"isa_{name.lower()}.cpp"
+            source = SOURCES / "kernels" / f"isa_{name.lower()}.cpp"
             arguments = [*FLAGS, *flags, *ISA_FLAGS, *extra]
             try:
                 ext.extra_objects += self.compiler.compile(
-                    [str(source)], output_dir=self.build_temp, depends=ext.depends, extra_postargs=arguments
+                    [str(source)],
+                    output_dir=self.build_temp,
+                    include_dirs=ext.include_dirs,
+                    depends=ext.depends,
+                    extra_postargs=arguments,
                 )
             except CCompilerError as error:
                 self.announce(f"{source} left out: {error}", level=3)
@@ -68,15 +72,19 @@ class BuildKernels(build_ext):
         super().build_extension(ext)
 
 
-COMMON = ["portable", "isa", "pack", "network", "forward", "bands", "runner", "layer", "selftest"]
-COMMON += ["buffers", "module", "module_network"]
+COMMON = {
+    "kernels": ["portable", "isa", "selftest"],
+    "network": ["pack", "network", "forward", "bands", "runner", "layer"],
+    "python": ["buffers", "module", "module_network"],
+}
 
 setup(
     ext_modules=[
         Extension(
             "gdq_cli._kernels",
-            sources=[str(SOURCES / f"{name}.cpp") for name in COMMON],
-            depends=sorted(str(path) for path in [*SOURCES.glob("*.h"), *SOURCES.glob("isa_*.cpp")]),
+            sources=[str(SOURCES / room / f"{name}.cpp") for room, names in COMMON.items() for name in names],
+            include_dirs=[str(SOURCES)],
+            depends=sorted(str(path) for path in [*SOURCES.rglob("*.h"), *SOURCES.rglob("isa_*.cpp")]),
             language="c++",
             optional=True,
         )

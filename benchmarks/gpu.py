@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gdq_cli.engines import Engine, choose_device, choose_engine
-from gdq_cli.engines.lowering import lower_network
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.measure.benchmark import interleave, natural_picture
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.models.pool import load_checkpoint
-from gdq_cli.networks import cost
+from gdq_cli.networks import cost, lower_network
 from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.start import float_copy
 from gdq_cli.upscaling.upscaler import Upscaler

@@ -551,10 +551,10 @@ def score(network: Edsr, held_out: list[ImagePair], device: str) -> str:
     """Mean PSNR of every width on the held-out pictures, by the reference engine on a GPU; for people only."""
     import torch
 
+    from gdq_cli.bits.widths import FP32_BITS
     from gdq_cli.engines import choose_engine
     from gdq_cli.engines.reference import ReferenceEngine
     from gdq_cli.measure.metrics import psnr_y
-    from gdq_cli.networks.quantizers import FP32_BITS
 
     network = copy.deepcopy(network).cpu().eval()
     said = []

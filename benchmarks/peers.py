@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gdq_cli.networks.edsr.network import MEAN, Edsr
+from gdq_cli.networks.edsr.config import MEAN
+from gdq_cli.networks.edsr.network import Edsr
 
 F32 = NDArray[np.float32]
 Run = Callable[[], F32]

@@ -22,7 +22,7 @@ from gdq_cli.images import read_image
 from gdq_cli.measure.evaluation import BICUBIC, EvaluationRow, score
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
 from gdq_cli.models.digests import file_sha256
-from gdq_cli.networks.edsr.network import EdsrConfig
+from gdq_cli.networks.edsr.config import EdsrConfig
 from gdq_cli.training.data import ImagePair, list_images, load_pairs, split_validation
 from gdq_cli.training.degradation import EvalDegradation
 from gdq_cli.upscaling.upscaler import Upscaler

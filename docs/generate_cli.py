@@ -2,7 +2,7 @@
 
     python docs/generate_cli.py
 
-tests/test_docs.py fails where a page is not what this script writes.
+tests/docs/test_docs.py fails where a page is not what this script writes.
 """
 
 from __future__ import annotations

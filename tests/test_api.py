@@ -14,9 +14,9 @@ from PIL import Image
 import gdq_cli
 from gdq_cli.images import resize_alpha
 from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
-
-from .conftest import make_picture
-from .test_docs import ROOT, prose
+from tests.helpers.pages import prose
+from tests.helpers.paths import ROOT
+from tests.helpers.pictures import make_picture
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gdq_cli.bits import entropy
 from gdq_cli.bits.controller_release import ReleaseHead
+from gdq_cli.program.layers import IntegerHead
 
 GBC_BITS = (4, 6, 8)
 """Bit-widths of the controller's three logits."""
@@ -29,30 +28,13 @@ _LAST_STEP = math.log(1 / 8)
 Descriptor = Literal["mean", "band_energy"]
 
 
-@dataclass(frozen=True)
-class IntegerHead:
-    """The head convolution as exact integers, shared by the controller and the integer engines.
-
-    ``h = codes * multiplier + offset`` with ``codes = conv(pixel - mean)``; see docs/engines.md.
-    """
-
-    weight: Tensor  # (C, 3, k, k) int16, |code| <= 2047
-    multiplier: Tensor  # (C,) float32
-    offset: Tensor  # (C,) float32
-    mean: tuple[int, int, int]
-
-    def accumulate(self, padded: Tensor) -> Tensor:
-        """Valid convolution of centred pixels; (N, 3, H + k - 1, W + k - 1) float -> (N, C, H, W), exact integers."""
-        return F.conv2d(padded, self.weight.to(padded.dtype))
-
-
 def described_size(size: Sequence[int]) -> tuple[int, int]:
     """(H, W) of a core as the controller sees it: cut down to multiples of 4, at least 4."""
     height, width = (max(4, side // 4 * 4) for side in size)
     return height, width
 
 
-def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> Tensor:
+def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> NDArray[np.int32]:
     """Integer head features of patch cores, each seen alone with its border pixels repeated.
 
     Args:
@@ -63,17 +45,19 @@ def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> Tensor:
         (N, H', W', C) int32 in units of ``head.multiplier``; H' and W' are :func:`described_size`, where the core is
         smaller by repetition.
     """
-    target = described_size(cores.shape[1:3])
-    reach = head.weight.shape[-1] // 2
-    x = torch.from_numpy(cores.astype(np.float32)).permute(0, 3, 1, 2)[:, :, : target[0], : target[1]]
-    x = x - torch.tensor(head.mean, dtype=torch.float32).reshape(1, 3, 1, 1)
-    grow = [side - have for side, have in zip(target, x.shape[2:], strict=True)]
-    x = F.pad(x, (reach, reach + grow[1], reach, reach + grow[0]), mode="replicate")
-    x = x.contiguous(memory_format=torch.channels_last)
-    return head.accumulate(x).permute(0, 2, 3, 1).to(torch.int32).contiguous()
+    height, width = described_size(cores.shape[1:3])
+    channels, colours, side, _ = head.weight.shape
+    reach = side // 2
+    x = cores[:, :height, :width].astype(np.float32) - np.array(head.mean, np.float32)
+    below, right = height - x.shape[1], width - x.shape[2]
+    x = np.pad(x, ((0, 0), (reach, reach + below), (reach, reach + right), (0, 0)), "edge")
+    taps = sliding_window_view(x, (side, side), axis=(1, 2)).reshape(-1, colours * side * side)
+    # float32 carries integers below 2^24 exactly, in any order of summation.
+    sums = taps @ head.weight.reshape(channels, -1).T.astype(np.float32)
+    return sums.astype(np.int32).reshape(len(cores), height, width, channels)
 
 
-def band_sums(accumulators: Tensor) -> NDArray[np.int64]:
+def band_sums(accumulators: NDArray[np.int32]) -> NDArray[np.int64]:
     """Sums of absolute detail of a patch per granularity and channel: what :func:`band_energy` is made of.
 
     Args:
@@ -85,12 +69,12 @@ def band_sums(accumulators: Tensor) -> NDArray[np.int64]:
     sum2, fine = _detail(accumulators)
     sum4, medium = _detail(sum2)
     cells = sum4.shape[1] * sum4.shape[2]
-    total = sum4.sum((1, 2), dtype=torch.int64)
-    coarse = (sum4.to(torch.int64) * cells - total[:, None, None]).abs_().sum((1, 2))
-    return torch.stack([fine, medium, coarse], dim=1).numpy()
+    total = sum4.sum(axis=(1, 2), dtype=np.int64)
+    coarse = np.abs(sum4.astype(np.int64) * cells - total[:, None, None]).sum(axis=(1, 2))
+    return np.stack([fine, medium, coarse], axis=1)
 
 
-def band_energy(sums: NDArray[np.int64], size: tuple[int, int], multiplier: Tensor) -> NDArray[np.float64]:
+def band_energy(sums: NDArray[np.int64], size: tuple[int, int], multiplier: NDArray[np.float32]) -> NDArray[np.float64]:
     """Texture of a patch per granularity and channel (our descriptor; docs/method.md says why).
 
     Per granularity, the mean absolute detail it adds over the next coarser one: fine - up(medium), medium -
@@ -108,34 +92,34 @@ def band_energy(sums: NDArray[np.int64], size: tuple[int, int], multiplier: Tens
     pixels = size[0] * size[1]
     cells = pixels // 16
     counts = (4 * pixels, 64 * cells, 16 * cells * cells)
-    unit = multiplier.double().numpy()
+    unit = multiplier.astype(np.float64)
     bands = [np.sqrt(sums[:, band] / count * unit) for band, count in enumerate(counts)]
     return np.concatenate(bands, axis=1)
 
 
-def _detail(x: Tensor) -> tuple[Tensor, Tensor]:
+def _detail(x: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Sums of 2x2 cells, and the total of |4 x - sum of its cell|; (N, H, W, C) int32 -> (N, H/2, W/2, C), (N, C)."""
     n, height, width, channels = x.shape
-    cells = x.view(n, height // 2, 2, width // 2, 2, channels)
+    cells = x.reshape(n, height // 2, 2, width // 2, 2, channels)
     corners = [cells[:, :, i, :, j] for i in (0, 1) for j in (0, 1)]
     sums = corners[0] + corners[1]
     sums += corners[2]
     sums += corners[3]
-    total = torch.zeros((n, channels), dtype=torch.int64)
+    total = np.zeros((n, channels), np.int64)
     for corner in corners:
-        total += torch.sub(corner * 4, sums).abs_().view(n, -1, channels).sum(1, dtype=torch.int64)
+        total += np.abs(corner * 4 - sums).sum(axis=(1, 2), dtype=np.int64)
     return sums, total
 
 
-def mean_feature(accumulators: Tensor, head: IntegerHead) -> NDArray[np.float64]:
+def mean_feature(accumulators: NDArray[np.int32], head: IntegerHead) -> NDArray[np.float64]:
     """The descriptor of the released code: three times the mean feature (parity/NOTES.md, section 3).
 
     Returns:
         (N, 3 * C) float64.
     """
     pixels = accumulators.shape[1] * accumulators.shape[2]
-    mean = accumulators.sum((1, 2), dtype=torch.int64).double().numpy() / pixels
-    feature = mean * head.multiplier.double().numpy() + head.offset.double().numpy()
+    mean = accumulators.sum(axis=(1, 2), dtype=np.int64) / pixels
+    feature = mean * head.multiplier.astype(np.float64) + head.offset.astype(np.float64)
     return np.concatenate([feature] * 3, axis=1)
 
 

@@ -161,9 +161,8 @@ def _report(
     """The page of a picture that was upscaled for it; its facts are those of gdq upscale --json."""
     from collections import Counter
 
-    import torch
-
     from gdq_cli.bitmaps.page import html_report
+    from gdq_cli.engines.threads import thread_count
     from gdq_cli.runs.report import JobReport
 
     seconds = seconds | {"bits": result.seconds_bits, "network": result.seconds_network}
@@ -177,7 +176,7 @@ def _report(
         native_scale=upscaler.scale,
         engine=upscaler.engine.name,
         device=upscaler.engine.device,
-        threads=torch.get_num_threads(),
+        threads=thread_count(),
         in_size=(rgb.shape[0], rgb.shape[1]),
         out_size=(result.image.shape[0], result.image.shape[1]),
         frames=1,

@@ -68,16 +68,16 @@ def info(
     from gdq_cli.models.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(file, expected_sha256=hub.expected_sha256(file))
-    config = checkpoint.network.config
+    config = checkpoint.config
     controller = checkpoint.controller
     values: dict[str, Any] = {
         "path": str(file),
         "sha256": checkpoint.sha256,
         "size": file.stat().st_size,
         "name": checkpoint.name,
-        "network": checkpoint.network.name,
+        "network": config.name,
         **config.to_dict(),
-        "parameters": sum(value.numel() for value in checkpoint.network.parameters()),
+        "parameters": checkpoint.parameters.count,
         "static_bits": list(config.static_bits),
         "controller": None
         if controller is None
@@ -123,13 +123,13 @@ def verify(
 
 def _verify(file: Path) -> str:
     """Read one checkpoint and lower it to integers; what was found out."""
-    from gdq_cli.engines.reference import ReferenceEngine
     from gdq_cli.models import store as hub
     from gdq_cli.models.checkpoint import read_checkpoint
 
     expected = hub.expected_sha256(file)
     checkpoint = read_checkpoint(file, expected_sha256=expected)
-    ReferenceEngine(checkpoint.network)
+    if checkpoint.is_quantized:
+        _ = checkpoint.parameters.integers  # checks every range
     vouched = "hash as in the manifest" if expected else f"SHA-256 {checkpoint.sha256[:12]}..., nobody vouches for it"
     return f"{file}, {vouched}"
 
@@ -159,8 +159,8 @@ def convert(
         raise OptionsError(f"--output {output}: its name may have letters, digits, '.', '_' and '-' only")
     checkpoint = convert_file(source, name, residual_scale=residual_scale)
     write_checkpoint(output, checkpoint)
-    config = checkpoint.network.config
-    kind = f"{checkpoint.network.name} x{checkpoint.scale}, {config.sizes}"
+    config = checkpoint.config
+    kind = f"{config.name} x{checkpoint.scale}, {config.sizes}"
     if checkpoint.is_quantized:
         typer.echo(f"{output}: {kind}; run it with gdq upscale -x {checkpoint.scale} -m {output}")
     else:

@@ -15,7 +15,7 @@ from gdq_cli.options import DEFAULT_FAB
 if TYPE_CHECKING:
     from gdq_cli.models.checkpoint import Checkpoint
     from gdq_cli.networks import Edsr, Network, NetworkConfig
-    from gdq_cli.networks.edsr.network import Upsampler
+    from gdq_cli.networks.edsr.config import Upsampler
     from gdq_cli.training.data import ImagePair
     from gdq_cli.training.degradation import TrainingDegradation
     from gdq_cli.training.loop import TrainProgress
@@ -263,18 +263,21 @@ def _read_start(
 ) -> Checkpoint:
     """What training starts from, with the network it trains."""
     from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
+    from gdq_cli.networks import parameters_of
     from gdq_cli.training.start import random_start, read_start, reshaped
 
     if source is None:
         assert scale is not None
-        return Checkpoint(random_start(scale, seed, upsampler or "pixelshuffle"), None, {"source": "random weights"})
+        return Checkpoint(
+            parameters_of(random_start(scale, seed, upsampler or "pixelshuffle")), None, {"source": "random weights"}
+        )
     if stage == "fp32":
         network, facts = read_start(source)
-        return Checkpoint(reshaped(_trainable(source, network), scale, upsampler), None, facts)
+        return Checkpoint(parameters_of(reshaped(_trainable(source, network), scale, upsampler)), None, facts)
     checkpoint = read_checkpoint(source)
     if not checkpoint.is_quantized:
         raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
-    return replace(checkpoint, network=_trainable(source, checkpoint.network))
+    return replace(checkpoint, parameters=parameters_of(_trainable(source, checkpoint.network)))
 
 
 def _trainable(source: Path, network: Network) -> Edsr:
@@ -308,13 +311,14 @@ def _history(
 
 
 def _print_figures(step: int, network: Edsr, start: Checkpoint, held_out: list[ImagePair]) -> None:
+    from gdq_cli.networks import parameters_of
     from gdq_cli.training.validate import validate_auto, validate_network
 
     figures = [
         f"{'fp32' if bits == 32 else bits} {psnr:.3f}" for bits, psnr in validate_network(network, held_out).items()
     ]
     if start.controller is not None:
-        psnr, fab = validate_auto(replace(start, network=network), held_out)
+        psnr, fab = validate_auto(replace(start, parameters=parameters_of(network)), held_out)
         figures.append(f"auto {psnr:.3f} at FAB {fab:.2f}")
     typer.echo(f"step {step}  validation PSNR dB: {', '.join(figures)}", err=True)
 
@@ -329,11 +333,12 @@ def _finished(
     seed: int,
 ) -> Checkpoint:
     """The checkpoint to write: ``start`` with a trained network, and with a new controller if it is quantized."""
+    from gdq_cli.networks import parameters_of
     from gdq_cli.training.calibration.calibrate import attach_controller
 
     network.cpu()
     if not network.config.bit_widths:
-        return replace(start, network=network)
+        return replace(start, parameters=parameters_of(network))
     return attach_controller(
         network,
         training,

@@ -107,7 +107,7 @@ class BlockLike(Protocol):
 
 
 class StaticLike(Protocol):
-    """The layers behind the residual blocks; see ``gdq_cli.engines.lowering.IntegerStatic``."""
+    """The layers behind the residual blocks; see ``gdq_cli.networks.edsr.lowering.IntegerStatic``."""
 
     @property
     def body_inverse_steps(self) -> Any: ...
@@ -124,7 +124,7 @@ class StaticLike(Protocol):
 
 
 class NetworkLike(Protocol):
-    """A lowered network; ``gdq_cli.engines.lowering.IntegerNetwork`` is one."""
+    """A lowered network; ``gdq_cli.networks.edsr.lowering.IntegerNetwork`` is one."""
 
     @property
     def scale(self) -> int: ...

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines import kernels
-from gdq_cli.engines.base import Engine, to_pixels
-from gdq_cli.engines.lowering import ZERO, IntegerConv, lower_network
-from gdq_cli.networks import Edsr, Network
-from gdq_cli.networks.quantizers import FP32_BITS
+from gdq_cli.engines.base import Engine
+from gdq_cli.engines.threads import thread_count
+from gdq_cli.networks.edsr.config import EdsrConfig
+from gdq_cli.networks.edsr.lowering import IntegerNetwork
+from gdq_cli.networks.parameters import Parameters
+from gdq_cli.program.layers import ZERO, IntegerConv
 from gdq_cli.upscaling.patches import PatchPlan, cut_windows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gdq_cli.networks import Network
 
 _BAND_PATCHES = 512  # windows cut at a time: tens of MiB, and enough that no thread waits at the end of a band
 
 
 class NativeEngine(Engine):
-    """The compiled extension on all threads that torch may use.
+    """The compiled extension on all threads of :func:`gdq_cli.engines.threads.thread_count`; needs no torch.
 
     Args:
         network: quantized.
@@ -33,31 +40,39 @@ class NativeEngine(Engine):
 
     name = "native"
 
-    def __init__(self, network: Network, isa: str | None = None) -> None:
+    def __init__(self, network: Network | Parameters, isa: str | None = None) -> None:
         super().__init__(network)
-        if not isinstance(network, Edsr):
-            raise ValueError(f"the compiled kernels run {Edsr.name} networks only, not {network.name}")
-        self._float_network = network
-        self._kernels = kernels.Network(lower_network(network), isa)
+        config = self.parameters.config
+        if not isinstance(config, EdsrConfig):
+            raise ValueError(f"the compiled kernels run {EdsrConfig.name} networks only, not {config.name}")
+        self._kernels = kernels.Network(cast(IntegerNetwork, self.parameters.integers), isa)
         self.isa = self._kernels.isa
 
-    @torch.inference_mode()
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
+        import torch
+
         if bit_width == FP32_BITS:
             return self._run_float(windows)
-        n, _, height, width = windows.shape
+        return torch.from_numpy(self.run_windows(windows.permute(0, 2, 3, 1).numpy(), bit_width)).permute(0, 3, 1, 2)
+
+    def run_windows(self, windows: NDArray[np.uint8], bit_width: int) -> NDArray[np.uint8]:
+        """Upscale whole windows of one bit-width, (N, h, w, 3) -> (N, h * scale, w * scale, 3)."""
+        n, height, width, _ = windows.shape
         target = np.empty((n * height * self.scale, width * self.scale, 3), np.uint8)
         cores = np.tile(np.array([0, 0, height, width], np.int32), (n, 1))
         places = np.array([(index * height * self.scale, 0) for index in range(n)], np.int32)
-        patches = windows.permute(0, 2, 3, 1).numpy()
-        self._kernels.run(
-            patches, np.full(n, bit_width, np.uint8), cores, target, places, threads=torch.get_num_threads()
-        )
-        return torch.from_numpy(target.reshape(n, height * self.scale, width * self.scale, 3)).permute(0, 3, 1, 2)
+        widths = np.full(n, bit_width, np.uint8)
+        self._kernels.run(windows, widths, cores, target, places, threads=thread_count())
+        return target.reshape(n, height * self.scale, width * self.scale, 3)
 
     def _run_float(self, windows: Tensor) -> Tensor:
-        x = windows.float().contiguous(memory_format=torch.channels_last)
-        return to_pixels(self._float_network(x), self.device)
+        import torch
+
+        from gdq_cli.engines.tensor import to_pixels
+
+        with torch.inference_mode():
+            x = windows.float().contiguous(memory_format=torch.channels_last)
+            return to_pixels(self.parameters.module(x), self.device)
 
     def run(
         self,
@@ -89,16 +104,18 @@ class NativeEngine(Engine):
                 np.array(cores, np.int32),
                 target,
                 np.array(places, np.int32),
-                threads=torch.get_num_threads(),
+                threads=thread_count(),
                 progress=report,
             )
 
     def band_sums(self, image: NDArray[np.uint8], plan: PatchPlan) -> NDArray[np.int64]:
         cores = [(p.row.core, p.col.core, p.row.core_size, p.col.core_size) for p in plan]
-        return self._kernels.band_sums(image, np.array(cores, np.int32), threads=torch.get_num_threads())
+        return self._kernels.band_sums(image, np.array(cores, np.int32), threads=thread_count())
 
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
-        layer = kernels.Layer(conv.weight.numpy(), conv.input_range, isa=self.isa)
+        import torch
+
+        layer = kernels.Layer(conv.weight, conv.input_range, isa=self.isa)
         stored = codes + (ZERO if conv.input_range[0] < 0 else 0)
         sums = [layer.accumulators(one) for one in stored.permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()]
         return torch.from_numpy(np.stack(sums)).permute(0, 3, 1, 2)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gdq_cli.engines.base import TensorEngine, output_bounds
-from gdq_cli.engines.lowering import ZERO, IntegerConv
-from gdq_cli.networks import Network
+from gdq_cli.engines.tensor import TensorEngine, output_bounds
+from gdq_cli.networks import Network, Parameters
+from gdq_cli.program.layers import ZERO, IntegerConv
 
 _ONES = [1, 1]
 
@@ -31,16 +32,14 @@ class OnednnEngine(TensorEngine):
     name = "onednn"
     batch_size = 2  # measured: feature maps of two windows stay in the cache of two cores
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network | Parameters) -> None:
         super().__init__(network)
         self._packed: dict[tuple[int, tuple[int, ...]], tuple[IntegerConv, Tensor]] = {}
         self._scratch = torch.empty(0)
 
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         unsigned = (codes + self._zero_point(conv)).to(torch.uint8).contiguous(memory_format=torch.channels_last)
-        raw = IntegerConv(
-            conv.weight, torch.ones_like(conv.multiplier), torch.zeros_like(conv.offset), conv.input_range
-        )
+        raw = IntegerConv(conv.weight, np.ones_like(conv.multiplier), np.zeros_like(conv.offset), conv.input_range)
         return self._convolve(unsigned, raw, torch.float32, "none", []).to(torch.int32)
 
     @staticmethod
@@ -52,21 +51,29 @@ class OnednnEngine(TensorEngine):
         key = (id(conv), tuple(codes.shape[1:]))
         if key not in self._packed:
             packed = torch.ops.onednn.qconv_prepack(
-                conv.weight, conv.multiplier, 1.0, self._zero_point(conv), _ONES, _ONES, _ONES, 1, list(codes.shape)
+                self._tensor(conv.weight),
+                self._tensor(conv.multiplier),
+                1.0,
+                self._zero_point(conv),
+                _ONES,
+                _ONES,
+                _ONES,
+                1,
+                list(codes.shape),
             )
             self._packed[key] = conv, packed  # the conv is kept, so its id stays its own
         return self._packed[key][1]
 
     def _arguments(self, codes: Tensor, conv: IntegerConv) -> tuple[Any, ...]:
         points = torch.zeros(len(conv.multiplier), dtype=torch.int32)
-        return codes, 1.0, self._zero_point(conv), self._pack(conv, codes), conv.multiplier, points
+        return codes, 1.0, self._zero_point(conv), self._pack(conv, codes), self._tensor(conv.multiplier), points
 
     def _convolve(
         self, codes: Tensor, conv: IntegerConv, dtype: torch.dtype, unary: str, scalars: list[float]
     ) -> Tensor:
         arguments = self._arguments(codes, conv)
         op: Callable[..., Tensor] = torch.ops.onednn.qconv2d_pointwise
-        return op(*arguments, conv.offset, _ONES, _ONES, _ONES, 1, 1.0, 0, dtype, unary, scalars, "")
+        return op(*arguments, self._tensor(conv.offset), _ONES, _ONES, _ONES, 1, 1.0, 0, dtype, unary, scalars, "")
 
     def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor:
         if self._scratch.shape != x.shape:
@@ -89,7 +96,7 @@ class OnednnEngine(TensorEngine):
         return op(
             *arguments,
             x,
-            conv.offset,
+            self._tensor(conv.offset),
             _ONES,
             _ONES,
             _ONES,

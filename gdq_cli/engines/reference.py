@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gdq_cli.engines.base import TensorEngine, output_bounds
-from gdq_cli.engines.lowering import ZERO, IntegerConv
-from gdq_cli.networks import Network
+from gdq_cli.engines.tensor import TensorEngine, output_bounds
+from gdq_cli.networks import Network, Parameters
+from gdq_cli.program.layers import ZERO, IntegerConv
 
 
 class ReferenceEngine(TensorEngine):
@@ -20,11 +20,11 @@ class ReferenceEngine(TensorEngine):
 
     name = "reference"
 
-    def __init__(self, network: Network, device: str = "cpu") -> None:
+    def __init__(self, network: Network | Parameters, device: str = "cpu") -> None:
         super().__init__(network)
         self.device = device
         if device != "cpu":
-            self._network = copy.deepcopy(network).to(device)
+            self._network = copy.deepcopy(self._network).to(device)
 
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
         with self._exact_convolutions():
@@ -54,7 +54,7 @@ class ReferenceEngine(TensorEngine):
             setattr(matmul, switch, before)
 
     def _convolve(self, codes: Tensor, conv: IntegerConv) -> Tensor:
-        return F.conv2d(codes, conv.weight.float().to(self.device), padding=1)
+        return F.conv2d(codes, self._tensor(conv.weight).float(), padding=1)
 
     def _values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         return self._affine(self._convolve(codes, conv), conv.multiplier, conv.offset)

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines import choose_engine
 from gdq_cli.errors import DeviceError
 from gdq_cli.images import Picture, read_image, write_image
 from gdq_cli.measure.machine import EnergyMeter, PeakMemory, RaplMeter
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import cost
-from gdq_cli.networks.quantizers import FP32_BITS
 from gdq_cli.upscaling.upscaler import Upscaler
 
 CPU_ENGINES = ("native", "onednn", "reference")
@@ -186,7 +186,7 @@ def find_engines(
         if name == "reference" and not names and found:
             continue
         try:
-            found[name] = Upscaler(checkpoint, choose_engine(checkpoint.network, device, name).engine)
+            found[name] = Upscaler(checkpoint, choose_engine(checkpoint.parameters, device, name).engine)
         except DeviceError as error:
             if names:
                 raise
@@ -268,7 +268,7 @@ def _cost(upscaler: Upscaler, image: U8, bits: str) -> tuple[float, float]:
     """FAB and BitOPs (1e9) of a bit map on our patches, without running the network."""
     plan = upscaler.plan_bits(image, bits=bits)
     window_pixels = plan.patches.window[0] * plan.patches.window[1]
-    return plan.fab, cost.bit_operations(upscaler.checkpoint.network.config, plan.bit_widths, window_pixels)
+    return plan.fab, cost.bit_operations(upscaler.checkpoint.config, plan.bit_widths, window_pixels)
 
 
 def time_stages(upscaler: Upscaler, source: Path, *, bits: str, repeats: int) -> dict[str, float]:

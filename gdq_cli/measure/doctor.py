@@ -240,7 +240,7 @@ def _engines(found: Diagnosis, checkpoints: list[Checkpoint], device: str) -> It
     for index, checkpoint in enumerate(checkpoints):
         name = f"{checkpoint.name} x{checkpoint.scale}"
         try:
-            choice = choose_engine(checkpoint.network, place)
+            choice = choose_engine(checkpoint.parameters, place)
         except GdqError as error:
             found.add("error", f"{name}: {error}", "give --device cpu, or install torch again")
             continue

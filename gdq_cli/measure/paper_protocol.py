@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gdq_cli.engines.lowering import controller_head
+from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
 from gdq_cli.errors import OptionsError, WeightsError
-from gdq_cli.networks import cost
-from gdq_cli.networks.quantizers import BIT_WIDTHS, FP32_BITS
+from gdq_cli.networks import controller_head, cost
 from gdq_cli.upscaling.upscaler import Upscaler
 
 PATCH_SIZE = 96
@@ -117,7 +116,7 @@ def upscale_paper(upscaler: Upscaler, image: NDArray[np.uint8], *, bits: str = "
         )
         target[row.core * scale : row.core_stop * scale, col.core * scale : col.core_stop * scale] = sr[inside]
         bit_map[i, j] = bit_width
-        bitops += cost.bit_operations(upscaler.checkpoint.network.config, [bit_width], len(pixels) * pixels.shape[1])
+        bitops += cost.bit_operations(upscaler.checkpoint.config, [bit_width], len(pixels) * pixels.shape[1])
     return PaperResult(target, bit_map, float(bit_map.mean()), bitops, time.perf_counter() - start)
 
 
@@ -129,5 +128,5 @@ def _chooser(upscaler: Upscaler, bits: str) -> Callable[[NDArray[np.uint8]], int
     checkpoint, controller = upscaler.checkpoint, upscaler.checkpoint.controller
     if controller is None:
         raise WeightsError(f"{checkpoint.name} x{checkpoint.scale} has no controller: force a width with --bits")
-    head = controller_head(checkpoint.network)
+    head = controller_head(checkpoint.parameters)
     return lambda pixels: controller.choose(pixels[None], head)[0].bit_width

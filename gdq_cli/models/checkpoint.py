@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from gdq_cli.bits.controller import Controller
 from gdq_cli.errors import ImageError, WeightsError
 from gdq_cli.files import atomic_file
 from gdq_cli.models.digests import check_sha256, file_sha256
 from gdq_cli.models.schema import FORMAT, METADATA_KEY, read_metadata
-from gdq_cli.networks import Edsr, Network, NetworkConfig, build_network
-from gdq_cli.networks.edsr.network import MEAN
+from gdq_cli.networks import NetworkConfig, Parameters, SrresnetConfig, parameters_of
 from gdq_cli.upscaling.patches import HALO
 
 
@@ -31,7 +29,7 @@ class Checkpoint:
     """A network with everything needed to run it.
 
     Attributes:
-        network: in eval mode, float32, on the CPU.
+        parameters: the network's sizes and tensors; made of a module, they share its memory.
         controller: None in a float32 checkpoint.
         facts: free-form facts of the model card (training data, steps, metrics, licence, entropy table).
         name: short model name, such as ``edsr``.
@@ -39,20 +37,32 @@ class Checkpoint:
         sha256: of the file it was read from; empty if it was made in memory.
     """
 
-    network: Network
+    parameters: Parameters
     controller: Controller | None
     facts: dict[str, Any] = field(default_factory=dict)
     name: str = "edsr"
     halo: int = HALO
     sha256: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", parameters_of(self.parameters))
+
+    @property
+    def network(self) -> Any:
+        """The network as a torch module, in eval mode, float32, on the CPU; torch is imported for it."""
+        return self.parameters.module
+
+    @property
+    def config(self) -> NetworkConfig:
+        return self.parameters.config
+
     @property
     def scale(self) -> int:
-        return self.network.config.scale
+        return self.config.scale
 
     @property
     def is_quantized(self) -> bool:
-        return bool(self.network.config.bit_widths)
+        return bool(self.config.bit_widths)
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -64,13 +74,13 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     metadata: dict[str, Any] = {
         "format": FORMAT,
         "name": checkpoint.name,
-        "network": checkpoint.network.name,
-        "config": checkpoint.network.config.to_dict(),
+        "network": checkpoint.config.name,
+        "config": checkpoint.config.to_dict(),
         "halo": checkpoint.halo,
         "controller": None,
         "facts": checkpoint.facts,
     }
-    tensors = {key: value.detach().cpu().contiguous() for key, value in checkpoint.network.state_dict().items()}
+    tensors = dict(checkpoint.parameters.tensors)
     if checkpoint.controller is not None:
         metadata["controller"] = {
             "descriptor": checkpoint.controller.descriptor,
@@ -78,8 +88,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         }
         if checkpoint.controller.square_entropy:
             metadata["controller"]["square_entropy"] = True
-        tensors["controller.weight"] = torch.from_numpy(np.ascontiguousarray(checkpoint.controller.weight))
-        tensors["controller.bias"] = torch.from_numpy(np.ascontiguousarray(checkpoint.controller.bias))
+        tensors["controller.weight"] = np.ascontiguousarray(checkpoint.controller.weight)
+        tensors["controller.bias"] = np.ascontiguousarray(checkpoint.controller.bias)
     try:
         with atomic_file(path, overwrite=True) as stream:
             stream.write(save(tensors, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
@@ -101,13 +111,13 @@ def read_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
     if expected_sha256 is not None:
         sha256 = check_sha256(path, expected_sha256)
     metadata = read_metadata(path)
-    network = _empty_network(metadata["config"])
-    expected = {key: (tuple(value.shape), value.dtype) for key, value in network.state_dict().items()}
+    config: NetworkConfig = metadata["config"]
+    expected = _expected_tensors(config)
     if metadata["controller"] is not None:
-        expected["controller.weight"] = ((3, 3 * metadata["config"].features), torch.float64)
-        expected["controller.bias"] = ((3,), torch.float64)
+        expected["controller.weight"] = ((3, 3 * config.features), np.dtype(np.float64))
+        expected["controller.bias"] = ((3,), np.dtype(np.float64))
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             _check_tensors(path, file, {key: shape for key, (shape, _) in expected.items()})
             tensors = {key: file.get_tensor(key) for key in expected}
     except (SafetensorError, OSError, OverflowError) as error:
@@ -121,14 +131,13 @@ def read_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
     controller = None
     if metadata["controller"] is not None:
         controller = Controller(
-            weight=tensors.pop("controller.weight").numpy(),
-            bias=tensors.pop("controller.bias").numpy(),
+            weight=tensors.pop("controller.weight"),
+            bias=tensors.pop("controller.bias"),
             **metadata["controller"],
         )
-    network.load_state_dict(tensors, assign=True)
-    if isinstance(network, Edsr):
-        network.mean = torch.tensor(MEAN, dtype=torch.float32).reshape(1, 3, 1, 1)  # not in the file
-    return Checkpoint(network.eval(), controller, metadata["facts"], metadata["name"], metadata["halo"], sha256=sha256)
+    return Checkpoint(
+        Parameters(config, tensors), controller, metadata["facts"], metadata["name"], metadata["halo"], sha256=sha256
+    )
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -140,16 +149,23 @@ def is_checkpoint(path: Path) -> bool:
     if path.suffix != ".safetensors" or not path.is_file():  # opening a pipe would wait for ever
         return False
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             return METADATA_KEY in (file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable .safetensors file ({str(error)[:200]})") from error
 
 
-def _empty_network(config: NetworkConfig) -> Network:
-    """A network of these sizes whose tensors are not allocated."""
-    with torch.device("meta"):
-        return build_network(config)
+def _expected_tensors(config: NetworkConfig) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Names, shapes and types of a network's tensors."""
+    if not isinstance(config, SrresnetConfig):
+        return {key: (shape, np.dtype(np.float32)) for key, shape in config.tensor_shapes().items()}
+    import torch
+
+    from gdq_cli.networks import build_network
+
+    with torch.device("meta"):  # nothing is allocated
+        state = build_network(config).state_dict()
+    return {key: (tuple(value.shape), np.dtype(str(value.dtype)[6:])) for key, value in state.items()}
 
 
 def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, ...]]) -> None:
@@ -173,10 +189,10 @@ def _shorten(keys: list[str]) -> str:
     )
 
 
-def _check_values(path: Path, tensors: dict[str, Tensor]) -> None:
+def _check_values(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
     """Every value finite, every step positive."""
     for key, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
+        if not bool(np.isfinite(value).all()):
             raise WeightsError(f"{path}: tensor {key} holds values that are not finite")
         if key.endswith(("_step", "equalization")) and not bool((value > 1e-20).all()):
             raise WeightsError(f"{path}: tensor {key} holds steps that are not positive")

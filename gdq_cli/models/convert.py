@@ -15,6 +15,7 @@ from torch import Tensor
 from gdq_cli.errors import WeightsError
 from gdq_cli.models.checkpoint import Checkpoint, is_checkpoint
 from gdq_cli.models.digests import file_sha256
+from gdq_cli.networks import parameters_of
 from gdq_cli.networks.compact.weights import import_compact, recognise_compact
 from gdq_cli.networks.edsr.weights import import_edsr, is_edsr
 from gdq_cli.networks.srresnet.weights import import_release, is_release
@@ -48,12 +49,12 @@ def convert_file(path: Path, name: str, *, residual_scale: float | None = None) 
     try:
         if is_release(state):
             network, controller, more = import_release(state)
-            return Checkpoint(network.eval(), controller, facts | more, name)
+            return Checkpoint(parameters_of(network.eval()), controller, facts | more, name)
         if is_edsr(state):
             edsr, kind = import_edsr(state, residual_scale)
-            return Checkpoint(edsr, None, facts | {"converted_from": kind}, name)
+            return Checkpoint(parameters_of(edsr), None, facts | {"converted_from": kind}, name)
         recognise_compact(state)
-        return Checkpoint(import_compact(state), None, facts | {"converted_from": "Compact"}, name)
+        return Checkpoint(parameters_of(import_compact(state)), None, facts | {"converted_from": "Compact"}, name)
     except KeyError as error:
         raise WeightsError(f"{path}: it lacks the tensor {error}") from error
     except (ValueError, RuntimeError, IndexError) as error:

@@ -127,9 +127,9 @@ def model_card(name: HubName, files: tuple[Path, ...], checkpoints: list[Checkpo
         "| --- | --- | --- | --- | --- |",
     ]
     for file, checkpoint in zip(files, checkpoints, strict=True):
-        config = checkpoint.network.config
+        config = checkpoint.config
         widths = ", ".join(map(str, config.bit_widths)) or "float32"
-        sizes = f"{checkpoint.network.name}, {config.sizes}"
+        sizes = f"{config.name}, {config.sizes}"
         lines.append(f"| {file.name} | x{checkpoint.scale} | {sizes} | {widths} | `{checkpoint.sha256}` |")
     rows = [(c, dataset, values) for c in checkpoints for dataset, values in _metrics(c)]
     if rows:

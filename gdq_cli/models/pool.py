@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from gdq_cli.engines import EngineChoice, choose_device, choose_engine
+from gdq_cli.engines.threads import set_thread_count
 from gdq_cli.errors import WeightsError
 from gdq_cli.models import store as hub
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
@@ -38,7 +37,7 @@ class UpscalerPool:
     Args:
         model: the one meant where none is named; see :func:`load_checkpoint`.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
-        threads: CPU threads; None for torch's own choice (the cores this process may use).
+        threads: CPU threads; None for the cores this process may use.
         engine: ``auto`` or the name of one engine.
         offline: never touch the network.
         watch: told about a download.
@@ -61,7 +60,7 @@ class UpscalerPool:
         self._offline, self._watch = offline, watch
         self.device = choose_device(device)
         if threads is not None:
-            torch.set_num_threads(threads)
+            set_thread_count(threads)
         self._ready: dict[tuple[str, int], tuple[Upscaler, EngineChoice]] = {}
 
     def get(self, scale: int, model: str | None = None) -> Upscaler:
@@ -80,6 +79,6 @@ class UpscalerPool:
     def _load(self, scale: int, model: str) -> tuple[Upscaler, EngineChoice]:
         if (model, scale) not in self._ready:
             checkpoint = load_checkpoint(model, scale, offline=self._offline, watch=self._watch)
-            choice = choose_engine(checkpoint.network, self.device, self._engine)
+            choice = choose_engine(checkpoint.parameters, self.device, self._engine)
             self._ready[model, scale] = Upscaler(checkpoint, choice.engine), choice
         return self._ready[model, scale]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gdq_cli.errors import WeightsError
-from gdq_cli.networks import Compact, CompactConfig, Edsr, EdsrConfig, NetworkConfig, Srresnet, SrresnetConfig
+from gdq_cli.networks import CompactConfig, EdsrConfig, NetworkConfig, SrresnetConfig
 from gdq_cli.upscaling.patches import HALO, MAX_HALO
 
 FORMAT = 1
@@ -35,9 +35,9 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Model names become file names and are printed: no separators, no control characters."""
 
 _CONFIGS: dict[str, tuple[Callable[..., NetworkConfig], str, tuple[str, ...], tuple[str, ...]]] = {
-    Edsr.name: (EdsrConfig, "blocks", ("bit_widths", "static_bits"), ("upsampler",)),
-    Srresnet.name: (SrresnetConfig, "blocks", ("bit_widths",), ()),
-    Compact.name: (CompactConfig, "convs", ("bit_widths", "static_bits"), ()),
+    EdsrConfig.name: (EdsrConfig, "blocks", ("bit_widths", "static_bits"), ("upsampler",)),
+    SrresnetConfig.name: (SrresnetConfig, "blocks", ("bit_widths",), ()),
+    CompactConfig.name: (CompactConfig, "convs", ("bit_widths", "static_bits"), ()),
 }
 """Per network: its configuration, its size in depth, its lists of bit-widths, and names of a choice, which may be
 missing."""

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks import quantizers
+from gdq_cli.program import grids
 
 
 class QuantConv2d(nn.Module):
@@ -41,9 +43,9 @@ class QuantConv2d(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         if bit_widths:
             self.activation_step = nn.Parameter(torch.full((len(bit_widths),), 0.1))
-        if any(not quantizers.uses_narrow_grid(b) for b in bit_widths):
+        if any(not grids.uses_narrow_grid(b) for b in bit_widths):
             self.wide_step = nn.Parameter(torch.full((out_channels,), 1e-3))
-        if any(quantizers.uses_narrow_grid(b) for b in bit_widths):
+        if any(grids.uses_narrow_grid(b) for b in bit_widths):
             self.narrow_step = nn.Parameter(torch.full((out_channels,), 1e-3))
         if equalized:
             self.register_buffer("equalization", torch.ones(in_channels))
@@ -78,19 +80,19 @@ class QuantConv2d(nn.Module):
 
     def weight_step(self, bit_width: int) -> Tensor:
         """(O,) steps of the weight grid that a patch of ``bit_width`` uses."""
-        narrow = quantizers.uses_narrow_grid(self.own_bit_width(bit_width))
+        narrow = grids.uses_narrow_grid(self.own_bit_width(bit_width))
         return self.narrow_step if narrow else self.wide_step
 
     def input_range(self, bit_width: int) -> tuple[int, int]:
         """Smallest and largest input code at ``bit_width``."""
-        return quantizers.code_range(self.own_bit_width(bit_width), signed=self.signed)
+        return grids.code_range(self.own_bit_width(bit_width), signed=self.signed)
 
-    def forward(self, x: Tensor, bit_width: int = quantizers.FP32_BITS) -> Tensor:
+    def forward(self, x: Tensor, bit_width: int = FP32_BITS) -> Tensor:
         """Convolve (N, I, H, W) -> (N, O, H, W), in float32 or with fake-quantized input and weight.
 
         The convolution itself sees integer codes, which bfloat16 autocast carries exactly (|code| <= 256).
         """
-        if bit_width == quantizers.FP32_BITS:
+        if bit_width == FP32_BITS:
             return F.conv2d(x, self.weight, self.bias, padding=1)
         qmin, qmax = self.input_range(bit_width)
         step = self.activation_step[self.bit_widths.index(self.own_bit_width(bit_width))]
@@ -99,7 +101,7 @@ class QuantConv2d(nn.Module):
         if "equalization" in self._buffers:
             input_step = step * self.equalization.reshape(1, -1, 1, 1)
         weight_step = self.weight_step(bit_width)
-        weight_step = quantizers.scale_gradient(weight_step, (self.weight[0].numel() * quantizers.WIDE_MAX) ** -0.5)
+        weight_step = quantizers.scale_gradient(weight_step, (self.weight[0].numel() * grids.WIDE_MAX) ** -0.5)
         codes = quantizers.activation_codes(x, input_step, qmin, qmax)
         weight = quantizers.weight_codes(self.equalized_weight(), weight_step)
         y = F.conv2d(codes, weight, padding=1)
@@ -118,7 +120,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=True)
         self.conv2 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=False)
 
-    def forward(self, x: Tensor, bit_width: int = quantizers.FP32_BITS) -> Tensor:
+    def forward(self, x: Tensor, bit_width: int = FP32_BITS) -> Tensor:
         hidden = F.relu(self.conv1(x, bit_width))
         output: Tensor = x + self.conv2(hidden, bit_width)
         return output

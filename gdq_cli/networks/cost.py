@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks import CompactConfig, NetworkConfig, SrresnetConfig
-from gdq_cli.networks.quantizers import FP32_BITS
 
 WEIGHT_BITS = 8
 """Bits of a stored weight code; narrow-grid weights use about 6 of them."""

@@ -11,36 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BIT_WIDTHS = (4, 5, 6, 8)
-"""Activation bit-widths a patch can get (paper, section 3: GBC gives 4, 6, 8; E2B turns 8 into 4, 5 or 8)."""
-
-FP32_BITS = 32
-"""The bit-width that stands for the unquantized network."""
-
-WIDE_MAX = 127
-"""Largest weight code of the wide grid, used by 8-bit patches and by the static layers."""
-
-WINOGRAD_MAX = 127
-"""Largest code of an F(2x2, 3x3)-transformed weight: the narrow grid is the finest one that stays within it."""
-
-WINOGRAD_G = ((1, 0, 0), (1, 1, 1), (1, -1, 1), (0, 0, 1))
-"""Integer weight transform of Winograd F(2x2, 3x3): rows 1 and 2 of the usual G, doubled (Lavin and Gray, 2016)."""
-
-
-def code_range(bit_width: int, *, signed: bool) -> tuple[int, int]:
-    """Return the smallest and the largest code.
-
-    >>> code_range(4, signed=True), code_range(4, signed=False)
-    ((-8, 7), (0, 15))
-    """
-    if not 2 <= bit_width <= 16:
-        raise ValueError(f"bit_width must be between 2 and 16, not {bit_width}")
-    return (-(1 << (bit_width - 1)), (1 << (bit_width - 1)) - 1) if signed else (0, (1 << bit_width) - 1)
-
-
-def uses_narrow_grid(bit_width: int) -> bool:
-    """Whether a bit-width takes its weights from the narrow grid: all widths that fit the Winograd kernel."""
-    return bit_width <= 6
+from gdq_cli.program.grids import WIDE_MAX, WINOGRAD_G, WINOGRAD_MAX
 
 
 class _Codes(torch.autograd.Function):

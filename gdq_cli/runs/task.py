@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import GdqError, memory_errors
 from gdq_cli.images import (
     Frame,
@@ -155,15 +156,13 @@ class Task:
         self._bitops += (result.bitops_g, result.bitops_8bit_g, result.bitops_fp32_g)
         if self._first:
             return
-        import torch
-
         upscaler = self._upscaler(pool)
         self._first = {
             "model": upscaler.checkpoint.name,
             "model_sha256": upscaler.checkpoint.sha256,
             "engine": upscaler.engine.name,
             "device": upscaler.engine.device,
-            "threads": torch.get_num_threads(),
+            "threads": thread_count(),
             "scale": out_size[0] / in_size[0],
             "in_size": in_size,
             "out_size": out_size,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks import quantizers
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr.network import Edsr
@@ -135,7 +136,7 @@ class QuantizedStage:
             importance = weigh_patches((aim - hr).abs().mean(dim=(1, 2, 3)), ERROR_FLOOR)
         total = 0.0
         draw = np.random.default_rng((self._seed, step))
-        for bit_width in (int(draw.choice([4, 5, 5, 6])), int(draw.choice([8, quantizers.FP32_BITS]))):
+        for bit_width in (int(draw.choice([4, 5, 5, 6])), int(draw.choice([8, FP32_BITS]))):
             with torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
                 output = self.network(lr, bit_width)
             to_hr, to_teacher = (

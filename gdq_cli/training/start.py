@@ -14,7 +14,7 @@ from gdq_cli.errors import WeightsError
 from gdq_cli.models.checkpoint import is_checkpoint, read_checkpoint
 from gdq_cli.models.convert import convert_file
 from gdq_cli.networks import Edsr, EdsrConfig, FloatNetwork, FloatNetworkT, Srresnet, build_network
-from gdq_cli.networks.edsr.network import Upsampler
+from gdq_cli.networks.edsr.config import Upsampler
 
 
 def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict[str, Any]]:

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines import choose_engine
 from gdq_cli.measure.metrics import psnr_y
 from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.networks import parameters_of
 from gdq_cli.networks.edsr.network import Edsr
-from gdq_cli.networks.quantizers import FP32_BITS
 from gdq_cli.training.data import ImagePair
 from gdq_cli.upscaling.upscaler import Upscaler
 
@@ -40,7 +41,7 @@ def validate_network(network: Edsr, pairs: list[ImagePair], widths: tuple[int, .
 def validate_auto(checkpoint: Checkpoint, pairs: list[ImagePair]) -> tuple[float, float]:
     """Mean Y-PSNR in dB and mean FAB of held-out images whose patches get the width that the controller chooses."""
     network = copy.deepcopy(checkpoint.network).cpu().eval()
-    upscaler = Upscaler(replace(checkpoint, network=network), choose_engine(network).engine)
+    upscaler = Upscaler(replace(checkpoint, parameters=parameters_of(network)), choose_engine(network).engine)
     results = [upscaler.upscale(pair.lr) for pair in pairs]
     psnr = [psnr_y(r.image, pair.hr, upscaler.scale) for r, pair in zip(results, pairs, strict=True)]
     return float(np.mean(psnr)), float(np.mean([result.fab for result in results]))

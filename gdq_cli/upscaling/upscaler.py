@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gdq_cli.bits.controller import BitChoice, spend_budget
+from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
 from gdq_cli.engines import Engine
-from gdq_cli.engines.lowering import controller_head
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import cost
-from gdq_cli.networks.quantizers import BIT_WIDTHS, FP32_BITS
+from gdq_cli.networks import controller_head, cost
 from gdq_cli.upscaling.patches import PatchPlan, plan_patches
 
 Progress = Callable[[int, int], None]
@@ -92,7 +90,7 @@ class Upscaler:
         self.checkpoint = checkpoint
         self.engine = cast(Engine, engine)
         self._band_sums = None if engine is None else engine.band_sums
-        self._head = controller_head(checkpoint.network)
+        self._head = controller_head(checkpoint.parameters)
 
     @property
     def scale(self) -> int:
@@ -179,10 +177,9 @@ class Upscaler:
             target = np.empty(shape, np.uint8)
         elif target.shape != shape or target.dtype != np.uint8:
             raise OptionsError(f"the target must be {shape} uint8, not {target.shape} {target.dtype}")
-        with torch.inference_mode():
-            self.engine.run(image, plan.patches, plan.bit_widths, target, progress)
+        self.engine.run(image, plan.patches, plan.bit_widths, target, progress)
         seconds = time.perf_counter() - start
-        config, window_pixels = self.checkpoint.network.config, plan.patches.window[0] * plan.patches.window[1]
+        config, window_pixels = self.checkpoint.config, plan.patches.window[0] * plan.patches.window[1]
         count = len(plan.patches)
         return UpscaleResult(
             target,

@@ -19,12 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdq_cli.engines.base import Engine, to_pixels
+from gdq_cli.bits.widths import FP32_BITS
+from gdq_cli.engines.base import Engine
 from gdq_cli.engines.cuda.pipeline import SLOTS, DeviceQueue, HostQueue, Pipeline, Queue, make_slot, split_evenly
-from gdq_cli.engines.lowering import IntegerConv
+from gdq_cli.engines.tensor import to_pixels
 from gdq_cli.errors import DeviceError, WeightsError
-from gdq_cli.networks.edsr.network import Edsr
-from gdq_cli.networks.quantizers import FP32_BITS
+from gdq_cli.networks import EdsrConfig, Network, Parameters
+from gdq_cli.program.layers import IntegerConv
 from gdq_cli.upscaling.patches import PatchPlan, cut_windows, paste_core
 
 BATCH = 16
@@ -59,28 +60,30 @@ class CudaEngine(Engine):
 
     name = "cuda"
 
-    def __init__(self, network: Edsr, device: str) -> None:
+    def __init__(self, network: Network | Parameters, device: str) -> None:
         super().__init__(network)
+        config = self.parameters.config
+        if not isinstance(config, EdsrConfig):
+            raise DeviceError(f"the CUDA kernels run EDSR networks only, not {config.name}")
         try:
             from gdq_cli.engines.cuda import network as cuda_network
         except ImportError as error:
             raise DeviceError(f"the CUDA kernels need Triton, which torch's CUDA builds bring ({error})") from error
-        if network.config.features % 32:
-            raise DeviceError(f"the CUDA kernels need features in multiples of 32, not {network.config.features}")
+        if config.features % 32:
+            raise DeviceError(f"the CUDA kernels need features in multiples of 32, not {config.features}")
         if device != "cpu" and torch.cuda.get_device_capability(device) < CAPABILITY:
             major, minor = torch.cuda.get_device_capability(device)
             raise DeviceError(f"the CUDA kernels need compute capability 8.0; {device} has {major}.{minor}")
         self.device = device
         self.batch_size = 2 if device == "cpu" else BATCH
         self._module = cuda_network
-        self._features = network.config.features
-        self._float_network = network
-        self._float_copy: Edsr | None = None
+        self._features = config.features
+        self._float_copy: torch.nn.Module | None = None
         self._batch = self.batch_size  # or fewer, as many as fit
         self._prepared: tuple[tuple[int, ...], Pipeline] | None = None
         self._graphs: dict[tuple[int, ...], _Graph | None] = {}
         with self._on_device():
-            self._network = cuda_network.CudaNetwork(network, device)
+            self._network = cuda_network.CudaNetwork(self.parameters, device)
             make_queue = HostQueue if device == "cpu" else DeviceQueue
             self._queues: tuple[Queue, Queue, Queue] = (make_queue(), make_queue(), make_queue())
             if device != "cpu":
@@ -154,7 +157,7 @@ class CudaEngine(Engine):
 
     def _run_float(self, windows: Tensor) -> Tensor:
         if self._float_copy is None:
-            self._float_copy = copy.deepcopy(self._float_network).to(self.device)
+            self._float_copy = copy.deepcopy(self.parameters.module).to(self.device)
         x = windows.to(self.device).float().contiguous(memory_format=torch.channels_last)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             return to_pixels(self._float_copy(x), self.device)

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines.base import Engine
-from gdq_cli.engines.lowering import IntegerConv
 from gdq_cli.errors import DeviceError
-from gdq_cli.networks.edsr.network import Edsr
-from gdq_cli.networks.quantizers import FP32_BITS
+from gdq_cli.networks import Network, Parameters
+from gdq_cli.program.layers import IntegerConv
 from gdq_cli.upscaling.patches import PatchPlan
 
 
@@ -31,7 +31,7 @@ class MultiCudaEngine(Engine):
 
     name = "cuda"
 
-    def __init__(self, network: Edsr, engines: Sequence[Engine]) -> None:
+    def __init__(self, network: Network | Parameters, engines: Sequence[Engine]) -> None:
         super().__init__(network)
         self._engines = tuple(engines)
         self.device = f"cuda x{len(engines)}"

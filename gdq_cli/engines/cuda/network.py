@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from gdq_cli.bits.controller import IntegerHead
 from gdq_cli.engines.cuda import triton_kernels as kernels
-from gdq_cli.engines.lowering import ZERO, IntegerConv, IntegerStatic, lower_network
-from gdq_cli.networks import Edsr
+from gdq_cli.networks.edsr.config import EdsrConfig
+from gdq_cli.networks.edsr.lowering import IntegerNetwork, IntegerStatic
+from gdq_cli.networks.parameters import Parameters
+from gdq_cli.program.layers import ZERO, IntegerConv, IntegerHead
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether Triton runs its kernels on the CPU, as the tests do. It decides this at its import, so we do, too."""
@@ -59,7 +63,7 @@ def place_conv(
     epilogue: str,
     bounds: Sequence[tuple[int, int]],
     *,
-    inverse: Sequence[Tensor] | None = None,
+    inverse: Sequence[NDArray[np.float32]] | None = None,
     out_zero: int = 0,
     factor: int = 1,
 ) -> DeviceConv:
@@ -75,22 +79,23 @@ def place_conv(
         factor: of a pixel shuffle.
     """
     outputs = len(convs[0].weight)
-    order = torch.arange(outputs).reshape(-1, factor**2).T.reshape(-1)  # sub-pixel by sub-pixel
+    order = np.arange(outputs).reshape(-1, factor**2).T.reshape(-1)  # sub-pixel by sub-pixel
     padding = -outputs % 16
     zero = code_zero([conv.input_range for conv in convs])
 
-    def widen(values: Sequence[Tensor]) -> Tensor:
-        stacked = torch.stack([value[order] for value in values])
+    def widen(values: Sequence[NDArray[np.float32]]) -> Tensor:
+        stacked = torch.from_numpy(np.stack([value[order] for value in values]))
         return torch.nn.functional.pad(stacked, (0, padding)).contiguous().to(device)
 
-    taps = torch.stack([conv.weight[order].flatten(2).permute(2, 0, 1) for conv in convs])  # (W, 9, O, I)
+    weights = [torch.from_numpy(conv.weight[order]) for conv in convs]
+    taps = torch.stack([weight.flatten(2).permute(2, 0, 1) for weight in weights])  # (W, 9, O, I)
     weight = torch.nn.functional.pad(taps, (0, 0, 0, padding)).contiguous()
     return DeviceConv(
         weight.to(device),
         (weight.sum((1, 3), dtype=torch.int32) * zero).to(torch.int32).to(device),
         widen([conv.multiplier for conv in convs]),
         widen([conv.offset for conv in convs]),
-        widen(inverse or [torch.zeros(outputs)] * len(convs)),
+        widen(inverse or [np.zeros(outputs, np.float32)] * len(convs)),
         torch.tensor(bounds, dtype=torch.float32, device=device),
         zero,
         out_zero,
@@ -104,21 +109,23 @@ class CudaNetwork:
     """EDSR on one device; a batch may mix windows of all bit-widths.
 
     Args:
-        network: quantized, with features in multiples of 32.
+        parameters: of a quantized EDSR with features in multiples of 32.
         device: ``cuda:N``; ``cpu`` in Triton's interpreter.
 
     Attributes:
         rows: bit-width -> what ``choice`` holds for it.
     """
 
-    def __init__(self, network: Edsr, device: str) -> None:
-        integers = lower_network(network)
+    def __init__(self, parameters: Parameters, device: str) -> None:
+        config = parameters.config
+        assert isinstance(config, EdsrConfig)
+        integers = cast(IntegerNetwork, parameters.integers)
         widths = sorted(integers.blocks)
         self.rows = {bits: row for row, bits in enumerate(widths)}
         columns = list(zip(*(integers.blocks[bits] for bits in widths), strict=True))  # a block at every width
-        channels = network.config.features
+        channels = config.features
         # What turns the residual stream into the codes of each block, and after the last into the body convolution's.
-        inverse = [[torch.full((channels,), block.inverse_step) for block in column] for column in columns]
+        inverse = [[np.full(channels, block.inverse_step, np.float32) for block in column] for column in columns]
         inverse.append([integers.static.body_inverse_steps] * len(widths))
         ranges = [[block.conv1.input_range for block in column] for column in columns]
         ranges.append([integers.static.body_conv.input_range] * len(widths))
@@ -133,14 +140,14 @@ class CudaNetwork:
         self._static = list(_place_static(integers.static, device))
 
     def _place_head(
-        self, head: IntegerHead, device: str, inverse: Sequence[Tensor], bounds: Sequence[tuple[int, int]]
+        self, head: IntegerHead, device: str, inverse: Sequence[NDArray[np.float32]], bounds: Sequence[tuple[int, int]]
     ) -> None:
         self._head = (
-            head.weight.permute(2, 3, 1, 0).reshape(27, -1).float().contiguous().to(device),
+            torch.from_numpy(head.weight).permute(2, 3, 1, 0).reshape(27, -1).float().contiguous().to(device),
             torch.tensor(head.mean, dtype=torch.float32, device=device),
-            head.multiplier.to(device),
-            head.offset.to(device),
-            torch.stack(list(inverse)).to(device),
+            torch.from_numpy(head.multiplier).to(device),
+            torch.from_numpy(head.offset).to(device),
+            torch.from_numpy(np.stack(list(inverse))).to(device),
             torch.tensor(bounds, dtype=torch.float32, device=device),
         )
 

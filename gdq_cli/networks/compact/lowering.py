@@ -1,4 +1,4 @@
-"""Compact in integers: every convolution on codes, PReLU between them in float32.
+"""Compact in integers: every convolution on codes, PReLU between them in float32. No torch here.
 
 A PReLU is one multiplication, rounded before the next one turns the value into a code, so engines agree to the last
 pixel (docs/engines.md).
@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
-from torch import Tensor
-
-from gdq_cli.bits.controller import IntegerHead
-from gdq_cli.engines.lowering import IntegerConv, Operations, check_quantized, inverse_steps, lower_conv, lower_head
-from gdq_cli.networks.compact.network import Compact, add_enlarged
+from gdq_cli.networks.compact.config import CompactConfig
+from gdq_cli.program.layers import F32, IntegerConv, IntegerHead, QuantLayer, Tensors, check_quantized, lower_head
 
 
 @dataclass(frozen=True)
@@ -26,14 +22,9 @@ class PreluConv:
         slope: (C,) float32.
     """
 
-    inverse_steps: Tensor
+    inverse_steps: F32
     conv: IntegerConv
-    slope: Tensor
-
-    def run(self, x: Tensor, engine: Operations) -> Tensor:
-        """(N, C, h, w) float32 -> the same."""
-        codes = engine._quantize(x, self.inverse_steps.reshape(1, -1, 1, 1), self.conv.input_range)
-        return F.prelu(engine._conv_values(codes, self.conv), self.slope.to(x.device))
+    slope: F32
 
 
 @dataclass(frozen=True)
@@ -48,40 +39,37 @@ class IntegerCompact:
 
     scale: int
     head: IntegerHead
-    head_slope: Tensor
+    head_slope: F32
     blocks: dict[int, tuple[PreluConv, ...]]
-    tail_inverse_steps: Tensor
+    tail_inverse_steps: F32
     tail: IntegerConv
 
-    def run(self, pixels: Tensor, bit_width: int, engine: Operations) -> Tensor:
-        """Upscale (N, 3, h, w) float pixels to (N, 3, h * scale, w * scale) float grey levels, not rounded."""
-        x = F.prelu(engine._head(pixels, self.head), self.head_slope.to(pixels.device))
-        for block in self.blocks[bit_width]:
-            x = block.run(x, engine)
-        codes = engine._quantize(x, self.tail_inverse_steps.reshape(1, -1, 1, 1), self.tail.input_range)
-        return add_enlarged(engine._conv_values(codes, self.tail), pixels, self.scale)
 
-
-def lower_compact(network: Compact) -> IntegerCompact:
+def lower_compact(config: CompactConfig, tensors: Tensors) -> IntegerCompact:
     """Lower a quantized Compact.
+
+    Args:
+        config: its sizes.
+        tensors: of its checkpoint; see :meth:`CompactConfig.tensor_shapes`.
 
     Raises:
         WeightsError: if it is a float32 network or its integers leave the exact range.
     """
-    check_quantized(network.config.bit_widths)
-    config = network.config
+    check_quantized(config.bit_widths)
+    layers = [QuantLayer(f"body.{i}.conv", tensors, config.bit_widths, True) for i in range(config.convs)]
     blocks = {
         bits: tuple(
-            PreluConv(inverse_steps(layer.conv, bits), lower_conv(layer.conv, bits), layer.act.weight.detach().float())
-            for layer in network.layers
+            PreluConv(layer.inverse_steps(bits), layer.lower(bits), tensors[f"body.{i}.act.weight"])
+            for i, layer in enumerate(layers)
         )
         for bits in config.bit_widths
     }
+    tail = QuantLayer("tail", tensors, config.static_bits, True)
     return IntegerCompact(
         config.scale,
-        lower_head(network.head, mean=(0, 0, 0)),
-        network.head_act.weight.detach().float(),
+        lower_head(tensors, (0, 0, 0)),
+        tensors["head_act.weight"],
         blocks,
-        inverse_steps(network.tail, 8),
-        lower_conv(network.tail, 8, gain=255),
+        tail.inverse_steps(8),
+        tail.lower(8, gain=255),
     )

@@ -5,45 +5,14 @@ A plain chain of 3x3 convolutions and PReLUs at LR size, one pixel shuffle at it
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.quantizers import BIT_WIDTHS, FP32_BITS
-
-
-@dataclass(frozen=True)
-class CompactConfig:
-    """Everything that fixes the tensor shapes of a :class:`Compact`."""
-
-    scale: int
-    convs: int = 32
-    """Convolutions between the first and the last."""
-    features: int = 64
-    bit_widths: tuple[int, ...] = BIT_WIDTHS
-    """Widths of the dynamic layers; empty for a float32 network."""
-    static_bits: tuple[int, ...] = field(default=())
-    """Width of the last convolution; 8 if not given."""
-
-    def __post_init__(self) -> None:
-        if self.scale not in (2, 3, 4):
-            raise ValueError(f"scale must be 2, 3 or 4, not {self.scale}")
-        if self.bit_widths and not self.static_bits:
-            object.__setattr__(self, "static_bits", (8,))
-        if len(self.static_bits) != bool(self.bit_widths):
-            raise ValueError("static_bits needs one entry, or none in a float32 network")
-
-    @property
-    def sizes(self) -> str:
-        """For people: how deep and how wide it is."""
-        return f"{self.convs} convolutions of {self.features} features"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the checkpoint's metadata."""
-        return asdict(self)
+from gdq_cli.networks.compact.config import CompactConfig
 
 
 class CompactLayer(nn.Module):

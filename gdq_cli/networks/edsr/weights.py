@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gdq_cli.models.schema import MAX_BLOCKS, MAX_FEATURES
-from gdq_cli.networks.edsr.network import Edsr, EdsrConfig
+from gdq_cli.networks.edsr.config import EdsrConfig
+from gdq_cli.networks.edsr.network import Edsr
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean RGB that EDSR's own code subtracts, in [0, 1]."""

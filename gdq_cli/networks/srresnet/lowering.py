@@ -7,13 +7,24 @@ between machines, so engines agree to one grey level on very few values instead 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from gdq_cli.engines.lowering import EXACT, IntegerConv, Operations, check_quantized
 from gdq_cli.errors import WeightsError
 from gdq_cli.networks.srresnet.network import Srresnet, SrresnetBlock, TensorQuantConv2d
+from gdq_cli.program.layers import EXACT, IntegerConv, check_quantized
+
+
+class Operations(Protocol):
+    """What an engine does with codes; see :class:`gdq_cli.engines.tensor.TensorEngine`."""
+
+    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor: ...
+
+    def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor: ...
+
+    def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -107,4 +118,5 @@ def _lower_conv(conv: TensorQuantConv2d, bit_width: int, gain: Tensor, shift: Te
     if peak >= EXACT:
         raise WeightsError(f"accumulators of {conv} reach {peak}, beyond 2^24: the checkpoint cannot run exactly")
     scale = conv.input_step(bit_width).detach().double() * conv.weight_step.detach().double() * gain
-    return IntegerConv(weight.to(torch.int8), scale.float(), shift.float(), (qmin, qmax))
+    codes = weight.to(torch.int8).numpy()
+    return IntegerConv(codes, scale.float().numpy(), shift.float().numpy(), (qmin, qmax))

@@ -6,52 +6,19 @@ learned factor on each block's identity path. Only the convolutions of the block
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks import quantizers
-from gdq_cli.networks.quantizers import BIT_WIDTHS, FP32_BITS
+from gdq_cli.networks.srresnet.config import SrresnetConfig
+from gdq_cli.program import grids
 
 WEIGHT_RANGE = (-128, 127)
 """Codes of the release's 8-bit weights: clamped to all of int8, one step per tensor."""
-
-
-@dataclass(frozen=True)
-class SrresnetConfig:
-    """Everything that fixes the tensor shapes of an :class:`Srresnet`."""
-
-    scale: int
-    blocks: int = 16
-    features: int = 64
-    bit_widths: tuple[int, ...] = BIT_WIDTHS
-    """Widths of the blocks' convolutions; empty for a float32 network."""
-
-    def __post_init__(self) -> None:
-        if self.scale not in (2, 4):
-            raise ValueError(f"scale must be 2 or 4, not {self.scale}")
-
-    @property
-    def stages(self) -> tuple[int, ...]:
-        """Pixel-shuffle factor of each upsampler conv."""
-        return (2, 2) if self.scale == 4 else (2,)
-
-    @property
-    def static_bits(self) -> tuple[int, ...]:
-        """Widths of the layers after the blocks: none of them is quantized."""
-        return ()
-
-    @property
-    def sizes(self) -> str:
-        """For people: how deep and how wide it is."""
-        return f"{self.blocks} blocks of {self.features} features"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the checkpoint's metadata."""
-        return asdict(self)
 
 
 class TensorQuantConv2d(nn.Module):
@@ -91,7 +58,7 @@ class TensorQuantConv2d(nn.Module):
 
     def input_range(self, bit_width: int) -> tuple[int, int]:
         """Smallest and largest input code."""
-        return quantizers.code_range(bit_width, signed=bool(self.activation_signed[self._position(bit_width)]))
+        return grids.code_range(bit_width, signed=bool(self.activation_signed[self._position(bit_width)]))
 
     def weight_codes(self) -> Tensor:
         """(C, C, 3, 3) integers in :data:`WEIGHT_RANGE`, differentiably."""

@@ -12,10 +12,10 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from gdq_cli.bits.controller import Descriptor
+from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.engines import choose_engine
-from gdq_cli.engines.lowering import controller_head
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import FloatNetwork, FloatNetworkT, build_network, quantizers
+from gdq_cli.networks import FloatNetwork, FloatNetworkT, build_network, controller_head, parameters_of
 from gdq_cli.options import DEFAULT_FAB
 from gdq_cli.training.calibration.fit_controller import (
     choose_thresholds,
@@ -36,7 +36,7 @@ Gate = Literal["ridge", "gumbel"]
 
 def quantized_copy(network: FloatNetworkT, static_bits: tuple[int, ...] = ()) -> FloatNetworkT:
     """A quantized network with the weights of a float32 one; its steps are not calibrated yet."""
-    config = replace(network.config, bit_widths=quantizers.BIT_WIDTHS, static_bits=static_bits)
+    config = replace(network.config, bit_widths=BIT_WIDTHS, static_bits=static_bits)
     copy = cast(FloatNetworkT, build_network(config))
     missing, unexpected = copy.load_state_dict(network.state_dict(), strict=False)
     assert not unexpected
@@ -122,7 +122,11 @@ def attach_controller(
         "seed": seed,
     }
     return Checkpoint(
-        network, controller, {**(facts or {}), "calibration": calibration, "entropy_quantiles": quantiles}, name, halo
+        parameters_of(network),
+        controller,
+        {**(facts or {}), "calibration": calibration, "entropy_quantiles": quantiles},
+        name,
+        halo,
     )
 
 

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from gdq_cli.bits import entropy
-from gdq_cli.bits.controller import GBC_BITS, Controller, Descriptor, IntegerHead
+from gdq_cli.bits.controller import GBC_BITS, Controller, Descriptor
 from gdq_cli.bits.controller_release import ReleaseHead
+from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.engines import Engine
-from gdq_cli.networks.quantizers import BIT_WIDTHS
+from gdq_cli.program.layers import IntegerHead
 from gdq_cli.training.data import ImagePair
 
 QUANTILE_STEP = 0.005

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gdq_cli.bits import entropy
 from gdq_cli.bits.controller import Controller, Descriptor
-from gdq_cli.networks.quantizers import BIT_WIDTHS
+from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.training.calibration.fit_controller import PatchTable, patch_harm, spend_on_average
 
 BATCH = 256

@@ -1,0 +1,284 @@
+#include <string>
+
+#include "buffers.h"
+#include "module.h"
+#include "network/runner.h"
+
+namespace gdq {
+namespace {
+
+constexpr int64_t kMostPixels = int64_t{1} << 26;  // of a patch
+constexpr char kNetworkName[] = "gdq_cli._kernels.network";
+
+struct NetworkHandle {
+    Network network;
+    bool finished = false;
+};
+
+NetworkHandle& handle_of(PyObject* capsule) {
+    auto* handle = static_cast<NetworkHandle*>(PyCapsule_GetPointer(capsule, kNetworkName));
+    if (!handle) throw PythonError();
+    return *handle;
+}
+
+// A network changes only until it is finished: afterwards threads may share it.
+Network& unfinished(PyObject* capsule) {
+    NetworkHandle& handle = handle_of(capsule);
+    if (handle.finished) throw std::invalid_argument("the network is finished and cannot be changed");
+    return handle.network;
+}
+
+const Network& finished(PyObject* capsule) {
+    NetworkHandle& handle = handle_of(capsule);
+    if (!handle.finished) throw std::invalid_argument("the network is not finished");
+    return handle.network;
+}
+
+template <class... Args>
+void parse(PyObject* args, const char* format, Args... to) {
+    if (!PyArg_ParseTuple(args, format, to...)) throw PythonError();
+}
+
+void require(bool there, const char* what) {
+    if (!there) throw std::invalid_argument(std::string(what) + ": needs a buffer");
+}
+
+// Weight and affine map of one convolution.
+struct ConvBuffers {
+    Buffer weight, m, c;
+    ConvBuffers(PyObject* w, PyObject* multiplier, PyObject* offset, const char* formats, Py_ssize_t cout, Py_ssize_t cin)
+        : weight(w, "weight", formats, {cout, cin, 3, 3}), m(multiplier, "multiplier", "f", {cout}), c(offset, "offset", "f", {cout}) {
+        require(weight && m && c, "weight, multiplier or offset");
+    }
+};
+
+std::vector<Job> read_windows(const Buffer& patches) {
+    std::vector<Job> jobs(patches.size(0));
+    for (size_t i = 0; i < jobs.size(); i++) {
+        jobs[i] = {};
+        jobs[i].pixels = patches.as<uint8_t>() + static_cast<Py_ssize_t>(i) * patches.stride(0);
+        jobs[i].row = patches.stride(1);
+        jobs[i].column = patches.stride(2);
+        jobs[i].channel = patches.stride(3);
+    }
+    return jobs;
+}
+
+void check_threads(int threads) {
+    if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be 1 to 1024");
+}
+
+void check_windows(const Buffer& patches, int threads) {
+    require(static_cast<bool>(patches), "patches");
+    if (patches.size(1) < 1 || patches.size(2) < 1) throw std::invalid_argument("patches: need at least one pixel");
+    if (static_cast<int64_t>(patches.size(1)) * patches.size(2) > kMostPixels)
+        throw std::invalid_argument("patches: more than 2^26 pixels in one window");
+    check_threads(threads);
+}
+
+// Row i of cores, (y, x, height, width), as a region of a picture.
+Region read_core(const Buffer& cores, int i, int height, int width) {
+    const int* core = cores.as<int>() + 4 * static_cast<ptrdiff_t>(i);
+    if (core[0] < 0 || core[1] < 0 || core[2] < 1 || core[3] < 1 || core[2] > height - core[0] || core[3] > width - core[1])
+        throw std::invalid_argument("cores: rectangle " + std::to_string(i) + " does not lie in its window");
+    return {core[0], core[0] + core[2], core[1], core[1] + core[3]};
+}
+
+}  // namespace
+
+PyObject* network_new(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        const char* name;
+        int features, scale;
+        parse(args, "sii", &name, &features, &scale);
+        const Kernels& kernels = kernels_named(name);
+        if (features <= 0) throw std::invalid_argument("features must be positive");
+        auto* handle = new NetworkHandle{{kernels, features, scale}};
+        PyObject* capsule = PyCapsule_New(handle, kNetworkName, [](PyObject* c) {
+            delete static_cast<NetworkHandle*>(PyCapsule_GetPointer(c, kNetworkName));
+        });
+        if (!capsule) delete handle;
+        return capsule;
+    });
+}
+
+PyObject* network_head(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject *capsule, *weight, *m, *c;
+        int mean[3];
+        parse(args, "OOOO(iii)", &capsule, &weight, &m, &c, &mean[0], &mean[1], &mean[2]);
+        Network& network = unfinished(capsule);
+        const ConvBuffers conv(weight, m, c, "h", network.features(), 3);
+        network.set_head(conv.weight.as<int16_t>(), conv.m.as<float>(), conv.c.as<float>(), mean);
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_block(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject *capsule, *weight1, *m1, *c1, *weight2, *m2, *c2;
+        int bit_width;
+        float inv;
+        parse(args, "OifOOOOOO", &capsule, &bit_width, &inv, &weight1, &m1, &c1, &weight2, &m2, &c2);
+        Network& network = unfinished(capsule);
+        const ConvBuffers first(weight1, m1, c1, "b", network.features(), network.features());
+        const ConvBuffers second(weight2, m2, c2, "b", network.features(), network.features());
+        network.add_block(bit_width, inv, first.weight.as<int8_t>(), first.m.as<float>(), first.c.as<float>(),
+                          second.weight.as<int8_t>(), second.m.as<float>(), second.c.as<float>());
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_body(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject *capsule, *weight, *m, *c, *inv_object;
+        parse(args, "OOOOO", &capsule, &weight, &m, &c, &inv_object);
+        Network& network = unfinished(capsule);
+        const ConvBuffers conv(weight, m, c, "b", network.features(), network.features());
+        const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
+        require(static_cast<bool>(inv), "inverse_steps");
+        network.set_body(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), inv.as<float>());
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_up(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject *capsule, *weight, *m, *c, *inv_object;
+        int r, lo, hi;
+        parse(args, "OOOOiiiO", &capsule, &weight, &m, &c, &r, &lo, &hi, &inv_object);
+        Network& network = unfinished(capsule);
+        if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
+        const ConvBuffers conv(weight, m, c, "b", static_cast<Py_ssize_t>(network.features()) * r * r, network.features());
+        const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
+        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, {lo, hi},
+                       inv ? inv.as<float>() : nullptr);
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_tail(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject *capsule, *weight, *m, *c, *inv_object;
+        int r;
+        parse(args, "OOOOiO", &capsule, &weight, &m, &c, &r, &inv_object);
+        Network& network = unfinished(capsule);
+        if (r != 1 && r != network.scale()) throw std::invalid_argument("the tail's pixel shuffle factor must be 1 or the scale");
+        const ConvBuffers conv(weight, m, c, "b", 3 * static_cast<Py_ssize_t>(r) * r, network.features());
+        const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
+        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr);
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_finish(PyObject*, PyObject* capsule) {
+    return guarded([&]() -> PyObject* {
+        unfinished(capsule).finish();
+        handle_of(capsule).finished = true;
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_algorithms(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject* capsule;
+        int bit_width;
+        parse(args, "Oi", &capsule, &bit_width);
+        const Network& network = finished(capsule);
+        if (!network.has_bit_width(bit_width)) throw std::invalid_argument("the network has no such bit-width");
+        PyObject* list = PyList_New(0);
+        for (Algorithm a : network.algorithms(bit_width)) {
+            PyObject* item = PyLong_FromLong(static_cast<long>(a));
+            if (list && (!item || PyList_Append(list, item) < 0)) Py_CLEAR(list);
+            Py_XDECREF(item);
+        }
+        return list;
+    });
+}
+
+PyObject* network_run(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject *capsule, *patches_object, *widths_object, *cores_object, *out_object, *places_object, *progress;
+        int threads;
+        parse(args, "OOOOOOiO", &capsule, &patches_object, &widths_object, &cores_object, &out_object, &places_object, &threads,
+              &progress);
+        const Network& network = finished(capsule);
+        const Buffer patches(patches_object, "patches", "B", {-1, -1, -1, 3}, false, true);
+        check_windows(patches, threads);
+        const int count = patches.size(0), height = patches.size(1), width = patches.size(2), scale = network.scale();
+        const Buffer widths(widths_object, "bit_widths", "B", {count}), cores(cores_object, "cores", "i", {count, 4});
+        const Buffer places(places_object, "places", "i", {count, 2});
+        const Buffer out(out_object, "out", "B", {-1, -1, 3}, true, true);
+        require(widths && cores && places && out, "bit_widths, cores, places or out");
+        if (out.stride(2) != 1 || out.stride(1) != 3 || (out.size(0) > 1 && out.stride(0) < static_cast<Py_ssize_t>(out.size(1)) * 3))
+            throw std::invalid_argument("out: pixels of a row must be contiguous and rows must not overlap");
+        std::vector<Job> jobs = read_windows(patches);
+        for (int i = 0; i < count; i++) {
+            const int* place = places.as<int>() + 2 * i;
+            Job& job = jobs[i];
+            job.bit_width = widths.as<uint8_t>()[i];
+            if (!network.has_bit_width(job.bit_width))
+                throw std::invalid_argument("bit_widths: the network has no " + std::to_string(job.bit_width) + "-bit patches");
+            job.core = read_core(cores, i, height, width);
+            const int64_t bottom = place[0] + static_cast<int64_t>(job.core.y1 - job.core.y0) * scale;
+            const int64_t right = place[1] + static_cast<int64_t>(job.core.x1 - job.core.x0) * scale;
+            if (place[0] < 0 || place[1] < 0 || bottom > out.size(0) || right > out.size(1))
+                throw std::invalid_argument("places: patch " + std::to_string(i) + " does not fit into out");
+            job.out = out.as<uint8_t>() + place[0] * out.stride(0) + static_cast<Py_ssize_t>(place[1]) * 3;
+            job.out_row = out.stride(0);
+        }
+        bool raised = false;
+        // Called without the interpreter lock, between waits of the calling thread.
+        const auto poll = [&](int done) {
+            if (raised) return false;
+            const PyGILState_STATE state = PyGILState_Ensure();
+            if (PyErr_CheckSignals() < 0) raised = true;
+            if (!raised && progress != Py_None) {
+                PyObject* result = PyObject_CallFunction(progress, "i", done);
+                if (!result) raised = true;
+                Py_XDECREF(result);
+            }
+            PyGILState_Release(state);
+            return !raised;
+        };
+        if (count > 0) {
+            Unlocked unlocked;
+            run_jobs(network, std::move(jobs), height, width, threads, poll);
+        }
+        if (raised) throw PythonError();
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_bands(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject *capsule, *image_object, *cores_object, *out_object;
+        int threads;
+        parse(args, "OOOOi", &capsule, &image_object, &cores_object, &out_object, &threads);
+        const Network& network = finished(capsule);
+        const Buffer image(image_object, "image", "B", {-1, -1, 3}, false, true);
+        const Buffer cores(cores_object, "cores", "i", {-1, 4});
+        require(image && cores, "image or cores");
+        check_threads(threads);
+        const Buffer out(out_object, "out", "q", {cores.size(0), 3, network.features()}, true);
+        require(static_cast<bool>(out), "out");
+        std::vector<Job> jobs(cores.size(0));
+        for (size_t i = 0; i < jobs.size(); i++) {
+            jobs[i] = {};
+            jobs[i].pixels = image.as<uint8_t>();
+            jobs[i].row = image.stride(0);
+            jobs[i].column = image.stride(1);
+            jobs[i].channel = image.stride(2);
+            jobs[i].core = read_core(cores, static_cast<int>(i), image.size(0), image.size(1));
+            if (static_cast<int64_t>(jobs[i].core.y1 - jobs[i].core.y0) * (jobs[i].core.x1 - jobs[i].core.x0) > kMostPixels)
+                throw std::invalid_argument("cores: more than 2^26 pixels in one patch");
+        }
+        {
+            Unlocked unlocked;
+            run_bands(network, jobs, threads, out.as<int64_t>());
+        }
+        Py_RETURN_NONE;
+    });
+}
+
+}  // namespace gdq

@@ -1,0 +1,198 @@
+"""Choosing the engine that is fastest and right on this machine. torch is imported only where an engine needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ctypes.util import find_library
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gdq_cli.engines.base import Engine
+from gdq_cli.engines.kernels import PORTABLE
+from gdq_cli.engines.native import NativeEngine
+from gdq_cli.errors import DeviceError
+from gdq_cli.networks import Network, Parameters, SrresnetConfig, parameters_of
+from gdq_cli.program.layers import IntegerConv
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """The engine that runs, and why each faster one does not."""
+
+    engine: Engine
+    rejected: tuple[str, ...] = ()
+
+
+def choose_device(device: str) -> str:
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` into a torch device that is present.
+
+    ``cuda`` stays ``cuda``, which means all visible GPUs, if there are several.
+
+    Raises:
+        DeviceError: if it is not.
+    """
+    if device == "cpu" or (device == "auto" and not _has_cuda_driver()):
+        return "cpu"
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu":
+            return device
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and (not index or index.isdigit()):
+        if not torch.cuda.is_available():
+            raise DeviceError(f"no CUDA device: torch {torch.__version__} sees none; use --device cpu (or auto)")
+        if int(index or 0) >= torch.cuda.device_count():
+            raise DeviceError(f"no device {device}: {torch.cuda.device_count()} CUDA device(s) are present")
+        return device if not index and torch.cuda.device_count() > 1 else f"cuda:{index or 0}"
+    if device == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("no MPS device: it needs macOS on Apple silicon; use --device cpu (or auto)")
+        return device
+    raise DeviceError(f"unknown device '{device}'; use auto, cpu, cuda, cuda:N or mps")
+
+
+def _has_cuda_driver() -> bool:
+    """Whether NVIDIA's driver is there at all: without it there is nothing that torch could find."""
+    return "torch" in sys.modules or bool(find_library("nvcuda" if sys.platform == "win32" else "cuda"))
+
+
+def choose_engine(network: Network | Parameters, device: str = "cpu", name: str = "auto") -> EngineChoice:
+    """The fastest engine for a network that passes its self-test on this machine.
+
+    Args:
+        network: quantized or float32; as parameters, its module is made only if an engine needs it.
+        device: from :func:`choose_device`.
+        name: ``auto``, or the name of one engine to insist on.
+
+    Raises:
+        DeviceError: if no engine (or not the one asked for) gives right results here.
+    """
+    network = parameters_of(network)
+    rejected: list[str] = []
+    candidates = _cpu_engines(network) if device == "cpu" else _device_engines(network, device)
+    for candidate, make in candidates:
+        if name not in ("auto", candidate):
+            continue
+        try:
+            with _one_thread():
+                engine = make()
+            if not network.config.bit_widths or self_test(engine, network):
+                return EngineChoice(engine, tuple(rejected))
+            rejected.append(f"{candidate}: its self-test gave other integers than the reference")
+        except (RuntimeError, NotImplementedError, ValueError, DeviceError) as error:
+            rejected.append(f"{candidate}: {str(error).splitlines()[0]}")
+    if name in ("auto", "reference"):
+        from gdq_cli.engines.reference import ReferenceEngine
+
+        with _one_thread():
+            reference: Engine = ReferenceEngine(network, _first(device))
+        if device == "cpu" or not network.config.bit_widths or self_test(reference, network):
+            return EngineChoice(reference, tuple(rejected))
+        rejected.append(f"reference: its self-test on {device} gave other integers than on the CPU")
+    raise DeviceError(f"no engine runs this network on {device}: {'; '.join(rejected) or f'no engine named {name}'}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Lowering and the reference on tiny windows are many small operations: threads cost them more than they give.
+
+    On a machine with other work it is the difference between tenths of a second and several seconds.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:  # the kernels' own threads are counted by patches
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _cpu_engines(network: Parameters) -> list[tuple[str, Callable[[], Engine]]]:
+    """Fast CPU engines for a network, fastest first."""
+
+    def onednn() -> Engine:
+        from gdq_cli.engines.onednn import OnednnEngine, is_available
+
+        if not is_available():
+            raise DeviceError("this torch has no oneDNN")
+        return OnednnEngine(network)
+
+    return [("native", lambda: NativeEngine(network)), ("onednn", onednn)] if network.config.bit_widths else []
+
+
+def _first(device: str) -> str:
+    """One device of a choice of devices."""
+    return "cuda:0" if device == "cuda" else device
+
+
+def _device_engines(network: Parameters, device: str) -> list[tuple[str, Callable[[], Engine]]]:
+    """Fast engines for an accelerator, fastest first; ``cuda`` without a number is all visible GPUs."""
+    if not network.config.bit_widths or not device.startswith("cuda"):
+        return []
+
+    def make() -> Engine:
+        import torch
+
+        from gdq_cli.engines.cuda.engine import CudaEngine
+        from gdq_cli.engines.cuda.multi import MultiCudaEngine
+
+        if device != "cuda":
+            return CudaEngine(network, device)
+        return MultiCudaEngine(network, [CudaEngine(network, f"cuda:{i}") for i in range(torch.cuda.device_count())])
+
+    return [("cuda", make)]
+
+
+def self_test(engine: Engine, network: Network | Parameters) -> bool:
+    """Whether an engine gives the right integers: extreme codes through one convolution, random pixels through all.
+
+    The compiled kernels are compared with their portable selves, for which no torch is loaded; their instruction sets
+    have passed the extreme codes before (:func:`gdq_cli.engines.kernels.report`). Others are compared with the
+    reference. Adjacent products of extreme codes are what saturates in 16 bits on CPUs without VNNI.
+    """
+    network = parameters_of(network)
+    windows = np.random.default_rng(0).integers(0, 256, (1, 5, 7, 3), dtype=np.uint8)  # odd sides, and quick
+    if isinstance(engine, NativeEngine):
+        portable = NativeEngine(network, PORTABLE)
+        return all(
+            np.array_equal(engine.run_windows(windows, bits), portable.run_windows(windows, bits)) for bits in (4, 8)
+        )
+    import torch
+
+    from gdq_cli.engines.reference import ReferenceEngine
+
+    generator = np.random.default_rng(0)
+    weight = generator.choice(np.array([-127, 127], np.int8), (64, 64, 3, 3))
+    unit = np.ones(64, np.float32)
+    for low, high in ((0, 255), (-128, 127)):
+        conv = IntegerConv(weight, unit, unit * 0, (low, high))
+        codes = torch.from_numpy(np.where(generator.random((1, 64, 6, 7)) < 0.8, high, low).astype(np.int16))
+        with _one_thread():
+            exact = torch.nn.functional.conv2d(codes.double(), torch.from_numpy(weight).double(), padding=1)
+        if not torch.equal(engine.accumulators(codes, conv), exact.to(torch.int32)):
+            return False
+    batch = torch.from_numpy(windows).permute(0, 3, 1, 2)
+    with _one_thread():
+        reference = ReferenceEngine(network)  # on the CPU: engines for other devices work on copies
+        expected = {bits: reference(batch, bits) for bits in (4, 8)}
+    return all(_agree(engine(batch, bits), pixels, network) for bits, pixels in expected.items())
+
+
+def _agree(ours: Tensor, theirs: Tensor, network: Parameters) -> bool:
+    """Equal pixels; where layers stay float32, one level on a value in a thousand."""
+    difference = (ours.int() - theirs.int()).abs()
+    if not isinstance(network.config, SrresnetConfig):
+        return not bool(difference.any())
+    return int(difference.max()) <= 1 and float(difference.float().mean()) <= 1e-3

@@ -1,0 +1,55 @@
+"""What fixes a Compact: its sizes and the tensors of its checkpoint. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from gdq_cli.bits.widths import BIT_WIDTHS
+from gdq_cli.program.layers import quant_shapes
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Everything that fixes the tensor shapes of a Compact.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    name: ClassVar = "compact"
+    scale: int
+    convs: int = 32
+    """Convolutions between the first and the last."""
+    features: int = 64
+    bit_widths: tuple[int, ...] = BIT_WIDTHS
+    """Widths of the dynamic layers; empty for a float32 network."""
+    static_bits: tuple[int, ...] = field(default=())
+    """Width of the last convolution; 8 if not given."""
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 3, 4):
+            raise ValueError(f"scale must be 2, 3 or 4, not {self.scale}")
+        if self.bit_widths and not self.static_bits:
+            object.__setattr__(self, "static_bits", (8,))
+        if len(self.static_bits) != bool(self.bit_widths):
+            raise ValueError("static_bits needs one entry, or none in a float32 network")
+
+    @property
+    def sizes(self) -> str:
+        """For people: how deep and how wide it is."""
+        return f"{self.convs} convolutions of {self.features} features"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the checkpoint's metadata."""
+        return asdict(self)
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors in a checkpoint, all float32."""
+        features, equalized = self.features, bool(self.bit_widths)
+        shapes: dict[str, tuple[int, ...]] = {"head.weight": (features, 3, 3, 3), "head.bias": (features,)}
+        shapes["head_act.weight"] = (features,)
+        for layer in range(self.convs):
+            shapes |= quant_shapes(f"body.{layer}.conv", features, features, self.bit_widths, equalized=equalized)
+            shapes[f"body.{layer}.act.weight"] = (features,)
+        return shapes | quant_shapes("tail", features, 3 * self.scale**2, self.static_bits, equalized=equalized)

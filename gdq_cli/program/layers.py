@@ -1,0 +1,201 @@
+"""From the tensors of a checkpoint to the integers every engine computes with (docs/engines.md). NumPy alone.
+
+All constants are derived in float64 and rounded once to float32. An engine then computes, for accumulators a:
+``fl(fl(a * multiplier) + offset)`` - multiply and add rounded separately, so that a fused int8 library, a float32
+library that carries integers and our own kernels give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdq_cli.errors import WeightsError
+from gdq_cli.program.grids import code_range, fits_narrow_grid, uses_narrow_grid, weight_codes
+
+F32 = NDArray[np.float32]
+Tensors = Mapping[str, NDArray[Any]]
+
+HEAD_MAX = 2047
+"""Largest head weight code: 12 bits keep 27 products of 8-bit pixels below 2^24, exact in float32."""
+
+EXACT = 1 << 24
+"""Integers below it are exact in float32, so accumulators must stay below it."""
+
+ZERO = 128
+"""Code that stands for 0 in the unsigned 8-bit output of an upsampler convolution."""
+
+
+@dataclass(frozen=True)
+class IntegerConv:
+    """A 3x3 convolution on codes and its epilogue.
+
+    Attributes:
+        weight: (O, I, 3, 3) int8.
+        multiplier: (O,) float32; offset: (O,) float32.
+        input_range: smallest and largest input code.
+    """
+
+    weight: NDArray[np.int8]
+    multiplier: F32
+    offset: F32
+    input_range: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class IntegerHead:
+    """The head convolution as exact integers, shared by the controller and the integer engines.
+
+    ``h = codes * multiplier + offset`` with ``codes = conv(pixel - mean)``; see docs/engines.md.
+
+    Attributes:
+        weight: (C, 3, k, k) int16, |code| <= 2047.
+        multiplier: (C,) float32; offset: (C,) float32.
+        mean: of each channel, in grey levels.
+    """
+
+    weight: NDArray[np.int16]
+    multiplier: F32
+    offset: F32
+    mean: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class QuantLayer:
+    """A quantized 3x3 convolution as a checkpoint holds it; ``networks.blocks.QuantConv2d`` is its trainable twin.
+
+    Attributes:
+        name: what its tensors' names begin with.
+        tensors: of the checkpoint.
+        bit_widths: activation bit-widths it can run at; one entry makes it *static*.
+        signed: whether its input can be negative.
+    """
+
+    name: str
+    tensors: Tensors
+    bit_widths: tuple[int, ...]
+    signed: bool
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        return self.tensors[f"{self.name}.{key}"]
+
+    @property
+    def is_static(self) -> bool:
+        return len(self.bit_widths) == 1
+
+    @property
+    def _equalization(self) -> F32 | None:
+        return self.tensors.get(f"{self.name}.equalization")
+
+    def own_bit_width(self, bit_width: int) -> int:
+        """The bit-width it runs at in a patch of ``bit_width``."""
+        return self.bit_widths[0] if self.is_static else bit_width
+
+    def activation_step(self, bit_width: int) -> np.float32:
+        """Step of its input codes, without the channels' equalization."""
+        step: np.float32 = self["activation_step"][self.bit_widths.index(self.own_bit_width(bit_width))]
+        return step
+
+    def input_step(self, bit_width: int) -> F32:
+        """Step of its input codes: a scalar, or (I,) if equalized."""
+        step = self.activation_step(bit_width)
+        return np.asarray(step if self._equalization is None else step * self._equalization, np.float32)
+
+    def inverse_steps(self, bit_width: int) -> F32:
+        """float32 factor(s) that turn input values into codes: a scalar array, or (I,) if equalized."""
+        return np.asarray(1 / self.input_step(bit_width).astype(np.float64)).astype(np.float32)
+
+    def input_range(self, bit_width: int) -> tuple[int, int]:
+        """Smallest and largest input code."""
+        return code_range(self.own_bit_width(bit_width), signed=self.signed)
+
+    @cached_property
+    def _wide_codes(self) -> tuple[NDArray[np.int8], int]:
+        return self._weight_codes(self["wide_step"])
+
+    @cached_property
+    def _narrow_codes(self) -> tuple[NDArray[np.int8], int]:
+        return self._weight_codes(self["narrow_step"], narrow=not self.is_static)
+
+    def _weight_codes(self, step: F32, *, narrow: bool = False) -> tuple[NDArray[np.int8], int]:
+        """Codes of the weight on one grid, and the largest sum of their magnitudes that an output channel has."""
+        weight: F32 = self["weight"]
+        if self._equalization is not None:
+            weight = weight * self._equalization.reshape(1, -1, 1, 1)
+        codes = weight_codes(weight, step)
+        if narrow and not fits_narrow_grid(codes):
+            raise WeightsError(f"narrow weights of {self.name} leave the range of the Winograd kernel; calibrate again")
+        return codes.astype(np.int8), int(np.abs(codes).sum(axis=(1, 2, 3), dtype=np.float64).max())
+
+    def lower(
+        self,
+        bit_width: int,
+        *,
+        output_step: F32 | None = None,
+        gain: float = 1.0,
+        shift: NDArray[np.float64] | float = 0,
+    ) -> IntegerConv:
+        """The layer in integers.
+
+        Args:
+            bit_width: of the patch (a static layer keeps its own).
+            output_step: step of the codes its epilogue gives, scalar or (O,); None for values times ``gain``.
+            gain: factor on the output values.
+            shift: added to the output after everything else, scalar or (O,).
+
+        Raises:
+            WeightsError: if the accumulators could leave the range that all engines compute exactly.
+        """
+        narrow = uses_narrow_grid(self.own_bit_width(bit_width))
+        weight_step: F32 = self["narrow_step" if narrow else "wide_step"]
+        codes, largest_sum = self._narrow_codes if narrow else self._wide_codes
+        qmin, qmax = self.input_range(bit_width)
+        peak = largest_sum * max(-qmin, qmax)
+        if peak >= EXACT:
+            raise WeightsError(
+                f"accumulators of {self.name} reach {peak}, beyond 2^24: the checkpoint cannot run exactly"
+            )
+        scale = np.float64(self.activation_step(bit_width)) * weight_step.astype(np.float64) * gain
+        offset = self["bias"].astype(np.float64) * gain
+        if output_step is not None:
+            scale, offset = scale / output_step.astype(np.float64), offset / output_step.astype(np.float64)
+        return IntegerConv(codes, scale.astype(np.float32), (offset + shift).astype(np.float32), (qmin, qmax))
+
+
+def lower_head(tensors: Tensors, mean: tuple[int, int, int]) -> IntegerHead:
+    """The head on 8-bit pixels less a mean, with weights of 12 bits (66 dB below their peak: no visible change)."""
+    weight = tensors["head.weight"].astype(np.float64)
+    step = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), 1e-12) / HEAD_MAX
+    codes = np.rint(weight / step.reshape(-1, 1, 1, 1)).astype(np.int16)
+    return IntegerHead(codes, (step / 255).astype(np.float32), tensors["head.bias"].astype(np.float32), mean)
+
+
+def check_quantized(bit_widths: tuple[int, ...]) -> None:
+    """Refuse a network that has no bit-widths to lower.
+
+    Raises:
+        WeightsError: if there are none.
+    """
+    if not bit_widths:
+        raise WeightsError("this is a float32 checkpoint: it runs with --bits fp32 only, or after gdq calibrate")
+
+
+def quant_shapes(
+    name: str, inputs: int, outputs: int, bit_widths: tuple[int, ...], *, equalized: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a :class:`QuantLayer`."""
+    shapes: dict[str, tuple[int, ...]] = {"weight": (outputs, inputs, 3, 3), "bias": (outputs,)}
+    if bit_widths:
+        shapes["activation_step"] = (len(bit_widths),)
+    if not all(map(uses_narrow_grid, bit_widths)):
+        shapes["wide_step"] = (outputs,)
+    if any(map(uses_narrow_grid, bit_widths)):
+        shapes["narrow_step"] = (outputs,)
+    if equalized:
+        shapes["equalization"] = (inputs,)
+    return {f"{name}.{key}": shape for key, shape in shapes.items()}

@@ -1,0 +1,73 @@
+"""Compile every kernel that the CUDA engine launches, for one architecture, without a GPU; one JSON line of facts each.
+
+    python tests/engines/compile_triton_kernels.py 90
+
+Triton decides at its import whether it interprets, so this is a program of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from gdq_cli.engines.cuda import triton_kernels
+from gdq_cli.engines.cuda.network import CudaNetwork, convolve, place_conv
+from gdq_cli.models.pool import load_checkpoint
+from gdq_cli.program.layers import IntegerConv
+
+TYPES = {torch.uint8: "*u8", torch.int8: "*i8", torch.int32: "*i32", torch.float32: "*fp32"}
+
+
+def describe(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any]) -> ASTSource:
+    """What a launch makes Triton compile: torch's allocations are aligned, whole numbers are not specialized."""
+    signature, values, attributes = {}, {}, {}
+    for index, (name, value) in enumerate(zip(kernel.arg_names, arguments, strict=False)):
+        signature[name] = TYPES[value.dtype] if isinstance(value, torch.Tensor) else "i32"
+        if isinstance(value, torch.Tensor):
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    for name, value in constants.items():
+        signature[name] = "constexpr"
+        values[(kernel.arg_names.index(name),)] = value
+    return ASTSource(kernel, signature, values, attributes)
+
+
+def main() -> None:
+    launches: dict[str, ASTSource] = {}
+
+    def record(kernel: Any, grid: Any, *arguments: Any, interpreted: bool, **constants: Any) -> None:
+        launches.setdefault(f"{kernel.fn.__name__} {constants}", describe(kernel, arguments, constants))
+
+    triton_kernels.launch = record
+    for scale in (2, 3, 4):
+        network = CudaNetwork(load_checkpoint("edsr", scale).network, "cpu")
+        network(torch.zeros((1, 2, 2, 3), dtype=torch.uint8), torch.zeros(1, dtype=torch.int32))
+    unit, choice = torch.ones(64), torch.zeros(1, dtype=torch.int32)
+    for bounds in ((0, 255), (-128, 127)):  # the self-test's accumulators
+        conv = IntegerConv(torch.ones((64, 64, 3, 3), dtype=torch.int8), unit, unit, bounds)
+        convolve(torch.zeros((1, 2, 2, 64), dtype=torch.int8), place_conv([conv], "cpu", "raw", [(0, 0)]), choice)
+    target = GPUTarget("cuda", int(sys.argv[1]), 32)
+    for name, source in launches.items():
+        compiled = triton.compile(source, target=target, options=triton_kernels.OPTIONS)
+        ptx = compiled.asm["ptx"]
+        facts = {
+            "kernel": name,
+            "fused": ptx.count("fma.") + compiled.asm["sass"].count("FFMA"),
+            "flushed": ptx.count(".ftz"),
+            "int8_products": ptx.count(".s32.s8.s8"),
+            "shared": compiled.metadata.shared,
+            "binary": len(compiled.asm["cubin"]),
+        }
+        sys.stdout.write(json.dumps(facts) + "\n")
+
+
+if __name__ == "__main__":
+    main()

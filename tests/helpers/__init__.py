@@ -1,0 +1,1 @@
+"""What test modules share; fixtures stand in tests/conftest.py."""

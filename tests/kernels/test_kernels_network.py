@@ -1,0 +1,403 @@
+"""Whole networks on the compiled kernels against the integer contract written down once more in plain torch."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from gdq_cli.bits.controller import band_sums, head_accumulators
+from gdq_cli.engines import kernels
+from gdq_cli.program.layers import IntegerHead
+
+pytestmark = pytest.mark.skipif(kernels.report().chosen is None, reason="no compiled kernels for this processor")
+
+RUNNABLE = [isa.name for isa in kernels.report().isas if isa.runnable]
+BIT_WIDTHS = (4, 5, 6, 8)
+FACTORS = {2: (2,), 3: (3,), 4: (2, 2)}
+FEATURES = 64
+
+
+@dataclass
+class Conv:
+    weight: NDArray[np.int8] | NDArray[np.int16]
+    multiplier: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    mean: tuple[int, int, int] = (114, 111, 103)
+    input_range: tuple[int, int] = (-128, 127)
+
+    def __call__(self, codes: torch.Tensor) -> torch.Tensor:
+        """fl(fl(a * m) + c) of integer codes carried by float32, (1, I, H, W) -> (1, O, H, W)."""
+        sums = F.conv2d(codes.double(), torch.from_numpy(self.weight).double(), padding=1).float()
+        return sums * channels(self.multiplier) + channels(self.offset)
+
+
+@dataclass
+class Block:
+    inverse_step: float
+    conv1: Conv
+    conv2: Conv
+
+
+@dataclass
+class Static:
+    body_inverse_steps: NDArray[np.float32]
+    body_conv: Conv
+    upsampler_inverse_steps: NDArray[np.float32]
+    upsampler: list[tuple[Conv, int]]
+    tail: Conv
+    tail_factor: int
+
+
+@dataclass
+class Integers:
+    scale: int
+    head: Conv
+    blocks: dict[int, list[Block]]
+    static: Static
+
+
+def channels(values: NDArray[np.float32]) -> torch.Tensor:
+    return torch.from_numpy(values).reshape(1, -1, 1, 1)
+
+
+def quantize(x: torch.Tensor, low: int, high: int) -> torch.Tensor:
+    return x.round().clamp(low, high)
+
+
+def draw_conv(rng: np.random.Generator, outputs: int, inputs: int, peak: int, gain: float, shift: float = 0.0) -> Conv:
+    """Weights with a bell shape; accumulators times the multiplier have a spread of about ``gain``."""
+    weight = np.clip(np.rint(rng.normal(0, peak / 3, (outputs, inputs, 3, 3))), -peak, peak)
+    multiplier = gain / (peak / 3 * np.sqrt(9 * inputs)) * rng.uniform(0.5, 1.5, outputs)
+    offset = rng.normal(0, gain / 4, outputs) + shift
+    return Conv(weight.astype(np.int8), multiplier.astype(np.float32), offset.astype(np.float32))
+
+
+def draw_network(
+    scale: int, blocks: int = 2, features: int = FEATURES, narrow_peak: int = 20, *, direct: bool = False
+) -> Integers:
+    rng = np.random.default_rng(scale)
+    head = draw_conv(rng, features, 3, 127, 0.02)
+    head.weight = rng.integers(-2047, 2048, head.weight.shape).astype(np.int16)
+    widths: dict[int, list[Block]] = {}
+    weights = {
+        peak: [draw_conv(rng, features, features, peak, 1).weight for _ in range(2 * blocks)]
+        for peak in (127, narrow_peak)
+    }
+    for bits in BIT_WIDTHS:
+        widths[bits] = []
+        for block in range(blocks):
+            first = draw_conv(rng, features, features, 127 if bits == 8 else narrow_peak, 0.3, shift=2**bits / 6)
+            second = draw_conv(rng, features, features, 127 if bits == 8 else narrow_peak, 0.5 / 2**bits)
+            first.weight, second.weight = weights[127 if bits == 8 else narrow_peak][2 * block : 2 * block + 2]
+            widths[bits].append(Block(float(np.float32(2**bits / 9)), first, second))
+    upsampler = []
+    tail_factor = scale if direct else 1
+    for factor in () if direct else FACTORS[scale]:
+        upsampler.append((draw_conv(rng, features * factor**2, features, 127, 0.5, shift=128), factor))
+    static = Static(
+        rng.uniform(10, 60, features).astype(np.float32),
+        draw_conv(rng, features, features, 127, 0.02),
+        rng.uniform(10, 60, features).astype(np.float32),
+        upsampler,
+        draw_conv(rng, 3 * tail_factor**2, features, 127, 1.0, shift=110),
+        tail_factor,
+    )
+    return Integers(scale, head, widths, static)
+
+
+def reference(integers: Integers, window: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 -> (H * scale, W * scale, 3) uint8 by the contract, layer by layer."""
+    static, half = integers.static, 2 ** (bits - 1)
+    pixels = torch.from_numpy(window.astype(np.float32)).permute(2, 0, 1)[None]
+    head = x = integers.head(pixels - channels(np.array(integers.head.mean, np.float32)))
+    for block in integers.blocks[bits]:
+        codes = quantize(x * block.inverse_step, -half, half - 1)
+        codes = quantize(block.conv1(codes), 0, 2 * half - 1)
+        x = block.conv2(codes) + x
+    f = static.body_conv(quantize(x * channels(static.body_inverse_steps), -128, 127)) + head
+    readers = [*(conv for conv, _ in static.upsampler), static.tail]
+    codes = quantize(f * channels(static.upsampler_inverse_steps), *readers[0].input_range)
+    for (conv, factor), following in zip(static.upsampler, readers[1:], strict=True):
+        codes = F.pixel_shuffle(quantize(conv(codes) - 128, *following.input_range), factor)
+    pixels = F.pixel_shuffle(quantize(static.tail(codes), 0, 255), static.tail_factor)
+    return pixels[0].permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def draw_windows(count: int, height: int, width: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(height).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def run(
+    network: kernels.Network,
+    windows: NDArray[np.uint8],
+    widths: list[int],
+    cores: list[tuple[int, int, int, int]],
+    threads: int = 2,
+) -> list[NDArray[np.uint8]]:
+    """Upscaled cores, one below the other in a common picture."""
+    s = network.scale
+    tops = np.concatenate([[0], np.cumsum([core[2] * s for core in cores])])
+    picture = np.zeros((int(tops[-1]), max(core[3] for core in cores) * s, 3), np.uint8)
+    places = np.array([(top, 0) for top in tops[:-1]], np.int32)
+    network.run(windows, np.array(widths, np.uint8), np.array(cores, np.int32), picture, places, threads=threads)
+    return [picture[top : top + core[2] * s, : core[3] * s] for top, core in zip(tops[:-1], cores, strict=True)]
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_network_equals_contract(isa: str, scale: int, direct: bool) -> None:
+    integers = draw_network(scale, direct=direct)
+    network = kernels.Network(integers, isa)
+    windows = draw_windows(4, 13, 18)
+    whole = (0, 0, 13, 18)
+    found = run(network, windows, list(BIT_WIDTHS), [whole] * 4)
+    for window, bits, pixels in zip(windows, BIT_WIDTHS, found, strict=True):
+        expected = reference(integers, window, bits)
+        assert 5 < expected.std() < 120, "a saturated picture proves nothing"
+        np.testing.assert_array_equal(pixels, expected, err_msg=f"{bits} bits")
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_upsampler_of_fewer_bits(isa: str) -> None:
+    """Static layers may have 6 bits, in the upsampler; elsewhere the kernels say that they do not take it."""
+    integers = draw_network(4, blocks=1)
+    for index, (outputs, bits) in enumerate(((256, 5), (256, 6))):
+        conv = draw_conv(np.random.default_rng(index), outputs, FEATURES, 20, 2, shift=128)
+        conv.input_range = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        integers.static.upsampler[index] = (conv, 2)
+    integers.static.upsampler_inverse_steps[:] = 15
+    windows = draw_windows(1, 13, 18)
+    (pixels,) = run(kernels.Network(integers, isa), windows, [6], [(0, 0, 13, 18)])
+    expected = reference(integers, windows[0], 6)
+    assert 5 < expected.std() < 120, "a saturated picture proves nothing"
+    np.testing.assert_array_equal(pixels, expected)
+    integers.static.tail.input_range = (-32, 31)
+    with pytest.raises(ValueError, match="tail"):
+        kernels.Network(integers, isa)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("isa", RUNNABLE[:1] + RUNNABLE[-1:])
+def test_cores_are_cut_from_the_whole_window(isa: str, scale: int, direct: bool) -> None:
+    """Only what a core needs is computed, and that is enough: at corners, borders, inside, for single pixels."""
+    integers = draw_network(scale, blocks=1, direct=direct)
+    network = kernels.Network(integers, isa)
+    cores = [(0, 0, 17, 23), (4, 4, 9, 15), (0, 5, 4, 18), (13, 0, 4, 4)]
+    cores += [(8, 11, 1, 1), (16, 22, 1, 1), (0, 0, 1, 23), (1, 2, 15, 3)]
+    windows = np.repeat(draw_windows(1, 17, 23), len(cores), axis=0)
+    expected = reference(integers, windows[0], 6)
+    for core, pixels in zip(cores, run(network, windows, [6] * len(cores), cores), strict=True):
+        y, x, h, w = (side * scale for side in core)
+        np.testing.assert_array_equal(pixels, expected[y : y + h, x : x + w], err_msg=str(core))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 3), (7, 1), (31, 52)])
+def test_any_window_size(size: tuple[int, int]) -> None:
+    integers = draw_network(2)
+    network = kernels.Network(integers)
+    windows = draw_windows(2, *size)
+    for window, bits, pixels in zip(windows, (8, 5), run(network, windows, [8, 5], [(0, 0, *size)] * 2), strict=True):
+        np.testing.assert_array_equal(pixels, reference(integers, window, bits))
+
+
+@pytest.mark.parametrize("peak", [14, 40, 127])
+def test_every_weight_grid(peak: int) -> None:
+    """Narrow weights that fit no Winograd kernel, or only one with split or halved weights, give the same pixels."""
+    integers = draw_network(2, narrow_peak=peak)
+    network = kernels.Network(integers)
+    if network.isa != "portable":
+        assert set(network.algorithms(8)) == {"direct"}
+        assert set(network.algorithms(5)) == {{14: "winograd", 40: "winograd_split", 127: "direct"}[peak]}
+    windows = draw_windows(3, 10, 11)
+    found = run(network, windows, [4, 5, 6], [(0, 0, 10, 11)] * 3)
+    for window, bits, pixels in zip(windows, (4, 5, 6), found, strict=True):
+        np.testing.assert_array_equal(pixels, reference(integers, window, bits))
+
+
+def test_more_features() -> None:
+    integers = draw_network(2, blocks=1, features=128, narrow_peak=12)
+    windows = draw_windows(1, 6, 9)
+    (pixels,) = run(kernels.Network(integers), windows, [6], [(0, 0, 6, 9)])
+    np.testing.assert_array_equal(pixels, reference(integers, windows[0], 6))
+
+
+def test_layouts() -> None:
+    """Windows may come in any memory order."""
+    network = kernels.Network(draw_network(3))
+    windows = draw_windows(3, 8, 13)
+    planar = np.ascontiguousarray(windows.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    cores = [(0, 0, 8, 13)] * 3
+    from_planar = run(network, planar, [4, 6, 8], cores, threads=1)
+    for a, b in zip(run(network, windows, [4, 6, 8], cores), from_planar, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("count", "threads"), [(1, 2), (1, 5), (3, 2), (4, 7)])
+def test_threads_that_help(count: int, threads: int) -> None:
+    """Threads without a patch take parts of the others' layers: the same pixels, for any split of the rows."""
+    network = kernels.Network(draw_network(4, blocks=1))
+    windows = draw_windows(count, 83, 20)
+    cores = [(4, 3, 75, 17), (0, 0, 83, 20), (1, 0, 81, 1), (9, 5, 16, 15)][:count]
+    widths = [6, 8, 4, 5][:count]
+    alone = run(network, windows, widths, cores, threads=1)
+    for _ in range(5):
+        for a, b in zip(alone, run(network, windows, widths, cores, threads=threads), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_band_sums(isa: str) -> None:
+    """Equal to the controller's own, for cores of any size and pictures in any memory order."""
+    integers = draw_network(2)
+    network = kernels.Network(integers, isa)
+    head = integers.head
+    integer_head = IntegerHead(head.weight, head.multiplier, head.offset, head.mean)  # type: ignore[arg-type]
+    image = draw_windows(1, 70, 45)[0]
+    image[:9, :9] = 255  # the largest accumulators
+    cores = [(0, 0, 70, 45), (3, 5, 8, 12), (60, 1, 7, 9), (0, 44, 3, 1), (69, 0, 1, 45), (0, 0, 4, 4)]
+    planar = np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)
+    found = network.band_sums(planar, np.array(cores, np.int32), threads=3)
+    for (y, x, height, width), sums in zip(cores, found, strict=True):
+        core = np.ascontiguousarray(image[None, y : y + height, x : x + width])
+        np.testing.assert_array_equal(sums, band_sums(head_accumulators(core, integer_head))[0])
+    with pytest.raises(ValueError, match="rectangle 0"):
+        network.band_sums(image, np.array([(0, 0, 71, 45)], np.int32), threads=1)
+
+
+def test_writes_only_its_place() -> None:
+    network = kernels.Network(draw_network(2))
+    picture = np.full((40, 50, 3), 7, np.uint8)
+    view = picture[2:38]
+    windows = draw_windows(1, 9, 9)
+    cores, places = np.array([[2, 3, 5, 4]], np.int32), np.array([[6, 10]], np.int32)
+    network.run(windows, np.array([6], np.uint8), cores, view, places, threads=1)
+    expected = reference(draw_network(2), windows[0], 6)[4:14, 6:14]
+    np.testing.assert_array_equal(picture[8:18, 10:18], expected)
+    picture[8:18, 10:18] = 7
+    assert (picture == 7).all()
+
+
+def test_bad_calls_are_refused() -> None:
+    network = kernels.Network(draw_network(2))
+    good: dict[str, Any] = {
+        "patches": draw_windows(1, 8, 8),
+        "bit_widths": np.array([6], np.uint8),
+        "cores": np.array([[0, 0, 8, 8]], np.int32),
+        "out": np.zeros((16, 16, 3), np.uint8),
+        "places": np.zeros((1, 2), np.int32),
+    }
+    bad: list[tuple[str, NDArray[Any], str]] = [
+        ("patches", np.zeros((1, 3, 8, 8), np.uint8), "patches"),
+        ("patches", np.zeros((1, 8, 8, 3), np.int16), "patches"),
+        ("bit_widths", np.array([7], np.uint8), "7-bit"),
+        ("bit_widths", np.array([6, 6], np.uint8), "bit_widths"),
+        ("cores", np.array([[0, 0, 9, 8]], np.int32), "cores"),
+        ("cores", np.array([[-1, 0, 8, 8]], np.int32), "cores"),
+        ("cores", np.array([[0, 2**31 - 1, 8, 8]], np.int32), "cores"),
+        ("cores", np.array([[0, 0, 8, 8]], np.int64), "cores"),
+        ("out", np.zeros((16, 15, 3), np.uint8), "places"),
+        ("out", np.zeros((16, 3, 16), np.uint8).transpose(0, 2, 1), "out"),
+        ("out", np.broadcast_to(np.zeros((1, 16, 3), np.uint8), (16, 16, 3)), "out"),
+        ("places", np.array([[1, 0]], np.int32), "places"),
+        ("places", np.array([[0, -1]], np.int32), "places"),
+    ]
+    for name, value, message in bad:
+        with pytest.raises(ValueError, match=message):
+            network.run(**{**good, name: value}, threads=1)
+    with pytest.raises(ValueError, match="threads"):
+        network.run(**good, threads=0)
+    network.run(**good, threads=1)
+
+
+def test_networks_that_do_not_fit_are_refused() -> None:
+    for features in (32, 96):
+        with pytest.raises(ValueError, match="multiples of 64"):
+            kernels.Network(draw_network(2, features=features))
+    integers = draw_network(4)
+    integers.static.upsampler.pop()
+    with pytest.raises(ValueError, match="scale"):
+        kernels.Network(integers)
+    integers = draw_network(2)
+    integers.blocks[6].pop()
+    with pytest.raises(ValueError, match="number of residual blocks"):
+        kernels.Network(integers)
+    integers = draw_network(2)
+    integers.head.multiplier[3] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        kernels.Network(integers)
+    integers = draw_network(2)
+    integers.static.body_inverse_steps[9] = 1e12
+    with pytest.raises(ValueError, match="steps"):
+        kernels.Network(integers)
+
+
+def long_run(network: kernels.Network, progress: Callable[[int], object] | None = None) -> None:
+    count = 64
+    windows = draw_windows(1, 96, 96).repeat(count, axis=0)
+    places = np.array([(192 * i, 0) for i in range(count)], np.int32)
+    network.run(
+        windows,
+        np.full(count, 8, np.uint8),
+        np.array([[0, 0, 96, 96]] * count, np.int32),
+        np.zeros((192 * count, 192, 3), np.uint8),
+        places,
+        threads=2,
+        progress=progress,
+    )
+
+
+def test_progress_counts_and_cancels() -> None:
+    network = kernels.Network(draw_network(2))
+    seen: list[int] = []
+    long_run(network, seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 64
+
+    class StopError(Exception):
+        pass
+
+    def stop(done: int) -> None:
+        seen.append(done)
+        raise StopError
+
+    seen.clear()
+    with pytest.raises(StopError):
+        long_run(network, stop)
+    assert len(seen) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
+def test_interrupt_stops_at_once_and_other_threads_go_on() -> None:
+    network = kernels.Network(draw_network(2, blocks=8))
+    ticks: list[float] = []
+    sent: list[float] = []
+
+    def interrupt() -> None:
+        for _ in range(10):
+            time.sleep(0.01)
+            ticks.append(time.monotonic())  # the interpreter lock is free while the kernels run
+        sent.append(time.monotonic())
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+
+    thread = threading.Thread(target=interrupt)
+    start = time.monotonic()
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        long_run(network)
+    stopped = time.monotonic()
+    thread.join()
+    assert len(ticks) == 10
+    assert ticks[-1] - start < 2
+    assert stopped - sent[0] < 0.5  # 0.03 s on a quiet machine

@@ -1,0 +1,67 @@
+"""What NumPy makes of a checkpoint's tensors against the trainable network in torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.networks import CompactConfig, EdsrConfig, build_network, parameters_of, quantizers
+from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.program import grids
+from gdq_cli.program.layers import QuantLayer
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        EdsrConfig(2, 2, 8),
+        EdsrConfig(4, 1, 8, static_bits=(8, 8, 6, 8)),
+        EdsrConfig(3, 1, 8, bit_widths=()),
+        EdsrConfig(4, 1, 8, upsampler="pixelshuffledirect"),
+        CompactConfig(2, 2, 8),
+        CompactConfig(4, 1, 8, bit_widths=()),
+    ],
+    ids=str,
+)
+def test_tensor_shapes_are_those_of_the_module(config: EdsrConfig | CompactConfig) -> None:
+    state = build_network(config).state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == config.tensor_shapes()
+    assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+def test_layers_are_those_of_the_module(checkpoint: Checkpoint) -> None:
+    """Codes, steps and ranges of every convolution at every width, bit for bit."""
+    network = checkpoint.network
+    for name, conv in network.named_modules():
+        if not isinstance(conv, QuantConv2d):
+            continue
+        layer = QuantLayer(name, checkpoint.parameters.tensors, conv.bit_widths, conv.signed)
+        for bits in (4, 5, 6, 8):
+            lowered = layer.lower(bits)
+            codes = quantizers.weight_codes(conv.equalized_weight().detach(), conv.weight_step(bits).detach())
+            assert np.array_equal(lowered.weight, codes.numpy())
+            assert lowered.input_range == conv.input_range(bits)
+            assert np.array_equal(layer.input_step(bits), conv.input_step(bits).detach().numpy())
+            step = conv.activation_step[conv.bit_widths.index(conv.own_bit_width(bits))].detach().double()
+            expected = (step * conv.weight_step(bits).detach().double()).float().numpy()
+            assert np.array_equal(lowered.multiplier, expected)
+            assert np.array_equal(lowered.offset, conv.bias.detach().numpy())
+
+
+def test_the_module_of_parameters_is_the_network(checkpoint: Checkpoint) -> None:
+    module = parameters_of(checkpoint.network).module
+    assert module is checkpoint.network
+    again = type(checkpoint.parameters)(checkpoint.config, checkpoint.parameters.tensors).module
+    pixels = torch.randint(0, 256, (1, 3, 9, 8)).float()
+    with torch.inference_mode():
+        assert torch.equal(again(pixels), checkpoint.network(pixels))
+
+
+def test_narrow_grid_by_brute_force() -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        codes = torch.randint(-40, 41, (2, 3, 3, 3), generator=generator)
+        found = grids.fits_narrow_grid(codes.numpy().astype(np.float32))
+        assert found == bool(quantizers.fits_narrow_grid(codes).all())
