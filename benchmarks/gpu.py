@@ -291,7 +291,7 @@ def compare_tiles(checkpoint: Checkpoint, device: str) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     usual = dict(triton_kernels.OPTIONS)
     with torch.cuda.device(device), torch.inference_mode():
-        network = CudaNetwork(checkpoint.network, device)
+        network = CudaNetwork(checkpoint.parameters, device)
         for pixels, warps, stages, batch in settings:
             triton_kernels.BLOCK_PIXELS = pixels
             triton_kernels.OPTIONS.update(num_warps=warps, num_stages=stages)

@@ -8,7 +8,7 @@
     result.pil.save("out.png")
     print(result.fab, result.bit_map)
 
-Importing this package is cheap: torch comes with the first ``load``.
+Importing this package is cheap; torch comes with what needs it, which the native engine does not.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def load(model: str = "auto", scale: int = 4, *, device: str = "auto", threads: 
         scale: 2, 3 or 4. Where a model known by name has no such checkpoint but a larger one, that runs and its result
             is reduced with Lanczos.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
-        threads: CPU threads, for all of torch; None for torch's own choice.
+        threads: CPU threads of this process, torch's included; None for the cores it may use.
 
     Raises:
         OptionsError: if an argument is out of range.

@@ -14,7 +14,8 @@ from PIL import Image, features
 
 from gdq_cli._version import __version__
 from gdq_cli.bitmaps.page_template import PAGE
-from gdq_cli.bitmaps.terminal import FP32_BITS, PALETTE, Rgb, bit_label, count_bits, ink_on
+from gdq_cli.bitmaps.terminal import PALETTE, Rgb, bit_label, count_bits, ink_on
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.upscaling.patches import PatchPlan
 
 PAIR_BYTES_PER_MEGAPIXEL = 1_300_000

@@ -1,4 +1,4 @@
-"""The HTML report's page: markup, style and script with ``$places`` that heatmap_report.py fills."""
+"""The HTML report's page: markup, style and script with ``$places`` that page.py fills."""
 
 from string import Template
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # controller.py imports torch; a formatter has no use for it
+if TYPE_CHECKING:
     from gdq_cli.bits.controller import BitChoice
     from gdq_cli.upscaling.patches import PatchPlan
 

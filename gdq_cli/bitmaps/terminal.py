@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gdq_cli.bits.widths import FP32_BITS
+
 Rgb = tuple[int, int, int]
 ColorMode = Literal["truecolor", "256", "none"]
-
-FP32_BITS = 32
-"""What a bit map holds where the float network ran."""
 
 PALETTE: dict[int, Rgb] = {
     4: (0x43, 0x38, 0xA8),  # indigo
@@ -25,7 +24,7 @@ PALETTE: dict[int, Rgb] = {
 """sRGB colour of each bit-width, dark to bright.
 
 Lightness rises in even steps (L* 31, 46, 66, 85), so the order survives greyscale and every common colour blindness,
-and both ends keep clear of black and of white backgrounds. tests/test_heatmap.py checks these claims.
+and both ends keep clear of black and of white backgrounds. tests/bitmaps/test_terminal.py checks these claims.
 """
 
 _DARK_INK: Rgb = (0x14, 0x12, 0x1C)

@@ -30,8 +30,8 @@ QUANTILES = (0.01, 0.99)
 """Quantiles of the training patches' entropy at which t_low and t_high are calibrated.
 
 The paper's ablation prefers 0.5 and 0.9. What a low width costs a patch hardly follows its entropy in our networks
-(rank correlation 0.13, against 0.31 for the controller; benchmarks/entropy_quantiles.py, docs/method.md), so the
-controller decides nearly alone: its middle class is 5 bits for all but the flattest and the busiest patches."""
+(rank correlation 0.13, against 0.31 for the controller; benchmarks/studies/entropy_quantiles.py, docs/method.md), so
+the controller decides nearly alone: its middle class is 5 bits for all but the flattest and the busiest patches."""
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """int8 engine on torch's own oneDNN convolutions: the fast engine where our kernels were not built.
 
 oneDNN takes uint8 codes, so signed codes are stored with a zero point of 128; its epilogue multiplies and adds with
-two roundings, exactly as the integer contract says (tests/test_engines.py holds it to that).
+two roundings, exactly as the integer contract says (tests/engines/test_engines.py holds it to that).
 """
 
 from __future__ import annotations

@@ -246,6 +246,6 @@ def test_plain_text_is_what_a_log_should_keep() -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    modules = ", ".join(f"gdq_cli.bitmaps.terminal{part}" for part in ("", "_overlay", "_table", "_report"))
+    modules = ", ".join(f"gdq_cli.bitmaps.{name}" for name in ("terminal", "overlay", "table", "page"))
     code = f"import {modules}, gdq_cli.measure.metrics, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,6 +14,7 @@ from typing import Any
 
 os.environ.pop("TRITON_INTERPRET", None)
 
+import numpy as np
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
@@ -48,11 +49,11 @@ def main() -> None:
 
     triton_kernels.launch = record
     for scale in (2, 3, 4):
-        network = CudaNetwork(load_checkpoint("edsr", scale).network, "cpu")
+        network = CudaNetwork(load_checkpoint("edsr", scale).parameters, "cpu")
         network(torch.zeros((1, 2, 2, 3), dtype=torch.uint8), torch.zeros(1, dtype=torch.int32))
-    unit, choice = torch.ones(64), torch.zeros(1, dtype=torch.int32)
+    unit, choice = np.ones(64, np.float32), torch.zeros(1, dtype=torch.int32)
     for bounds in ((0, 255), (-128, 127)):  # the self-test's accumulators
-        conv = IntegerConv(torch.ones((64, 64, 3, 3), dtype=torch.int8), unit, unit, bounds)
+        conv = IntegerConv(np.ones((64, 64, 3, 3), np.int8), unit, unit, bounds)
         convolve(torch.zeros((1, 2, 2, 64), dtype=torch.int8), place_conv([conv], "cpu", "raw", [(0, 0)]), choice)
     target = GPUTarget("cuda", int(sys.argv[1]), 32)
     for name, source in launches.items():

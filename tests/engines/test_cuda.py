@@ -74,7 +74,8 @@ def test_accumulators_of_extreme_codes(small_checkpoint: Checkpoint) -> None:
     for conv in (integers.blocks[8][0].conv2, integers.blocks[4][0].conv1, integers.static.tail):
         low, high = conv.input_range
         codes = torch.where(torch.rand((2, 64, 3, 5), generator=generator) < 0.5, low, high).to(torch.int16)
-        exact = torch.nn.functional.conv2d(codes.double(), conv.weight.double(), padding=1).to(torch.int32)
+        weight = torch.from_numpy(conv.weight).double()
+        exact = torch.nn.functional.conv2d(codes.double(), weight, padding=1).to(torch.int32)
         assert torch.equal(engine.accumulators(codes, conv), exact)
 
 

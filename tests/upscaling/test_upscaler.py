@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.models.pool import load_checkpoint
 from gdq_cli.upscaling.patches import plan_patches
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.networks import make_network
+from tests.helpers.paths import ROOT
 from tests.helpers.pictures import make_picture
 
 
@@ -124,3 +127,15 @@ def test_float_checkpoints_run_in_float_only() -> None:
     assert upscaler.upscale(make_picture(8, 8), bits="fp32").image.shape == (16, 16, 3)
     with pytest.raises(WeightsError, match="--bits fp32"):
         upscaler.upscale(make_picture(8, 8))
+
+
+def test_the_photo_network_joins_without_a_seam() -> None:
+    """It sees farther than its halo, by which no pixel may change by more than one level."""
+    image = np.asarray(Image.open(ROOT / "examples" / "coffee.jpg").convert("RGB"))[100:196, 200:392].copy()
+    checkpoint = load_checkpoint("photo", 4)
+    upscaler = Upscaler(checkpoint, choose_engine(checkpoint.parameters).engine)
+    patched = upscaler.upscale(image, bits="8")
+    assert len(patched.plan.patches) == 2
+    window = torch.from_numpy(image[None]).permute(0, 3, 1, 2)
+    whole = upscaler.engine(window, 8)[0].permute(1, 2, 0).numpy()
+    assert int(np.abs(patched.image.astype(int) - whole).max()) <= 1

@@ -1,4 +1,4 @@
-"""The state dict of Granular-DQ's released SRResNet -> our network and controller (parity: tests/test_convert.py).
+"""Granular-DQ's released SRResNet, a state dict -> our network and controller (parity: tests/models/test_convert.py).
 
 Its quirks: quantizers stand in the order 4, 6, 8, 5 bits; the two E2B ratios drift in training and are looked up in a
 table after rounding to tenths; several tensors are dead (mean shift, channel_threshold, act_q, init_state).
