@@ -18,7 +18,10 @@ models = typer.Typer(
 )
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Model name, hf:owner/repo[@revision][/file], or a .safetensors file.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Model name, hf:owner/repo, hf:owner/repo@revision/file, or a .safetensors file."
+    ),
 ]
 ScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", help="Native scale: 2, 3 or 4.")]
 

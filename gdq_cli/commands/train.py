@@ -113,6 +113,7 @@ def train(
         Literal["pixelshuffle", "pixelshuffledirect"] | None,
         typer.Option(
             "--upsampler",
+            metavar="KIND",
             help="pixelshuffle as in EDSR, or pixelshuffledirect (one convolution, faster); fp32 stage only.",
         ),
     ] = None,
