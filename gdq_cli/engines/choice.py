@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes.util import find_library
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,7 @@ def choose_device(device: str) -> str:
     Raises:
         DeviceError: if it is not.
     """
-    if device == "cpu" or (device == "auto" and not _has_cuda_driver()):
+    if device == "cpu" or (device == "auto" and not _has_gpu_driver()):
         return "cpu"
     import torch
 
@@ -60,9 +61,18 @@ def choose_device(device: str) -> str:
     raise DeviceError(f"unknown device '{device}'; use auto, cpu, cuda, cuda:N or mps")
 
 
-def _has_cuda_driver() -> bool:
-    """Whether NVIDIA's driver is there at all: without it there is nothing that torch could find."""
-    return "torch" in sys.modules or bool(find_library("nvcuda" if sys.platform == "win32" else "cuda"))
+def _has_gpu_driver() -> bool:
+    """Whether NVIDIA's or AMD's driver is there at all: without one there is nothing that torch calls ``cuda``.
+
+    Loaded by name: ``ctypes.util.find_library`` starts programs, which takes longer than reading a checkpoint.
+    """
+    if "torch" in sys.modules or Path("/dev/kfd").exists():  # AMD's; torch, once loaded, knows better than this
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def choose_engine(network: Network | Parameters, device: str = "cpu", name: str = "auto") -> EngineChoice:

@@ -30,7 +30,8 @@ class TensorEngine(Engine):
     def __init__(self, network: Network | Parameters) -> None:
         super().__init__(network)
         self._network = self.parameters.module
-        self._integers = self.parameters.integers if self.parameters.config.bit_widths else None
+        if self.parameters.config.bit_widths:
+            _ = self.integers  # a checkpoint that cannot run exactly is refused now
 
     @property
     def integers(self) -> IntegerNetwork | IntegerSrresnet | IntegerCompact:
@@ -39,9 +40,7 @@ class TensorEngine(Engine):
         Raises:
             WeightsError: for a float32 checkpoint.
         """
-        if self._integers is None:
-            self._integers = self.parameters.integers
-        return self._integers
+        return self.parameters.integers
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:

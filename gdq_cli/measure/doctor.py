@@ -18,9 +18,10 @@ from PIL import features
 
 from gdq_cli._version import __version__
 from gdq_cli.engines import choose_device, choose_engine, kernels
+from gdq_cli.engines.threads import usable_cores
 from gdq_cli.errors import GdqError
 from gdq_cli.measure.benchmark import find_engines
-from gdq_cli.measure.machine import cpu_name, usable_cores
+from gdq_cli.measure.machine import cpu_name
 from gdq_cli.models import store as hub
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
 

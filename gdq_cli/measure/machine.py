@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import datetime
-import os
 import platform
 from pathlib import Path
 from typing import Any, Protocol
 
 from gdq_cli.engines import kernels
+from gdq_cli.engines.threads import usable_cores
 
 POWERCAP = Path("/sys/class/powercap")
 """Where Linux shows the energy counters of the processor (RAPL); readable by root only on most systems."""
 
 _PROC = Path("/proc")
-
-
-def usable_cores() -> int:
-    """Logical processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:

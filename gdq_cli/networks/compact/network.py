@@ -37,7 +37,7 @@ class Compact(nn.Module):
     The head is float32. Pixels are RGB / 255 without a mean, so zero padding stands for black.
     """
 
-    name = "compact"
+    name = CompactConfig.name
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ class Edsr(nn.Module):
     The head is float32, the residual blocks run at the patch's bit-width, everything after them at a static one.
     """
 
-    name = "edsr"
+    name = EdsrConfig.name
     mean: Tensor
 
     def __init__(self, config: EdsrConfig) -> None:

@@ -97,7 +97,7 @@ class SrresnetBlock(nn.Module):
 class Srresnet(nn.Module):
     """Head, residual blocks at the patch's bit-width, body conv with long skip, pixel-shuffle upsampler, tail."""
 
-    name = "srresnet"
+    name = SrresnetConfig.name
 
     def __init__(self, config: SrresnetConfig) -> None:
         super().__init__()
