@@ -88,10 +88,10 @@ def _mix(hr: U8, size: tuple[int, int], rng: Rng, say: Steps, *, light: bool) ->
 def _photo(hr: U8, size: tuple[int, int], scale: int, rng: Rng, say: Steps) -> F32:
     """The training mixture; one severity couples the parts, as a poor camera goes with a poor codec."""
     kind = rng.random()
-    if kind < 0.12:
+    if kind < 0.25:
         say("clean")
         return _resize(hr, size, Image.Resampling.BICUBIC)
-    if kind < 0.24:  # a good camera, or a picture that was reduced and saved well
+    if kind < 0.37:  # a good camera, or a picture that was reduced and saved well
         x = _resize(hr, size, _draw_filter(rng))
         x = _draw_noise(x, rng, say, rng.uniform(0, 1.5))
         return _draw_codec(x, rng, say, rng.uniform(86, 98))

@@ -44,6 +44,10 @@ def fast_dtype(device: str) -> torch.dtype | None:
     return torch.bfloat16 if any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else None
 
 
+COLOUR_WEIGHT = 0.5
+"""Of the shift in mean colour, beside the error of the pixels, in the float stage's loss."""
+
+
 class Stage(Protocol):
     """A loss with the parameters it trains."""
 
@@ -64,7 +68,11 @@ class Stage(Protocol):
 
 @dataclass
 class FloatStage:
-    """L1 between the float network's output and HR."""
+    """L1 between the float network's output and HR, and between the mean colours of its output and of LR.
+
+    L1 alone drifts towards the median, which moves the colour of a whole picture by up to a level where noise and
+    codecs leave the network in doubt.
+    """
 
     network: Edsr
     autocast: torch.dtype | None = torch.bfloat16
@@ -76,9 +84,11 @@ class FloatStage:
     def backward(self, lr: Tensor, hr: Tensor, step: int) -> float:
         with torch.autocast(lr.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
             output = self.network(lr)
-        loss = (output.float() - hr).abs().mean() / 255
-        loss.backward()
-        return float(loss.detach()) * 255
+        output = output.float()
+        error = (output - hr).abs().mean() / 255
+        shift = (output.mean((2, 3)) - lr.float().mean((2, 3))).abs().mean() / 255
+        (error + COLOUR_WEIGHT * shift).backward()
+        return float(error.detach()) * 255
 
     def after_step(self, step: int) -> None:
         pass
