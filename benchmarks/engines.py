@@ -35,14 +35,14 @@ from numpy.typing import NDArray
 from peers import Peers, find_peers, versions
 from PIL import Image
 
+from gdq_cli.bits.patches import plan_patches
 from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import DeviceError
 from gdq_cli.measure.benchmark import interleave
 from gdq_cli.measure.machine import cpu_name
-from gdq_cli.models.pool import load_checkpoint
-from gdq_cli.networks import cost
+from gdq_cli.program import cost
 from gdq_cli.training.start import float_copy
-from gdq_cli.upscaling.patches import plan_patches
+from gdq_cli.upscaling.pool import load_checkpoint
 from gdq_cli.upscaling.upscaler import Upscaler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,9 +97,7 @@ class NetworkTable:
         self.whole = torch.from_numpy(self.image[None]).permute(0, 3, 1, 2).float()
         with torch.inference_mode():
             self.expected = self.network(self.whole)[0].numpy().clip(0, 255)
-        config = self.checkpoint.network.config
-        per_pixel = cost.head_macs(config) + cost.dynamic_macs(config) + sum(cost.static_macs(config))
-        self.gmacs = per_pixel * side**2 / 1e9
+        self.gmacs = cost.macs(self.checkpoint.parameters.outline) * side**2 / 1e9
 
     def _torch(self, layout: torch.memory_format, bfloat16: bool) -> Callable[[], NDArray[np.float32]]:
         network, x = (

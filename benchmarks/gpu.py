@@ -28,10 +28,12 @@ from gdq_cli.engines import Engine, choose_device, choose_engine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.measure.benchmark import interleave, natural_picture
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.models.pool import load_checkpoint
-from gdq_cli.networks import cost, lower_network
+from gdq_cli.networks import lower_network
+from gdq_cli.networks.edsr.config import MEAN
 from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.program import cost
 from gdq_cli.training.start import float_copy
+from gdq_cli.upscaling.pool import load_checkpoint
 from gdq_cli.upscaling.upscaler import Upscaler
 
 U8 = NDArray[np.uint8]
@@ -67,10 +69,12 @@ class Plain(nn.Module):
     def __init__(self, network: Edsr) -> None:
         super().__init__()
         self.network = network
+        self.mean: Tensor
+        self.register_buffer("mean", torch.tensor(MEAN, dtype=torch.float32).reshape(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(N, h, w, 3) -> (N, h * scale, w * scale, 3)."""
-        network, mean = self.network, self.network.mean
+        network, mean = self.network, self.mean
         skip = network.head((pixels.permute(0, 3, 1, 2).to(mean.dtype) - mean) / 255)
         x = skip
         for block in network.blocks:
@@ -131,9 +135,7 @@ def check(checkpoint: Checkpoint, engine: Engine, dry: bool) -> None:
     network, compared = checkpoint.network, 0
     reference, fast = ReferenceEngine(network), choose_engine(network).engine
     generator = torch.Generator().manual_seed(0)
-    integers = lower_network(network)
-    convs = [conv for blocks in integers.blocks.values() for block in blocks for conv in (block.conv1, block.conv2)]
-    convs += [integers.static.body_conv, *(conv for conv, _ in integers.static.upsampler), integers.static.tail]
+    convs = lower_network(network).convs
     for conv in convs[:: len(convs) // 2] if dry else convs:
         low, high = conv.input_range
         shape = (2, conv.weight.shape[1], 5, 9)
@@ -185,8 +187,8 @@ def measure(
             continue
         rows.append(row)
     measured = interleave({row.name: row.run for row in rows}, repeats=repeats)
-    config, pixels = checkpoint.network.config, count * height * width
-    operations = 2 * pixels * (cost.head_macs(config) + cost.dynamic_macs(config) + sum(cost.static_macs(config)))
+    pixels = count * height * width
+    operations = 2 * pixels * cost.macs(checkpoint.parameters.outline)
     peak = PEAKS.get(torch.cuda.get_device_name(first)) if first != "cpu" else None
     devices = torch.cuda.device_count() if device == "cuda" else 1  # all of them for ours, one for the plain network
     eager = measured["torch FP32"].median
@@ -280,9 +282,9 @@ def compare_tiles(checkpoint: Checkpoint, device: str) -> None:
     from gdq_cli.engines.cuda.engine import BATCH
     from gdq_cli.engines.cuda.network import CudaNetwork
 
-    side, config = 104, checkpoint.network.config
+    side = 104
     peak = PEAKS.get(torch.cuda.get_device_name(device))
-    macs = cost.head_macs(config) + cost.dynamic_macs(config) + sum(cost.static_macs(config))
+    macs = cost.macs(checkpoint.parameters.outline)
     ours = (triton_kernels.BLOCK_PIXELS, triton_kernels.OPTIONS["num_warps"], triton_kernels.OPTIONS["num_stages"])
     settings = [(*ours, batch) for batch in (4, 8, BATCH, 32, 64)]
     settings += [(*tile, BATCH) for tile in ((64, 4, 3), (64, 4, 4), (128, 4, 4), (128, 8, 3), (256, 8, 3))]
@@ -291,7 +293,7 @@ def compare_tiles(checkpoint: Checkpoint, device: str) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     usual = dict(triton_kernels.OPTIONS)
     with torch.cuda.device(device), torch.inference_mode():
-        network = CudaNetwork(checkpoint.parameters, device)
+        network = CudaNetwork(checkpoint.parameters.program, device)
         for pixels, warps, stages, batch in settings:
             triton_kernels.BLOCK_PIXELS = pixels
             triton_kernels.OPTIONS.update(num_warps=warps, num_stages=stages)

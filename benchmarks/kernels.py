@@ -13,7 +13,6 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,52 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from gdq_cli.engines import kernels
+from gdq_cli.program.layers import IntegerConv, IntegerHead
+from gdq_cli.program.operations import Codes, Conv, Epilogue, Head, Operation, Pixels, Program
 
 CHANNELS = 64
+SIGNED = (-128, 127)
 REPEAT = 6
 """Convolutions per measurement."""
-
-
-@dataclass
-class Conv:
-    """A lowered convolution (kernels.ConvLike)."""
-
-    weight: NDArray[np.int8] | NDArray[np.int16]
-    multiplier: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    mean: tuple[int, int, int] = (114, 111, 103)
-    input_range: tuple[int, int] = (-128, 127)
-
-
-@dataclass
-class Block:
-    """A residual block (kernels.BlockLike)."""
-
-    inverse_step: float
-    conv1: Conv
-    conv2: Conv
-
-
-@dataclass
-class Static:
-    """Layers behind the blocks (kernels.StaticLike)."""
-
-    body_inverse_steps: NDArray[np.float32]
-    body_conv: Conv
-    upsampler_inverse_steps: NDArray[np.float32]
-    upsampler: list[tuple[Conv, int]]
-    tail: Conv
-    tail_factor: int = 1
-
-
-@dataclass
-class Integers:
-    """A lowered network (kernels.NetworkLike)."""
-
-    scale: int
-    head: Conv
-    blocks: dict[int, list[Block]]
-    static: Static
 
 
 RANDOM = np.random.default_rng(0)
@@ -83,34 +43,46 @@ def draw_weight(outputs: int, inputs: int, kind: str) -> NDArray[np.int8]:
     return weight
 
 
-def make_conv(outputs: int, inputs: int, kind: str, gain: float, shift: float = 0.0) -> Conv:
+def make_conv(
+    outputs: int, inputs: int, kind: str, gain: float, shift: float = 0.0, codes: tuple[int, int] = (-128, 127)
+) -> IntegerConv:
     """A convolution whose outputs have a spread of about ``gain``."""
     weight = draw_weight(outputs, inputs, kind)
     multiplier = np.full(outputs, gain / (float(weight.std()) * np.sqrt(9 * inputs)), np.float32)
-    return Conv(weight, multiplier, np.full(outputs, shift, np.float32))
+    return IntegerConv(weight, multiplier, np.full(outputs, shift, np.float32), codes)
 
 
-def make_network(scale: int, blocks: int, algorithms: dict[int, str]) -> Integers:
-    """An EDSR baseline with random weights whose blocks use the given algorithm at each bit-width."""
-    head = make_conv(CHANNELS, 3, "direct", 0.02)
-    head.weight = head.weight.astype(np.int16)
-    widths = {}
-    for bits, kind in algorithms.items():
-        widths[bits] = [
-            Block(
-                2**bits / 9,
-                make_conv(CHANNELS, CHANNELS, kind, 0.3, shift=2**bits / 6),
-                make_conv(CHANNELS, CHANNELS, kind, 0.5 / 2**bits),
-            )
-            for _ in range(blocks)
-        ]
-    steps = np.full(CHANNELS, 30, np.float32)
-    factors = {2: (2,), 3: (3,), 4: (2, 2)}[scale]
-    upsampler = [(make_conv(CHANNELS * r * r, CHANNELS, "direct", 0.5, 128), r) for r in factors]
-    tail = make_conv(3, CHANNELS, "direct", 1, 110)
-    return Integers(
-        scale, head, widths, Static(steps, make_conv(CHANNELS, CHANNELS, "direct", 0.02), steps, upsampler, tail)
+def make_program(blocks: int, algorithms: dict[int, str]) -> Program:
+    """An EDSR baseline x4 with random weights whose blocks use the given algorithm at each bit-width."""
+    first = make_conv(CHANNELS, 3, "direct", 0.02)
+    head = IntegerHead(first.weight.astype(np.int16), first.multiplier, first.offset, (114, 111, 103))
+    step, end = np.float32(30), 2 * blocks + 2
+    body = Conv(
+        end - 1, make_conv(CHANNELS, CHANNELS, "direct", 0.02), Epilogue(add=-1, codes=Codes(end, SIGNED, step))
     )
+    behind = [
+        Conv(
+            end + i,
+            make_conv(4 * CHANNELS, CHANNELS, "direct", 0.5, 128),
+            Epilogue(codes=Codes(end + i + 1, SIGNED, zero=128)),
+            2,
+        )
+        for i in range(2)
+    ]
+    pixels = Pixels(end + 2, make_conv(3, CHANNELS, "direct", 1, 110))
+    operations = {}
+    for bits, kind in algorithms.items():
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        into = [Codes(2 * i + 1, (low, high), np.float32(2**bits / 9)) for i in range(blocks)]
+        into.append(Codes(end - 1, SIGNED, step))
+        steps: list[Operation] = [Head(head, Epilogue(keep=-1, codes=into[0]))]
+        for i in range(blocks):
+            conv1 = make_conv(CHANNELS, CHANNELS, kind, 0.3, 2**bits / 6, (low, high))
+            conv2 = make_conv(CHANNELS, CHANNELS, kind, 0.5 / 2**bits, 0, (0, high - low))
+            steps.append(Conv(2 * i + 1, conv1, Epilogue(codes=Codes(2 * i + 2, (0, high - low)))))
+            steps.append(Conv(2 * i + 2, conv2, Epilogue(add=-i - 1, keep=-i - 2, codes=into[i + 1])))
+        operations[bits] = (*steps, body, *behind, pixels)
+    return Program(4, operations)
 
 
 def onednn_layer(side: int, count: int) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -214,7 +186,7 @@ def window_candidates(side: int, threads: int, isa: str | None) -> tuple[dict[st
 
     candidates: dict[str, Callable[[], float]] = {}
     for blocks in (1, 17):
-        network = kernels.Network(make_network(scale, blocks, kinds), isa)
+        network = kernels.Network(make_program(blocks, kinds), isa)
         for bits in kinds:
             widths = np.full(count, bits, np.uint8)
 

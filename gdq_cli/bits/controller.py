@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from gdq_cli.bits import entropy
 from gdq_cli.bits.controller_release import ReleaseHead
-from gdq_cli.program.layers import IntegerHead
+
+if TYPE_CHECKING:
+    from gdq_cli.program.layers import IntegerHead
 
 GBC_BITS = (4, 6, 8)
 """Bit-widths of the controller's three logits."""
@@ -42,7 +44,7 @@ def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> NDArray[np
         head: integer head.
 
     Returns:
-        (N, H', W', C) int32 in units of ``head.multiplier``; H' and W' are :func:`described_size`, where the core is
+        (N, H', W', C) int32 in units of ``head.multiplier``; H' and W' are ``described_size``, where the core is
         smaller by repetition.
     """
     height, width = described_size(cores.shape[1:3])
@@ -58,7 +60,7 @@ def head_accumulators(cores: NDArray[np.uint8], head: IntegerHead) -> NDArray[np
 
 
 def band_sums(accumulators: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Sums of absolute detail of a patch per granularity and channel: what :func:`band_energy` is made of.
+    """Sums of absolute detail of a patch per granularity and channel: what ``band_energy`` is made of.
 
     Args:
         accumulators: (N, H, W, C) int32, H and W multiples of 4.
@@ -82,7 +84,7 @@ def band_energy(sums: NDArray[np.int64], size: tuple[int, int], multiplier: NDAr
     the long tail of textured patches and is correctly rounded everywhere.
 
     Args:
-        sums: (N, 3, C) from :func:`band_sums`.
+        sums: (N, 3, C) from ``band_sums``.
         size: (H, W) of the accumulators.
         multiplier: (C,) float32, feature value of one accumulator unit.
 
@@ -112,7 +114,7 @@ def _detail(x: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]
 
 
 def mean_feature(accumulators: NDArray[np.int32], head: IntegerHead) -> NDArray[np.float64]:
-    """The descriptor of the released code: three times the mean feature (parity/NOTES.md, section 3).
+    """The descriptor of the released code: three times the mean feature.
 
     Returns:
         (N, 3 * C) float64.
@@ -159,7 +161,7 @@ class Controller:
         Args:
             cores: (N, H, W, 3) uint8.
             head: of the network.
-            sums: (N, 3, C) :func:`band_sums` of the cores, if an engine has them.
+            sums: (N, 3, C) ``band_sums`` of the cores, if an engine has them.
 
         Returns:
             (N, 3 * C).
@@ -189,7 +191,7 @@ class Controller:
         Args:
             cores: (N, H, W, 3) uint8.
             head: head of the network the controller was trained with.
-            sums: see :meth:`descriptors`.
+            sums: see ``descriptors``.
         """
         choices = []
         for logits, core in zip(self.logits(self.descriptors(cores, head, sums)), cores, strict=True):

@@ -53,7 +53,8 @@ struct PackedHead {
 enum class Store : int {
     raw = 0,     // int32 accumulators
     codes = 1,   // clamp(rne(a * m + c), lo, hi) as bytes
-    stream = 2,  // x = a * m + c (+ x_in); optionally kept as float32; clamp(rne(x * inv), lo, hi) + 128 as bytes
+    stream = 2,  // x = a * m + c (* slope if negative) (+ x_in); optionally kept as float32; clamp(rne(x * inv), lo, hi) + 128
+    pixels = 3,  // clamp(rne(a * m + c + x_in), lo, hi) as bytes; of the direct kernel alone
 };
 
 // Values that become codes must stay below this in magnitude, which whoever fills in an Epilogue has to prove: the conversion to
@@ -75,6 +76,7 @@ struct Epilogue {
     float* x_out;              // may be null; may equal x_in
     ptrdiff_t x_row, x_px;         // elements
     const float* inv;          // [cout]
+    const float* slope;        // [cout], or null: factor of negative values
 };
 
 struct Region {

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gdq_cli.bits.patches import PatchPlan, cut_windows, paste_core
 from gdq_cli.networks.parameters import Parameters, parameters_of
 from gdq_cli.program.layers import IntegerConv
-from gdq_cli.upscaling.patches import PatchPlan, cut_windows, paste_core
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,16 +8,19 @@ tensors; nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, Protocol
+from itertools import takewhile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gdq_cli.errors import DeviceError
+from gdq_cli.program.layers import ZERO, IntegerConv, IntegerHead
+from gdq_cli.program.operations import Conv, Epilogue, Head, Operation, Pixels, Program, place_buffers
 
 _kernels: Any = None
 _PROBLEM = ""
@@ -31,9 +34,6 @@ ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winog
 
 PORTABLE = "portable"
 """Plain C++, the oracle of the others."""
-
-ZERO = 128
-"""A signed code is stored as the byte ``code + ZERO``, an unsigned one as it is."""
 
 
 @dataclass(frozen=True)
@@ -68,72 +68,6 @@ class KernelReport:
     cpu_features: tuple[str, ...]
     isas: tuple[IsaReport, ...]
     chosen: str | None
-
-
-class ConvLike(Protocol):
-    """A lowered convolution: weight (O, I, 3, 3) int8 (head: int16), multiplier and offset (O,) float32."""
-
-    @property
-    def weight(self) -> Any: ...
-    @property
-    def multiplier(self) -> Any: ...
-    @property
-    def offset(self) -> Any: ...
-
-
-class StaticConvLike(ConvLike, Protocol):
-    """A convolution behind the residual blocks, with the range of its input codes."""
-
-    @property
-    def input_range(self) -> tuple[int, int]: ...
-
-
-class HeadLike(ConvLike, Protocol):
-    """The first convolution, on pixels minus ``mean``."""
-
-    @property
-    def mean(self) -> tuple[int, int, int]: ...
-
-
-class BlockLike(Protocol):
-    """A residual block at one bit-width."""
-
-    @property
-    def inverse_step(self) -> float: ...
-    @property
-    def conv1(self) -> ConvLike: ...
-    @property
-    def conv2(self) -> ConvLike: ...
-
-
-class StaticLike(Protocol):
-    """The layers behind the residual blocks; see ``gdq_cli.networks.edsr.lowering.IntegerStatic``."""
-
-    @property
-    def body_inverse_steps(self) -> Any: ...
-    @property
-    def body_conv(self) -> StaticConvLike: ...
-    @property
-    def upsampler_inverse_steps(self) -> Any: ...
-    @property
-    def upsampler(self) -> Sequence[tuple[StaticConvLike, int]]: ...
-    @property
-    def tail(self) -> StaticConvLike: ...
-    @property
-    def tail_factor(self) -> int: ...
-
-
-class NetworkLike(Protocol):
-    """A lowered network; ``gdq_cli.networks.edsr.lowering.IntegerNetwork`` is one."""
-
-    @property
-    def scale(self) -> int: ...
-    @property
-    def head(self) -> HeadLike: ...
-    @property
-    def blocks(self) -> Mapping[int, Sequence[BlockLike]]: ...
-    @property
-    def static(self) -> StaticLike: ...
 
 
 @cache
@@ -180,45 +114,87 @@ def _array(values: Any, dtype: type) -> NDArray[Any]:
     return array
 
 
-def _conv(conv: ConvLike, dtype: type = np.int8) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    return _array(conv.weight, dtype), _array(conv.multiplier, np.float32), _array(conv.offset, np.float32)
+def _constants(layer: IntegerConv | IntegerHead, dtype: type = np.int8) -> tuple[NDArray[Any], ...]:
+    return _array(layer.weight, dtype), _array(layer.multiplier, np.float32), _array(layer.offset, np.float32)
 
 
 class Network:
-    """A whole network, prepared once; several threads may call ``run`` at a time.
+    """A program, prepared once; several threads may call ``run`` at a time.
+
+    The kernels take a head, convolutions at LR size of as many channels as the head has (a multiple of 64), then either
+    convolutions with a pixel shuffle and a tail, or a tail that is shuffled into pixels.
 
     Args:
-        integers: lowered network; features in multiples of 64.
+        program: of integers only.
         isa: instruction set, or None for the fastest.
 
     Raises:
         DeviceError: if the kernels cannot be used here.
-        ValueError: if the network is not one the kernels can compute exactly.
+        ValueError: if the program is not one that the kernels run, or run exactly.
     """
 
-    def __init__(self, integers: NetworkLike, isa: str | None = None) -> None:
+    def __init__(self, program: Program, isa: str | None = None) -> None:
         self.isa = choose_isa(isa)
-        self.scale = integers.scale
-        self.bit_widths = tuple(sorted(integers.blocks))
-        head, static = _conv(integers.head, np.int16), integers.static
-        for name, layer in (("body convolution", static.body_conv), ("tail", static.tail)):
-            if layer.input_range != (-ZERO, ZERO - 1):
-                raise ValueError(f"the compiled kernels take 8-bit codes in the {name}, not {layer.input_range}")
-        self.features = len(head[0])
+        self.scale = program.scale
+        self.bit_widths = tuple(sorted(program.operations))
+        head = next(iter(program.operations.values()))[0]
+        if not isinstance(head, Head):
+            raise ValueError("the compiled kernels run integers only, and this network begins in float32")
+        self.features = len(head.layer.weight)
         self._handle = _kernels.network_new(self.isa, self.features, self.scale)
-        _kernels.network_head(self._handle, *head, tuple(integers.head.mean))
-        for bit_width, blocks in integers.blocks.items():
-            for block in blocks:
-                _kernels.network_block(
-                    self._handle, bit_width, float(block.inverse_step), *_conv(block.conv1), *_conv(block.conv2)
-                )
-        _kernels.network_body(self._handle, *_conv(static.body_conv), _array(static.body_inverse_steps, np.float32))
-        steps = _array(static.upsampler_inverse_steps, np.float32)
-        for index, (conv, factor) in enumerate(static.upsampler):
-            _kernels.network_up(self._handle, *_conv(conv), factor, *conv.input_range, None if index else steps)
-        tail_steps = None if static.upsampler else steps
-        _kernels.network_tail(self._handle, *_conv(static.tail), static.tail_factor, tail_steps)
+        _kernels.network_head(self._handle, *_constants(head.layer, np.int16), tuple(head.layer.mean))
+        for bit_width in self.bit_widths:
+            behind = self._place_layers(bit_width, program.operations[bit_width])
+        source = behind[0].reads
+        for operation in behind:
+            if operation.reads != source or not isinstance(operation, Conv | Pixels):
+                raise ValueError("behind a pixel shuffle the compiled kernels run a chain of convolutions only")
+            layer = (*_constants(operation.layer), operation.shuffle, *operation.layer.input_range)
+            if isinstance(operation, Pixels):
+                _kernels.network_tail(self._handle, *layer, operation.enlarged)
+            else:
+                codes = operation.epilogue.codes
+                if codes is None or not operation.epilogue.is_plain or codes.zero != ZERO:
+                    raise ValueError(
+                        "behind a pixel shuffle the compiled kernels make signed codes without a factor only"
+                    )
+                _kernels.network_up(self._handle, *layer, *codes.bounds)
+            source = operation.writes
         _kernels.network_finish(self._handle)
+
+    def _place_layers(self, bit_width: int, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+        """Hand over the layers at LR size; returns those behind, which all bit-widths share."""
+        places = place_buffers(operations)
+        first, *following = operations
+        convs = list(takewhile(lambda one: isinstance(one, Conv) and one.shuffle == 1, following))
+        behind = operations[1 + len(convs) :]
+        assert isinstance(first, Head)
+
+        def number(buffer: int | None) -> int:
+            return -1 if buffer is None else places[buffer]
+
+        def ending(epilogue: Epilogue) -> tuple[Any, ...]:
+            codes = epilogue.codes
+            if codes is None or codes.shift is not None or codes.zero or epilogue.add_factor != 1:
+                raise ValueError("the compiled kernels have no such epilogue")
+            plain = epilogue.is_plain and codes.bounds[0] == 0
+            factor = None if plain else self._widen(codes.factor)
+            slope = None if epilogue.slope is None else self._widen(epilogue.slope)
+            return slope, number(epilogue.add), number(epilogue.keep), places[codes.to], factor, *codes.bounds
+
+        _kernels.network_begin(self._handle, bit_width, number(behind[0].reads[0]), *ending(first.epilogue))
+        for conv in convs:
+            assert isinstance(conv, Conv)
+            constants, bounds = _constants(conv.layer), conv.layer.input_range
+            _kernels.network_conv(
+                self._handle, bit_width, places[conv.source], *constants, *bounds, *ending(conv.epilogue)
+            )
+        return behind
+
+    def _widen(self, values: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """One value for each channel."""
+        one = np.float32(1) if values is None else np.asarray(values, np.float32)
+        return np.ascontiguousarray(np.broadcast_to(one, self.features))
 
     def algorithms(self, bit_width: int) -> tuple[str, ...]:
         """Algorithm of each block convolution at a bit-width, in order."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gdq_cli.bits.patches import PatchPlan, cut_windows
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines import kernels
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.threads import thread_count
-from gdq_cli.networks.edsr.config import EdsrConfig
-from gdq_cli.networks.edsr.lowering import IntegerNetwork
 from gdq_cli.networks.parameters import Parameters
 from gdq_cli.program.layers import ZERO, IntegerConv
-from gdq_cli.upscaling.patches import PatchPlan, cut_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,17 +33,14 @@ class NativeEngine(Engine):
 
     Raises:
         DeviceError: if the extension is not built or not right on this machine.
-        ValueError: if the network's sizes are not those of the kernels.
+        ValueError: if the program is none for the kernels.
     """
 
     name = "native"
 
     def __init__(self, network: Network | Parameters, isa: str | None = None) -> None:
         super().__init__(network)
-        config = self.parameters.config
-        if not isinstance(config, EdsrConfig):
-            raise ValueError(f"the compiled kernels run {EdsrConfig.name} networks only, not {config.name}")
-        self._kernels = kernels.Network(cast(IntegerNetwork, self.parameters.integers), isa)
+        self._kernels = kernels.Network(self.parameters.program, isa)
         self.isa = self._kernels.isa
 
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:

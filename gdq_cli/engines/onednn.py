@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gdq_cli.engines.tensor import TensorEngine, output_bounds
+from gdq_cli.engines.tensor import TensorEngine
 from gdq_cli.networks import Network, Parameters
 from gdq_cli.program.layers import ZERO, IntegerConv
+from gdq_cli.program.operations import Codes
 
 _ONES = [1, 1]
 
@@ -75,19 +75,19 @@ class OnednnEngine(TensorEngine):
         op: Callable[..., Tensor] = torch.ops.onednn.qconv2d_pointwise
         return op(*arguments, self._tensor(conv.offset), _ONES, _ONES, _ONES, 1, 1.0, 0, dtype, unary, scalars, "")
 
-    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor:
+    def _quantize(self, x: Tensor, factor: Tensor | float, bounds: tuple[int, int]) -> Tensor:
         if self._scratch.shape != x.shape:
             self._scratch = torch.empty_like(x)
-        torch.mul(x, inverse_step, out=self._scratch)
+        torch.mul(x, factor, out=self._scratch)
         low, high = bounds
         if low == 0:
             return self._scratch.round_().clamp_(low, high).to(torch.uint8)
         return self._scratch.round_().add_(ZERO).clamp_(low + ZERO, high + ZERO).to(torch.uint8)
 
-    def _conv_codes(self, codes: Tensor, conv: IntegerConv, bounds: tuple[int, int]) -> Tensor:
-        low, high = output_bounds(bounds)
+    def _conv_codes(self, codes: Tensor, conv: IntegerConv, onto: Codes) -> Tensor:
+        low, high = (bound + onto.zero for bound in onto.bounds)
         if (low, high) == (0, 255):  # the conversion to uint8 saturates by itself
-            return self._convolve(codes, conv, torch.uint8, "relu" if bounds[0] == 0 else "none", [])
+            return self._convolve(codes, conv, torch.uint8, "none" if onto.zero else "relu", [])
         return self._convolve(codes, conv, torch.uint8, "hardtanh", [float(low), float(high)])
 
     def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor:
@@ -115,6 +115,3 @@ class OnednnEngine(TensorEngine):
 
     def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         return self._convolve(codes, conv, torch.float32, "none", [])
-
-    def _shuffle(self, codes: Tensor, stage: int) -> Tensor:
-        return F.pixel_shuffle(codes, stage).contiguous(memory_format=torch.channels_last)

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gdq_cli.engines.tensor import TensorEngine, output_bounds
+from gdq_cli.engines.tensor import TensorEngine
 from gdq_cli.networks import Network, Parameters
-from gdq_cli.program.layers import ZERO, IntegerConv
+from gdq_cli.program.layers import IntegerConv
+from gdq_cli.program.operations import Codes
 
 
 class ReferenceEngine(TensorEngine):
@@ -56,24 +57,16 @@ class ReferenceEngine(TensorEngine):
     def _convolve(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         return F.conv2d(codes, self._tensor(conv.weight).float(), padding=1)
 
-    def _values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
-        return self._affine(self._convolve(codes, conv), conv.multiplier, conv.offset)
+    def _quantize(self, x: Tensor, factor: Tensor | float, bounds: tuple[int, int]) -> Tensor:
+        return (x * factor).round_().clamp_(*bounds)
 
-    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor:
-        if isinstance(inverse_step, Tensor):
-            inverse_step = inverse_step.to(self.device)
-        return (x * inverse_step).round_().clamp_(*bounds)
-
-    def _conv_codes(self, codes: Tensor, conv: IntegerConv, bounds: tuple[int, int]) -> Tensor:
-        low, high = output_bounds(bounds)
-        codes = self._values(codes, conv).round_().clamp_(low, high)
-        return codes if bounds[0] == 0 else codes.sub_(ZERO)
+    def _conv_codes(self, codes: Tensor, conv: IntegerConv, onto: Codes) -> Tensor:
+        low, high = onto.bounds
+        codes = self._conv_values(codes, conv).round_().clamp_(low + onto.zero, high + onto.zero)
+        return codes.sub_(onto.zero) if onto.zero else codes
 
     def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor:
-        return self._values(codes, conv).add_(x)
+        return self._conv_values(codes, conv).add_(x)
 
     def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
-        return self._values(codes, conv)
-
-    def _shuffle(self, codes: Tensor, stage: int) -> Tensor:
-        return F.pixel_shuffle(codes, stage).contiguous(memory_format=torch.channels_last)
+        return self._affine(self._convolve(codes, conv), conv.multiplier, conv.offset)

@@ -1,4 +1,4 @@
-"""Integer networks as sequences of tensor operations, which the engines made of torch share."""
+"""Programs as sequences of tensor operations, which the engines made of torch share."""
 
 from __future__ import annotations
 
@@ -12,75 +12,114 @@ from torch import Tensor
 
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines.base import Engine
-from gdq_cli.errors import DeviceError, WeightsError
+from gdq_cli.errors import DeviceError
 from gdq_cli.networks import Network, Parameters
-from gdq_cli.networks.compact.lowering import IntegerCompact
-from gdq_cli.networks.compact.network import add_enlarged
-from gdq_cli.networks.edsr.lowering import IntegerNetwork
-from gdq_cli.networks.srresnet.lowering import IntegerSrresnet
-from gdq_cli.program.layers import ZERO, IntegerConv, IntegerHead
+from gdq_cli.program.layers import IntegerConv, IntegerHead
+from gdq_cli.program.operations import Codes, Conv, Epilogue, Float, Head, Pixels, Program, Quantize, last_reads
 
 
 class TensorEngine(Engine):
-    """The integer network as a sequence of tensor operations; subclasses say how one operation is done.
+    """A program as a sequence of tensor operations; subclasses say how one of them is done.
 
-    Codes are whatever a subclass makes of them; the residual stream is float32 (N, C, h, w) in channels_last.
+    Codes are whatever a subclass makes of them; streams are float32 (N, C, h, w) in channels_last.
     """
 
     def __init__(self, network: Network | Parameters) -> None:
         super().__init__(network)
         self._network = self.parameters.module
         if self.parameters.config.bit_widths:
-            _ = self.integers  # a checkpoint that cannot run exactly is refused now
+            _ = self.program  # a checkpoint that cannot run exactly is refused now
 
     @property
-    def integers(self) -> IntegerNetwork | IntegerSrresnet | IntegerCompact:
+    def program(self) -> Program:
         """The lowered network.
 
         Raises:
             WeightsError: for a float32 checkpoint.
         """
-        return self.parameters.integers
+        return self.parameters.program
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
         x = windows.to(self.device).float().contiguous(memory_format=torch.channels_last)
-        if bit_width == FP32_BITS:
-            pixels = self._network(x)
-        else:
-            pixels = self._run_integers(x, bit_width)
+        pixels = self._network(x) if bit_width == FP32_BITS else self.grey_levels(x, bit_width)
         return to_pixels(pixels, self.device)
 
-    def _run_integers(self, pixels: Tensor, bit_width: int) -> Tensor:
-        integers = self.integers
-        if bit_width not in integers.blocks:
-            raise WeightsError(f"this checkpoint has no {bit_width}-bit patches; it has {sorted(integers.blocks)}")
-        if isinstance(integers, IntegerSrresnet):
-            return integers.run(pixels, bit_width, self)
-        if isinstance(integers, IntegerCompact):
-            return self._run_compact(integers, pixels, bit_width)
-        static = integers.static
-        skip = self._head(pixels, integers.head).contiguous(memory_format=torch.channels_last)
-        x = skip.clone()
-        for block in integers.blocks[bit_width]:
-            codes = self._quantize(x, block.inverse_step, block.conv1.input_range)
-            codes = self._conv_codes(codes, block.conv1, block.conv2.input_range)
-            x = self._conv_add(codes, block.conv2, x)
-        codes = self._quantize(x, self._channels(static.body_inverse_steps), static.body_conv.input_range)
-        x = self._conv_add(codes, static.body_conv, skip)
-        following = [*(conv for conv, _ in static.upsampler), static.tail]
-        codes = self._quantize(x, self._channels(static.upsampler_inverse_steps), following[0].input_range)
-        for (conv, stage), after in zip(static.upsampler, following[1:], strict=True):
-            codes = self._shuffle(self._conv_codes(codes, conv, after.input_range), stage)
-        return F.pixel_shuffle(self._conv_values(codes, static.tail), static.tail_factor)
+    def grey_levels(self, pixels: Tensor, bit_width: int) -> Tensor:
+        """Run the program: (N, 3, h, w) float pixels -> (N, 3, h * scale, w * scale) float32, not rounded.
 
-    def _run_compact(self, integers: IntegerCompact, pixels: Tensor, bit_width: int) -> Tensor:
-        x = F.prelu(self._head(pixels, integers.head), self._tensor(integers.head_slope))
-        for layer in integers.blocks[bit_width]:
-            codes = self._quantize(x, self._channels(layer.inverse_steps), layer.conv.input_range)
-            x = F.prelu(self._conv_values(codes, layer.conv), self._tensor(layer.slope))
-        codes = self._quantize(x, self._channels(integers.tail_inverse_steps), integers.tail.input_range)
-        return add_enlarged(self._conv_values(codes, integers.tail), pixels, self.scale)
+        Raises:
+            WeightsError: if the checkpoint has no such bit-width.
+        """
+        operations = self.program.at(bit_width)
+        buffers: dict[int, Tensor] = {}
+        for operation, ends in zip(operations, last_reads(operations), strict=True):
+            match operation:
+                case Head(layer, epilogue):
+                    values = self._head(pixels, layer).contiguous(memory_format=torch.channels_last)
+                    self._finish(values, epilogue, buffers)
+                case Quantize(source, codes):
+                    buffers[codes.to] = self._to_codes(buffers[source], codes)
+                case Conv(source, layer, epilogue, shuffle):
+                    self._convolve_into(buffers, operation, add_ends=epilogue.add in ends)
+                case Float(method, reads, to):
+                    found = getattr(self._network, method)(*([buffers[buffer] for buffer in reads] or [pixels]))
+                    if to is None:
+                        return found  # type: ignore[no-any-return]
+                    buffers[to] = found.contiguous(memory_format=torch.channels_last)
+                case Pixels(source, layer, shuffle, enlarged):
+                    levels = F.pixel_shuffle(self._conv_values(buffers[source], layer), shuffle)
+                    if enlarged:
+                        levels = levels + F.interpolate(pixels, scale_factor=self.scale, mode="nearest")
+                    return levels
+            for buffer in ends:
+                del buffers[buffer]
+        raise AssertionError("a program ends in pixels")
+
+    def _convolve_into(self, buffers: dict[int, Tensor], operation: Conv, *, add_ends: bool) -> None:
+        """One convolution with its epilogue; ``add_ends``: nothing reads the added stream after it."""
+        source, epilogue = buffers[operation.source], operation.epilogue
+        codes = epilogue.codes
+        if epilogue.is_plain and codes is not None and (codes.zero or codes.bounds[0] == 0):
+            made = self._conv_codes(source, operation.layer, codes)
+            buffers[codes.to] = made if operation.shuffle == 1 else self._shuffle(made, operation.shuffle)
+            return
+        if operation.shuffle != 1:
+            raise NotImplementedError("only codes that need no further step are shuffled")
+        if epilogue.add is None or epilogue.slope is not None:
+            self._finish(self._conv_values(source, operation.layer), epilogue, buffers)
+            return
+        x = buffers[epilogue.add]
+        if epilogue.add_factor != 1:
+            x = x * epilogue.add_factor
+        elif not add_ends:
+            x = x.clone()
+        self._finish(self._conv_add(source, operation.layer, x), Epilogue(None, None, 1, epilogue.keep, codes), buffers)
+
+    def _finish(self, values: Tensor, epilogue: Epilogue, buffers: dict[int, Tensor]) -> None:
+        """Everything behind a layer's affine map; ``values`` may be overwritten."""
+        if epilogue.slope is not None:
+            values = F.prelu(values, self._tensor(epilogue.slope))
+        if epilogue.add is not None:
+            x = buffers[epilogue.add]
+            values = values + (x if epilogue.add_factor == 1 else x * epilogue.add_factor)
+        if epilogue.keep is not None:
+            buffers[epilogue.keep] = values
+        if epilogue.codes is not None:
+            buffers[epilogue.codes.to] = self._to_codes(values, epilogue.codes)
+
+    def _to_codes(self, values: Tensor, codes: Codes) -> Tensor:
+        factor = self._factor(codes.factor)
+        if codes.shift is not None:
+            values, factor = (values * factor).add_(self._channels(codes.shift)), 1.0
+        if codes.zero:
+            values = values.round() - codes.zero  # unrounded, their difference could become a tie
+        return self._quantize(values, factor, codes.bounds)
+
+    def _factor(self, factor: NDArray[Any] | None) -> Tensor | float:
+        if factor is None:
+            return 1.0
+        return float(factor) if factor.ndim == 0 else self._channels(factor)
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         """Constants of a layer on this device."""
@@ -102,24 +141,24 @@ class TensorEngine(Engine):
         return accumulators.mul_(self._channels(multiplier)).add_(self._channels(offset))
 
     @abstractmethod
-    def _quantize(self, x: Tensor, inverse_step: Tensor | float, bounds: tuple[int, int]) -> Tensor:
-        """float32 (N, C, h, w) -> signed codes clamp(rne(fl(x * inverse_step)))."""
+    def _quantize(self, x: Tensor, factor: Tensor | float, bounds: tuple[int, int]) -> Tensor:
+        """float32 (N, C, h, w) -> codes clamp(rne(fl(x * factor)))."""
 
     @abstractmethod
-    def _conv_codes(self, codes: Tensor, conv: IntegerConv, bounds: tuple[int, int]) -> Tensor:
-        """Convolve and requantize: into codes from 0 (after ReLU) or signed ones, as ``bounds`` says."""
+    def _conv_codes(self, codes: Tensor, conv: IntegerConv, onto: Codes) -> Tensor:
+        """Convolve and requantize in one: ``onto`` has no factor, and codes from 0 or ``ZERO`` in the offset."""
 
     @abstractmethod
     def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor:
-        """Convolve and add to the residual stream ``x``, which may be overwritten."""
+        """Convolve and add to the stream ``x``, which may be overwritten."""
 
     @abstractmethod
     def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         """Convolve into float32 values."""
 
-    @abstractmethod
-    def _shuffle(self, codes: Tensor, stage: int) -> Tensor:
+    def _shuffle(self, codes: Tensor, factor: int) -> Tensor:
         """Pixel shuffle of codes."""
+        return F.pixel_shuffle(codes, factor).contiguous(memory_format=torch.channels_last)
 
 
 def to_pixels(values: Tensor, device: str) -> Tensor:
@@ -130,12 +169,6 @@ def to_pixels(values: Tensor, device: str) -> Tensor:
     """
     if not bool(torch.isfinite(values).all()):
         raise DeviceError(
-            f"the network gave values that are no numbers on {device}; try --device cpu, or another --bits or --model"
+            f"the network gave values that are no numbers on {device}; try `device=cpu`, or another `bits` or `model`"
         )
     return values.round_().clamp_(0, 255).to(torch.uint8).cpu()
-
-
-def output_bounds(bounds: tuple[int, int]) -> tuple[int, int]:
-    """Range of the unsigned codes an epilogue writes: as they are from 0 on, else moved up by ``ZERO``."""
-    low, high = bounds
-    return (0, high) if low == 0 else (low + ZERO, high + ZERO)

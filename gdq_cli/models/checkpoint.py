@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from gdq_cli.bits.controller import Controller
-from gdq_cli.errors import ImageError, WeightsError
+from gdq_cli.bits.patches import HALO
+from gdq_cli.errors import FileError, WeightsError
 from gdq_cli.files import atomic_file
 from gdq_cli.models.digests import check_sha256, file_sha256
 from gdq_cli.models.schema import FORMAT, METADATA_KEY, read_metadata
-from gdq_cli.networks import NetworkConfig, Parameters, SrresnetConfig, parameters_of
-from gdq_cli.upscaling.patches import HALO
+from gdq_cli.networks import NetworkConfig, Parameters, parameters_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     try:
         with atomic_file(path, overwrite=True) as stream:
             stream.write(save(tensors, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
-    except ImageError as error:
+    except FileError as error:
         raise WeightsError(str(error)) from error
 
 
@@ -157,15 +157,7 @@ def is_checkpoint(path: Path) -> bool:
 
 def _expected_tensors(config: NetworkConfig) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Names, shapes and types of a network's tensors."""
-    if not isinstance(config, SrresnetConfig):
-        return {key: (shape, np.dtype(np.float32)) for key, shape in config.tensor_shapes().items()}
-    import torch
-
-    from gdq_cli.networks import build_network
-
-    with torch.device("meta"):  # nothing is allocated
-        state = build_network(config).state_dict()
-    return {key: (tuple(value.shape), np.dtype(str(value.dtype)[6:])) for key, value in state.items()}
+    return {key: (shape, np.dtype(config.tensor_dtype(key))) for key, shape in config.tensor_shapes().items()}
 
 
 def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, ...]]) -> None:

@@ -11,13 +11,12 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gdq_cli.bits.patches import HALO, MAX_HALO
 from gdq_cli.errors import WeightsError
-from gdq_cli.networks import CompactConfig, EdsrConfig, NetworkConfig, SrresnetConfig
-from gdq_cli.upscaling.patches import HALO, MAX_HALO
+from gdq_cli.networks import KINDS, NetworkConfig
 
 FORMAT = 1
 """Version of the layout; a reader refuses versions it does not know."""
@@ -25,24 +24,12 @@ FORMAT = 1
 METADATA_KEY = "gdq"
 """Key of our JSON text in the header's ``__metadata__``."""
 
-MAX_FEATURES, MAX_BLOCKS = 256, 64
-"""Limits of what this program is willing to allocate; EDSR's largest has 256 features and 32 blocks."""
-
 MAX_HEADER = 4 << 20
 MAX_FILE = 1 << 29
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Model names become file names and are printed: no separators, no control characters."""
 
-_CONFIGS: dict[str, tuple[Callable[..., NetworkConfig], str, tuple[str, ...], tuple[str, ...]]] = {
-    EdsrConfig.name: (EdsrConfig, "blocks", ("bit_widths", "static_bits"), ("upsampler",)),
-    SrresnetConfig.name: (SrresnetConfig, "blocks", ("bit_widths",), ()),
-    CompactConfig.name: (CompactConfig, "convs", ("bit_widths", "static_bits"), ()),
-}
-"""Per network: its configuration, its size in depth, its lists of bit-widths, and names of a choice, which may be
-missing."""
-
-_WIDTHS = ((), (4, 5, 6, 8))
 _DESCRIPTORS = ("mean", "band_energy")
 
 
@@ -53,7 +40,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         path: of a .safetensors file.
 
     Returns:
-        ``name``, ``network``, ``config`` (a :data:`NetworkConfig`), ``halo``, ``controller`` (a dictionary or None),
+        ``name``, ``network``, ``config`` (a ``NetworkConfig``), ``halo``, ``controller`` (a dictionary or None),
         ``facts``.
 
     Raises:
@@ -140,19 +127,10 @@ def _short(value: Any) -> str:
 
 def _parse_config(path: Path, network: str, values: dict[str, Any]) -> NetworkConfig:
     """The network's sizes, within the limits of what this program is willing to allocate."""
-    if network not in _CONFIGS:
-        raise WeightsError(f"{path}: network {_short(network)}; this gdq knows {', '.join(_CONFIGS)}")
-    make, depth, fields, choices = _CONFIGS[network]
+    if network not in KINDS:
+        raise WeightsError(f"{path}: network {_short(network)}; this gdq knows {', '.join(KINDS)}")
     try:
-        numbers: dict[str, int] = {key: values[key] for key in ("scale", depth, "features")}
-        widths: dict[str, Any] = {key: tuple(values[key]) for key in fields}
-        if any(type(value) is not int for value in [*numbers.values(), *sum(widths.values(), ())]):
-            raise ValueError("a size is not an integer")
-        if not (1 <= numbers[depth] <= MAX_BLOCKS and 1 <= numbers["features"] <= MAX_FEATURES):
-            raise ValueError(f"{_short(numbers[depth])} {depth} of {_short(numbers['features'])} are out of range")
-        if widths["bit_widths"] not in _WIDTHS or not set(widths.get("static_bits", ())) <= {4, 5, 6, 8}:
-            raise ValueError(f"bit-widths {_short(list(widths.values()))}")
-        return make(**numbers, **widths, **{key: values[key] for key in choices if key in values})
+        return KINDS[network].parse(values)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its network configuration is damaged ({str(error)[:200]})") from error
 

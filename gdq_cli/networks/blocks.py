@@ -1,6 +1,8 @@
-"""The parts networks are made of: a quantized convolution and the residual block."""
+"""The parts networks are made of: what they share, a quantized convolution and the residual block."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,36 @@ from torch import Tensor, nn
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks import quantizers
 from gdq_cli.program import grids
+
+
+class Network(nn.Module):
+    """What every network is, beside its tensors.
+
+    Attributes:
+        config: what fixes its tensor shapes.
+    """
+
+    name: str
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Head features before any activation, (N, 3, H, W) pixels in [0, 255] -> (N, C, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, pixels: Tensor, bit_width: int = FP32_BITS) -> Tensor:
+        """Upscale a batch of patches that share one bit-width.
+
+        Args:
+            pixels: (N, 3, H, W) float, RGB in [0, 255].
+            bit_width: 4, 5, 6, 8, or 32 for the float network.
+
+        Returns:
+            (N, 3, H * scale, W * scale) float, grey levels, neither clamped nor rounded.
+        """
+        raise NotImplementedError
 
 
 class QuantConv2d(nn.Module):

@@ -10,9 +10,7 @@ from gdq_cli.program.layers import Tensors
 
 if TYPE_CHECKING:
     from gdq_cli.networks import Network, NetworkConfig
-    from gdq_cli.networks.compact.lowering import IntegerCompact
-    from gdq_cli.networks.edsr.lowering import IntegerNetwork
-    from gdq_cli.networks.srresnet.lowering import IntegerSrresnet
+    from gdq_cli.program.operations import Program
 
 _BUFFERS = ("equalization", "activation_signed", "running_mean", "running_var", "num_batches_tracked")
 
@@ -35,7 +33,7 @@ class Parameters:
         return sum(value.size for key, value in self.tensors.items() if not key.endswith(_BUFFERS))
 
     @cached_property
-    def integers(self) -> IntegerNetwork | IntegerCompact | IntegerSrresnet:
+    def program(self) -> Program:
         """The network in integers, as engines run it.
 
         Raises:
@@ -45,17 +43,23 @@ class Parameters:
 
         return lower_network(self)
 
+    @property
+    def outline(self) -> Program:
+        """Something to count MACs in: the program, or for a float32 network what its program would be."""
+        from gdq_cli.networks import outline
+
+        return self.program if self.config.bit_widths else outline(self.config)
+
     @cached_property
     def module(self) -> Network:
         """The network in torch, in eval mode, on the CPU."""
         import torch
 
-        from gdq_cli.networks import build_network, complete_network
+        from gdq_cli.networks import build_network
 
         with torch.device("meta"):
             network = build_network(self.config)
         network.load_state_dict({key: torch.from_numpy(value) for key, value in self.tensors.items()}, assign=True)
-        complete_network(network)
         return network.eval()
 
 

@@ -155,11 +155,7 @@ class QuantLayer:
         weight_step: F32 = self["narrow_step" if narrow else "wide_step"]
         codes, largest_sum = self._narrow_codes if narrow else self._wide_codes
         qmin, qmax = self.input_range(bit_width)
-        peak = largest_sum * max(-qmin, qmax)
-        if peak >= EXACT:
-            raise WeightsError(
-                f"accumulators of {self.name} reach {peak}, beyond 2^24: the checkpoint cannot run exactly"
-            )
+        _check_exact(self.name, largest_sum * max(-qmin, qmax))
         scale = np.float64(self.activation_step(bit_width)) * weight_step.astype(np.float64) * gain
         offset = self["bias"].astype(np.float64) * gain
         if output_step is not None:
@@ -168,11 +164,23 @@ class QuantLayer:
 
 
 def lower_head(tensors: Tensors, mean: tuple[int, int, int]) -> IntegerHead:
-    """The head on 8-bit pixels less a mean, with weights of 12 bits (66 dB below their peak: no visible change)."""
+    """The head on 8-bit pixels less a mean, with weights of 12 bits (66 dB below their peak: no visible change).
+
+    Raises:
+        WeightsError: if its accumulators could leave the range that all engines compute exactly; of 3x3 none does.
+    """
     weight = tensors["head.weight"].astype(np.float64)
     step = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), 1e-12) / HEAD_MAX
-    codes = np.rint(weight / step.reshape(-1, 1, 1, 1)).astype(np.int16)
-    return IntegerHead(codes, (step / 255).astype(np.float32), tensors["head.bias"].astype(np.float32), mean)
+    codes = np.rint(weight / step.reshape(-1, 1, 1, 1))
+    _check_exact("head", int((np.abs(codes).sum(axis=(2, 3)) @ [max(m, 255 - m) for m in mean]).max()))
+    return IntegerHead(
+        codes.astype(np.int16), (step / 255).astype(np.float32), tensors["head.bias"].astype(np.float32), mean
+    )
+
+
+def _check_exact(name: str, peak: int) -> None:
+    if peak >= EXACT:
+        raise WeightsError(f"accumulators of {name} reach {peak}, beyond 2^24: the checkpoint cannot run exactly")
 
 
 def check_quantized(bit_widths: tuple[int, ...]) -> None:
@@ -182,7 +190,7 @@ def check_quantized(bit_widths: tuple[int, ...]) -> None:
         WeightsError: if there are none.
     """
     if not bit_widths:
-        raise WeightsError("this is a float32 checkpoint: it runs with --bits fp32 only, or after gdq calibrate")
+        raise WeightsError("this is a float32 checkpoint: it runs with `bits=fp32` only, or after gdq calibrate")
 
 
 def quant_shapes(

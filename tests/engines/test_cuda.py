@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from gdq_cli.bits.patches import plan_patches
 from gdq_cli.engines import choose_device, choose_engine, self_test
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.cuda.multi import MultiCudaEngine
@@ -22,11 +24,16 @@ from gdq_cli.engines.cuda.pipeline import SLOTS, HostQueue, Network, Pipeline, m
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import lower_network
-from gdq_cli.upscaling.patches import plan_patches
+from gdq_cli.networks import CompactConfig, EdsrConfig, Parameters, lower_network, outline, parameters_of
+from gdq_cli.networks.compact.weights import import_compact
+from gdq_cli.networks.srresnet.weights import import_release
+from gdq_cli.program.operations import Codes, Conv, Epilogue, Head, Operation, Pixels, Program, Quantize
+from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
 from gdq_cli.upscaling.upscaler import Upscaler
+from tests.helpers.compact_state import compact_state, make_compact
 from tests.helpers.engines import windows_of
-from tests.helpers.pictures import make_picture
+from tests.helpers.pictures import make_pairs, make_picture
+from tests.helpers.release_state import make_release_state
 
 has_triton = importlib.util.find_spec("triton") is not None
 interpreted = pytest.mark.skipif(
@@ -69,14 +76,97 @@ def test_a_picture_of_mixed_widths(small_checkpoint: Checkpoint) -> None:
 def test_accumulators_of_extreme_codes(small_checkpoint: Checkpoint) -> None:
     from gdq_cli.engines.cuda.engine import CudaEngine
 
-    engine, integers = CudaEngine(small_checkpoint.network, "cpu"), lower_network(small_checkpoint.network)
+    engine = CudaEngine(small_checkpoint.network, "cpu")
+    convs = engine.parameters.program.convs
+    assert {conv.input_range for conv in convs[:2]} == {(-8, 7), (0, 15)}
     generator = torch.Generator().manual_seed(0)
-    for conv in (integers.blocks[8][0].conv2, integers.blocks[4][0].conv1, integers.static.tail):
+    for conv in (*convs[:2], convs[-1], *(conv for conv in convs if conv.input_range[1] == 255)):
         low, high = conv.input_range
         codes = torch.where(torch.rand((2, 64, 3, 5), generator=generator) < 0.5, low, high).to(torch.int16)
         weight = torch.from_numpy(conv.weight).double()
         exact = torch.nn.functional.conv2d(codes.double(), weight, padding=1).to(torch.int32)
         assert torch.equal(engine.accumulators(codes, conv), exact)
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def compact(request: pytest.FixtureRequest) -> Checkpoint:
+    """A small calibrated Compact at each scale."""
+    scale: int = request.param
+    network = import_compact(compact_state(make_compact(scale, convs=2)))
+    return calibrate_checkpoint(network, make_pairs(scale, 4), name="small", target_fab=5.5, patches=8)
+
+
+@interpreted
+@pytest.mark.parametrize("size", [(1, 1), (9, 15)])
+def test_compact_equals_the_reference(compact: Checkpoint, size: tuple[int, int]) -> None:
+    """Windows of odd sides, one of each width in a batch."""
+    from gdq_cli.engines.cuda.engine import CudaEngine
+
+    image, scale = make_picture(*size, seed=3), compact.scale
+    plan = plan_patches(size, patch_size=8, halo=2)
+    bit_widths = (4, 5, 6, 8)[: len(plan)]
+    ours, theirs = (np.zeros((size[0] * scale, size[1] * scale, 3), np.uint8) for _ in range(2))
+    engine = CudaEngine(compact.network, "cpu")
+    engine.batch_size = 4
+    engine.run(image, plan, bit_widths, ours)
+    ReferenceEngine(compact.network).run(image, plan, bit_widths, theirs)
+    assert len(plan) == len(bit_widths)
+    assert np.array_equal(ours, theirs)
+
+
+@interpreted
+def test_every_step_of_a_program(small_checkpoint: Checkpoint) -> None:
+    """What no network has: codes from a stream, slopes before sums, an input added behind a shuffle."""
+    from gdq_cli.engines.cuda.engine import CudaEngine
+
+    def altered(operation: Operation, spare: int) -> list[Operation]:
+        if isinstance(operation, Pixels):
+            return [replace(operation, enlarged=True)]
+        if not isinstance(operation, Head | Conv) or (isinstance(operation, Conv) and operation.shuffle > 1):
+            return [operation]
+        epilogue, channels = operation.epilogue, len(operation.layer.weight)
+        codes = epilogue.codes
+        assert codes is not None
+        if epilogue.is_plain:
+            changed = replace(codes, bounds=(-codes.bounds[1] // 2, codes.bounds[1]), factor=np.array(1.25, np.float32))
+            return [replace(operation, epilogue=Epilogue(np.full(1, -0.5, np.float32), codes=changed))]
+        kept = spare if epilogue.keep is None else epilogue.keep
+        slope = np.linspace(-1, 1, channels, dtype=np.float32)
+        return [replace(operation, epilogue=Epilogue(slope, epilogue.add, keep=kept)), Quantize(kept, codes)]
+
+    parameters = parameters_of(small_checkpoint.network)
+    parameters = Parameters(parameters.config, parameters.tensors)
+    lists = {
+        bits: tuple(new for index, operation in enumerate(operations) for new in altered(operation, 100 + index))
+        for bits, operations in lower_network(parameters).operations.items()
+    }
+    parameters.__dict__["program"] = Program(2, lists)
+    windows = windows_of(make_picture(5, 7, seed=3), make_picture(5, 7, seed=4))
+    engine, reference = CudaEngine(parameters, "cpu"), ReferenceEngine(parameters)
+    for bit_width in (4, 8):
+        expected = reference(windows, bit_width)
+        assert not torch.equal(expected, ReferenceEngine(small_checkpoint.network)(windows, bit_width))
+        assert torch.equal(engine(windows, bit_width), expected)
+
+
+@interpreted
+def test_what_the_kernels_lack_is_said() -> None:
+    from gdq_cli.engines.cuda.engine import CudaEngine
+    from gdq_cli.engines.cuda.network import CudaNetwork
+
+    srresnet, _, _ = import_release(make_release_state(2, blocks=1))
+    with pytest.raises(DeviceError, match=r"integer layers only; here stem and reconstruct stay float32$"):
+        CudaEngine(srresnet, "cpu")
+    with pytest.raises(DeviceError, match="multiples of 32, not 48"):
+        CudaNetwork(outline(EdsrConfig(2, 1, 48)), "cpu")
+    head, conv, end = outline(CompactConfig(2, 1)).at(4)
+    assert isinstance(head, Head)
+    assert isinstance(conv, Conv)
+    shifted = replace(head, epilogue=Epilogue(codes=Codes(0, (-8, 7), shift=np.ones(64, np.float32))))
+    scaled = replace(conv, epilogue=Epilogue(add=5, add_factor=0.5, keep=6))
+    for operations in ((shifted, conv, end), (head, scaled, end)):
+        with pytest.raises(DeviceError, match="lack the shift or the factor"):
+            CudaNetwork(Program(2, {4: operations}), "cpu")
 
 
 @interpreted
@@ -154,7 +244,7 @@ def test_kernels_compile_and_round_twice(architecture: int, tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stderr[-2000:]
     facts = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(facts) == 10
+    assert len(facts) == 15
     for kernel in facts:
         assert (kernel["fused"], kernel["flushed"]) == (0, 0), kernel
         assert (kernel["int8_products"] > 0) == kernel["kernel"].startswith("conv3x3"), kernel
@@ -327,7 +417,7 @@ def test_without_triton_there_is_a_reason(small_checkpoint: Checkpoint) -> None:
         "import sys; sys.modules['triton'] = None\n"
         "from gdq_cli.engines.cuda.engine import CudaEngine\n"
         "from gdq_cli.errors import DeviceError\n"
-        "from gdq_cli.models.pool import load_checkpoint\n"
+        "from gdq_cli.upscaling.pool import load_checkpoint\n"
         "try:\n    CudaEngine(load_checkpoint('edsr', 2).network, 'cpu')\n"
         "except DeviceError as error:\n    print(error)"
     )

@@ -19,7 +19,7 @@ from gdq_cli.training.calibration.calibrate import quantized_copy
 from gdq_cli.training.calibration.steps import calibrate_steps
 from gdq_cli.training.data import PatchSampler
 from tests.helpers.engines import OffByOne, needs_onednn, windows_of
-from tests.helpers.integers import as_tensors
+from tests.helpers.integers import as_tensors, exact_accumulators
 from tests.helpers.networks import make_network
 from tests.helpers.pictures import make_pairs, make_picture
 
@@ -29,24 +29,17 @@ FAST = [
 ]
 
 
-def all_convs(checkpoint: Checkpoint) -> list[IntegerConv]:
-    integers = lower_network(checkpoint.network)
-    convs = [conv for blocks in integers.blocks.values() for block in blocks for conv in (block.conv1, block.conv2)]
-    return [*convs, integers.static.body_conv, *(conv for conv, _ in integers.static.upsampler), integers.static.tail]
-
-
 @pytest.mark.parametrize("engine", FAST)
 def test_accumulators_are_equal(checkpoint: Checkpoint, engine: Callable[[Edsr], Engine]) -> None:
     reference, fast = ReferenceEngine(checkpoint.network), engine(checkpoint.network)
     generator = torch.Generator().manual_seed(0)
-    for conv in all_convs(checkpoint):
+    for conv in checkpoint.parameters.program.convs:
         low, high = conv.input_range
         shape = (2, conv.weight.shape[1], 7, 9)
         random = torch.randint(low, high + 1, shape, generator=generator).to(torch.int16)
         extreme = torch.where(torch.rand(shape, generator=generator) < 0.5, low, high).to(torch.int16)
         for codes in (random, extreme, torch.full(shape, low, dtype=torch.int16)):
-            weight = as_tensors(conv).weight.double()
-            exact = torch.nn.functional.conv2d(codes.double(), weight, padding=1).to(torch.int32)
+            exact = exact_accumulators(codes, conv)
             assert int(exact.abs().max()) < EXACT
             assert torch.equal(reference.accumulators(codes, conv), exact)
             assert torch.equal(fast.accumulators(codes, conv), exact)
@@ -152,7 +145,7 @@ def test_accumulators_that_could_leave_the_exact_range_are_refused(small_checkpo
     network = Edsr(small_checkpoint.network.config)
     network.load_state_dict(small_checkpoint.network.state_dict())
     with torch.no_grad():
-        conv = network.body[0].conv2
+        conv = network.blocks[0].conv2
         conv.weight[0] = conv.wide_step[0] * 127
         conv.narrow_step[0] = conv.wide_step[0] * 127
     with pytest.raises(WeightsError, match=r"2\^24"):

@@ -21,11 +21,12 @@ from gdq_cli.measure.paper_protocol import upscale_paper
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.models.convert import convert_file
 from gdq_cli.networks import Srresnet, controller_head
-from gdq_cli.networks.srresnet.lowering import IntegerSrresnet
 from gdq_cli.networks.srresnet.weights import THRESHOLDS, ratio_threshold
+from gdq_cli.program.operations import Conv, Quantize
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.edsr_state import basicsr_names, edsr_names, edsr_output, edsr_state
 from tests.helpers.foreign_files import Payload, replaced, save
+from tests.helpers.integers import codes_of
 from tests.helpers.paths import SHARED
 from tests.helpers.pictures import make_picture
 from tests.helpers.release_state import make_release_state, release_logits, release_output
@@ -47,11 +48,10 @@ def test_a_release_state_computes_what_it_did(scale: int, tmp_path: Path) -> Non
     core = make_picture(22, 27, seed=1)
     pixels = torch.from_numpy(core[None]).permute(0, 3, 1, 2)
     engine = ReferenceEngine(read.network)
-    assert isinstance(engine.integers, IntegerSrresnet)
     for bits in (4, 5, 6, 8):
         expected = release_output(state, pixels, bits)
         with torch.inference_mode():
-            for found in (read.network(pixels.float(), bits), engine.integers.run(pixels.float(), bits, engine)):
+            for found in (read.network(pixels.float(), bits), engine.grey_levels(pixels.float(), bits)):
                 difference = (found - expected).abs()
                 assert float(difference.median()) <= 1e-3
                 assert float(difference.square().mean().sqrt()) <= 0.03
@@ -249,7 +249,7 @@ def run_float(checkpoint: Checkpoint, lr: np.ndarray, bits: int) -> list[Tensor]
     pixels = torch.from_numpy(lr[None]).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
     engine = choose_engine(checkpoint.network).engine
     with torch.inference_mode():
-        integers = engine.integers.run(pixels, bits, engine)  # type: ignore[attr-defined]
+        integers = engine.grey_levels(pixels, bits)  # type: ignore[attr-defined]
         return [checkpoint.network(pixels, bits)[0], integers[0]]
 
 
@@ -313,17 +313,31 @@ def test_parity_of_the_first_convolution(parity: tuple[Checkpoint, Any], bits: i
         head = network.features(lr)
         x = network.head_act(torch.from_numpy(vectors["dbg_head_conv"])[None])
         engine = ReferenceEngine(network)
-        assert isinstance(engine.integers, IntegerSrresnet)
-        block = engine.integers.blocks[bits][0]
-        codes = engine._quantize(x, block.inverse_step, block.conv1.input_range)
-        values = engine._conv_values(codes, block.conv1)
+        _, quantize, first, *_ = engine.program.at(bits)
+        assert isinstance(quantize, Quantize)
+        assert isinstance(first, Conv)
+        codes = engine._to_codes(x, quantize.codes)
+        values = engine._conv_values(codes, first.layer)
     assert float((head[0] - torch.from_numpy(vectors["dbg_head_conv"])).abs().max()) <= 1e-3
-    assert np.array_equal(block.conv1.weight, vectors["dbg_wcode"])
+    assert np.array_equal(first.layer.weight, vectors["dbg_wcode"])
     assert conv.input_step(bits).item() == float(vectors[f"dbg_act_alpha_b{bits}"][0])
     assert (conv.input_range(bits)[0] < 0) == bool(vectors[f"dbg_act_signed_b{bits}"][0])
     assert np.mean(codes[0].numpy() != vectors[f"dbg_actcode_b{bits}"]) <= 1e-4
     expected = vectors[f"dbg_conv1_out_ch0to15_b{bits}"]
     assert float(np.median(np.abs(values[0, :16].numpy() - expected))) <= 1e-5 * float(np.abs(expected).max())
+
+
+def run_block(engine: ReferenceEngine, bits: int, index: int, x: Tensor) -> Tensor:
+    """What the engine makes of one block's input, (1, C, h, w)."""
+    operations = engine.program.at(bits)
+    conv1, conv2 = (step for step in operations[2 + 2 * index : 4 + 2 * index] if isinstance(step, Conv))
+    codes = next(made for made in map(codes_of, operations) if made is not None and made.to == conv1.source)
+    assert conv2.epilogue.add is not None
+    assert conv2.epilogue.keep is not None
+    buffers = {conv2.epilogue.add: x, conv1.source: engine._to_codes(x, codes)}
+    for conv in (conv1, conv2):
+        engine._convolve_into(buffers, conv, add_ends=False)
+    return buffers[conv2.epilogue.keep]
 
 
 @pytest.mark.parametrize("bits", [4, 5, 6, 8])
@@ -333,13 +347,12 @@ def test_parity_of_blocks_on_the_true_inputs(parity: tuple[Checkpoint, Any], bit
     network = checkpoint.network
     assert isinstance(network, Srresnet)
     engine = ReferenceEngine(network)
-    assert isinstance(engine.integers, IntegerSrresnet)
     stream = torch.from_numpy(vectors[f"lay_blocks_b{bits}"])
     exact = 0
     with torch.inference_mode():
         for index, block in enumerate(network.blocks):
             x, expected = stream[index][None], stream[index + 1][None]
-            for found in (block(x, bits), engine.integers.blocks[bits][index].run(x.clone(), engine)):
+            for found in (block(x, bits), run_block(engine, bits, index, x)):
                 difference = (found - expected).abs()
                 assert float(difference.max()) <= 1e-2
                 assert float(difference.median()) <= 1e-5

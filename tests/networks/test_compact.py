@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,26 @@ import numpy as np
 import pytest
 import torch
 
-from gdq_cli.engines import choose_engine, self_test
+from gdq_cli.engines import choose_engine, kernels, self_test
 from gdq_cli.engines.onednn import OnednnEngine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.networks import Compact, CompactConfig, controller_head, cost, lower_network, parameters_of
+from gdq_cli.networks import Compact, CompactConfig, controller_head, lower_network, outline, parameters_of
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.networks.compact.lowering import IntegerCompact
 from gdq_cli.networks.compact.weights import import_compact
-from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
+from gdq_cli.program import cost
+from gdq_cli.program.operations import Conv, Head, Pixels
+from gdq_cli.training.calibration.calibrate import calibrate_checkpoint, quantized_copy
+from gdq_cli.training.calibration.steps import calibrate_steps
+from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.start import float_copy
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.attacks import assert_refused, config, one, tensor
 from tests.helpers.checkpoints import rewrite
 from tests.helpers.compact_state import compact_output, compact_state, make_compact
 from tests.helpers.engines import OffByOne, needs_onednn, onednn_is_exact, windows_of
-from tests.helpers.integers import as_tensors
+from tests.helpers.integers import as_tensors, exact_accumulators, extreme_codes, with_integer_head
 from tests.helpers.pictures import make_pairs, make_picture
 
 
@@ -44,11 +46,6 @@ def file(compact: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("compact") / "small.safetensors"
     write_checkpoint(path, compact)
     return path
-
-
-def integers_of(engine: ReferenceEngine | OnednnEngine) -> IntegerCompact:
-    assert isinstance(engine.integers, IntegerCompact)
-    return engine.integers
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -73,7 +70,7 @@ def test_engines_agree_on_every_bit(compact: Checkpoint, bits: int, size: tuple[
     pixels = windows.float().contiguous(memory_format=torch.channels_last)
     reference, fast = ReferenceEngine(compact.network), OnednnEngine(compact.network)
     with torch.inference_mode():
-        ours, theirs = (integers_of(engine).run(pixels, bits, engine) for engine in (fast, reference))
+        ours, theirs = (engine.grey_levels(pixels, bits) for engine in (fast, reference))
     assert torch.equal(ours, theirs)
     assert torch.equal(fast(windows, bits), reference(windows, bits))
     assert fast(windows, bits).shape == (2, 3, size[0] * compact.scale, size[1] * compact.scale)
@@ -82,18 +79,19 @@ def test_engines_agree_on_every_bit(compact: Checkpoint, bits: int, size: tuple[
 @needs_onednn
 def test_accumulators_are_exact(compact: Checkpoint) -> None:
     reference, fast = ReferenceEngine(compact.network), OnednnEngine(compact.network)
-    integers = integers_of(reference)
+    program = reference.program
+    for width, operations in program.operations.items():
+        for step in operations:
+            if isinstance(step, Conv | Pixels):
+                bits = width if isinstance(step, Conv) else 8
+                assert step.layer.input_range == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    assert len(program.convs) == 4 * 3 + 1
     generator = torch.Generator().manual_seed(0)
-    dynamic = {bits: [block.conv for block in blocks] for bits, blocks in integers.blocks.items()}
-    for bits, convs in [*dynamic.items(), (8, [integers.tail])]:
-        for conv in convs:
-            assert conv.input_range == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-            low, high = conv.input_range
-            codes = torch.where(torch.rand((1, 32, 6, 7), generator=generator) < 0.5, low, high).to(torch.int16)
-            weight = as_tensors(conv).weight.double()
-            exact = torch.nn.functional.conv2d(codes.double(), weight, padding=1).to(torch.int32)
-            assert torch.equal(reference.accumulators(codes, conv), exact)
-            assert torch.equal(fast.accumulators(codes, conv), exact)
+    for conv in program.convs:
+        codes = extreme_codes(conv, generator)
+        exact = exact_accumulators(codes, conv)
+        assert torch.equal(reference.accumulators(codes, conv), exact)
+        assert torch.equal(fast.accumulators(codes, conv), exact)
 
 
 @pytest.mark.parametrize("bits", [4, 5, 6, 8])
@@ -102,17 +100,13 @@ def test_integers_do_what_the_float_network_does(compact: Checkpoint, bits: int)
 
     A chain without skips hands every other code on, so those few may show; nearly all values are the same.
     """
-    network = copy.deepcopy(compact.network)
-    assert isinstance(network, Compact)
-    head = as_tensors(controller_head(network))
-    with torch.no_grad():
-        network.head.weight.copy_(head.weight.double() * 255 * head.multiplier.double().reshape(-1, 1, 1, 1))
+    network = with_integer_head(compact.network)
     windows = windows_of(make_picture(24, 20, seed=5))
     engine = ReferenceEngine(compact.network)
     with torch.inference_mode():
         fake = network(windows.float(), bits)
         full = network(windows.float())
-        real = engine._run_integers(windows.float(), bits)
+        real = engine.grey_levels(windows.float(), bits)
     assert float((real - fake).abs().median()) < 1e-3
     assert float((real - fake).square().mean()) <= 0.05 * float((full - fake).square().mean())
 
@@ -131,8 +125,10 @@ def test_the_heads_of_engine_and_controller_are_one(compact: Checkpoint) -> None
     """Pixels are not centred: a head that subtracts a mean would see other features at the border."""
     network = compact.network
     assert isinstance(network, Compact)
-    lowered = parameters_of(network).integers
-    head, ours = as_tensors(lowered.head), as_tensors(controller_head(network))
+    first, *others = (operations[0] for operations in parameters_of(network).program.operations.values())
+    assert isinstance(first, Head)
+    assert all(isinstance(other, Head) and other.layer is first.layer for other in others)
+    head, ours = as_tensors(first.layer), as_tensors(controller_head(network))
     assert head.mean == (0, 0, 0)
     assert torch.equal(head.weight, ours.weight)
     pixels = windows_of(make_picture(9, 9)).float()
@@ -146,13 +142,32 @@ def test_the_heads_of_engine_and_controller_are_one(compact: Checkpoint) -> None
     assert float(peak) < 2**24
 
 
+@pytest.mark.skipif(not kernels.report().chosen, reason="kernels not built")
 def test_engine_choice(compact: Checkpoint) -> None:
     choice = choose_engine(compact.network)
     assert choice.engine.name == ("onednn" if onednn_is_exact() else "reference")
-    assert [line for line in choice.rejected if line.startswith("native: ") and "compact" in line]
-    with pytest.raises(DeviceError, match="kernels run edsr networks only, not compact"):
+    assert "native: the kernels take features in multiples of 64 up to 1024, not 32" in choice.rejected
+    with pytest.raises(DeviceError, match="the kernels take features in multiples of 64 up to 1024, not 32"):
         choose_engine(compact.network, name="native")
     assert not self_test(OffByOne(compact.network), compact.network)
+
+
+@pytest.mark.skipif(not kernels.report().chosen, reason="kernels not built")
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_compiled_kernels(scale: int) -> None:
+    """Where the features are as many as they take, they run it, and give the reference's pixels."""
+    network = quantized_copy(import_compact(compact_state(make_compact(scale, convs=2, features=64))))
+    calibrate_steps(network, PatchSampler(make_pairs(scale, 4), 32), patches=8)
+    choice = choose_engine(network, name="native")
+    assert (choice.engine.name, choice.rejected) == ("native", ())
+    reference = ReferenceEngine(network)
+    for size in ((1, 1), (3, 20), (31, 26)):
+        windows = windows_of(make_picture(*size, seed=3), make_picture(*size, seed=4))
+        for bits in (4, 5, 6, 8):
+            found = choice.engine(windows, bits)
+            assert found.shape == (2, 3, size[0] * scale, size[1] * scale)
+            assert torch.equal(found, reference(windows, bits))
+    assert float(found.float().std()) > 10, "a flat picture proves nothing"
 
 
 def test_upscaler(compact: Checkpoint) -> None:
@@ -175,9 +190,11 @@ def test_macs_are_those_of_the_layers() -> None:
         if isinstance(module, QuantConv2d | torch.nn.Conv2d):
             kind = "head" if name == "head" else "dynamic" if name.startswith("body.") else "static"
             counted[kind] += module.weight.numel()  # every layer runs once per LR pixel
-    assert counted["dynamic"] == cost.dynamic_macs(network.config)
-    assert counted["static"] == sum(cost.static_macs(network.config))
-    assert counted["head"] == cost.head_macs(network.config)
+    head, *dynamic, tail = cost.layer_costs(outline(network.config).at(5))
+    assert (head.bits, {layer.bits for layer in dynamic}, tail.bits) == (32, {5}, 8)
+    assert counted["dynamic"] == sum(layer.macs for layer in dynamic)
+    assert counted["static"] == tail.macs
+    assert counted["head"] == head.macs
 
 
 # --- Checkpoint -----------------------------------------------------------------------------------------------------
@@ -200,7 +217,7 @@ def test_float_copy(compact: Checkpoint, tmp_path: Path) -> None:
     assert isinstance(network, Compact)
     plain = float_copy(network)
     assert plain.config == replace(network.config, bit_widths=(), static_bits=())
-    write_checkpoint(tmp_path / "float.safetensors", Checkpoint(plain, None))
+    write_checkpoint(tmp_path / "float.safetensors", Checkpoint(parameters_of(plain), None))
     read = read_checkpoint(tmp_path / "float.safetensors")
     assert not read.is_quantized
     with pytest.raises(WeightsError, match="float32 checkpoint"):

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import CompactConfig, EdsrConfig, build_network, parameters_of, quantizers
+from gdq_cli.networks import (
+    CompactConfig,
+    EdsrConfig,
+    NetworkConfig,
+    SrresnetConfig,
+    build_network,
+    parameters_of,
+    quantizers,
+)
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.program import grids
 from gdq_cli.program.layers import QuantLayer
@@ -22,13 +30,18 @@ from gdq_cli.program.layers import QuantLayer
         EdsrConfig(4, 1, 8, upsampler="pixelshuffledirect"),
         CompactConfig(2, 2, 8),
         CompactConfig(4, 1, 8, bit_widths=()),
+        SrresnetConfig(2, 2, 8),
+        SrresnetConfig(4, 1, 8, bit_widths=()),
     ],
     ids=str,
 )
-def test_tensor_shapes_are_those_of_the_module(config: EdsrConfig | CompactConfig) -> None:
+def test_tensor_shapes_are_those_of_the_module(config: NetworkConfig) -> None:
     state = build_network(config).state_dict()
     assert {key: tuple(value.shape) for key, value in state.items()} == config.tensor_shapes()
-    assert {value.dtype for value in state.values()} == {torch.float32}
+    for key, value in state.items():
+        assert f"torch.{config.tensor_dtype(key)}" == str(value.dtype)
+    if config.name != "srresnet":
+        assert {value.dtype for value in state.values()} == {torch.float32}
 
 
 def test_layers_are_those_of_the_module(checkpoint: Checkpoint) -> None:

@@ -42,6 +42,15 @@ class Emit {
         }
         Vec::F v0 = Vec::add(Vec::mul(Vec::to_float(a0), k.m[0]), k.c[0]);
         Vec::F v1 = Vec::add(Vec::mul(Vec::to_float(a1), k.m[1]), k.c[1]);
+        if (kStore == Store::stream && k.e.slope) {
+            v0 = leaky(v0, Vec::loadf(k.e.slope + k.channel));
+            v1 = leaky(v1, Vec::loadf(k.e.slope + k.channel + Vec::kLanes));
+        }
+        if (kStore == Store::pixels) {
+            const float* x = k.e.x_in + at.x + k.channel;
+            v0 = Vec::add(v0, Vec::loadf(x));
+            v1 = Vec::add(v1, Vec::loadf(x + Vec::kLanes));
+        }
         if (kStore == Store::stream) {
             if (k.e.x_in) {
                 const float* x = k.e.x_in + at.x + k.channel;
@@ -56,10 +65,16 @@ class Emit {
             v0 = Vec::mul(v0, k.inv[0]);
             v1 = Vec::mul(v1, k.inv[1]);
         }
-        kStore == Store::codes ? k.clamp.put_unsigned(k.e.codes + at.code, v0, v1) : k.clamp.put_signed(k.e.codes + at.code, v0, v1);
+        kStore != Store::stream ? k.clamp.put_unsigned(k.e.codes + at.code, v0, v1) : k.clamp.put_signed(k.e.codes + at.code, v0, v1);
     }
 
   private:
+    // One of the two terms is zero, so the sum is exact.
+    static GDQ_INLINE Vec::F leaky(Vec::F v, Vec::F slope) {
+        const Vec::F zero = Vec::floats(0);
+        return Vec::add(Vec::max(v, zero), Vec::mul(Vec::min(v, zero), slope));
+    }
+
     struct Constants {
         GDQ_INLINE explicit Constants(const Epilogue& e) : clamp(e.lo, e.hi) {}
         Vec::F m[2], c[2], inv[2];

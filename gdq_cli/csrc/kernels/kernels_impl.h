@@ -21,13 +21,14 @@ void conv(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region
         case Store::raw: return conv_stored<Store::raw>(p, in, in_row, r, e, scratch);
         case Store::codes: return conv_stored<Store::codes>(p, in, in_row, r, e, scratch);
         case Store::stream: return conv_stored<Store::stream>(p, in, in_row, r, e, scratch);
+        case Store::pixels: return Direct<Store::pixels>::run(p, in, in_row, r, e);
     }
 }
 
 void head(const PackedHead& p, const int16_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e) {
     switch (e.store) {
         case Store::raw: return Head<Store::raw>::run(p, in, in_row, r, e);
-        case Store::codes: return Head<Store::codes>::run(p, in, in_row, r, e);
         case Store::stream: return Head<Store::stream>::run(p, in, in_row, r, e);
+        default: return;  // no head makes codes without a step
     }
 }

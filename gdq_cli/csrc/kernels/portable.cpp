@@ -28,7 +28,9 @@ void store_pixel(const int32_t* acc, int cout, const Epilogue& e, int y, int x) 
     for (int o = 0; o < cout; o++) {
         const float scaled = static_cast<float>(acc[o]) * e.m[o];
         float v = scaled + e.c[o];
+        if (e.store == Store::pixels) v = v + e.x_in[at + o];
         if (e.store == Store::stream) {
+            if (e.slope && v < 0) v = v * e.slope[o];
             if (e.x_in) v = v + e.x_in[at + o];
             if (e.x_out) e.x_out[at + o] = v;
             v = v * e.inv[o];

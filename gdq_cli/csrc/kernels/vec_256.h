@@ -73,6 +73,8 @@ struct Vec {
     static GDQ_INLINE F to_float(I a) { return _mm256_cvtepi32_ps(a); }
     static GDQ_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
     static GDQ_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }
+    static GDQ_INLINE F max(F a, F b) { return _mm256_max_ps(a, b); }
+    static GDQ_INLINE F min(F a, F b) { return _mm256_min_ps(a, b); }
 
     // 16 consecutive channels to bytes. Packs saturate, so narrow bounds are the only ones left to clamp to.
     struct Clamp {

@@ -43,6 +43,8 @@ struct Vec {
     static GDQ_INLINE F to_float(I a) { return _mm512_cvtepi32_ps(a); }
     static GDQ_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
     static GDQ_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
+    static GDQ_INLINE F max(F a, F b) { return _mm512_max_ps(a, b); }
+    static GDQ_INLINE F min(F a, F b) { return _mm512_min_ps(a, b); }
 
     // 32 consecutive channels to bytes. Packs saturate, so narrow bounds are the only ones left to clamp to; as packs work within
     // 128 bits, a permutation of dwords restores the order.

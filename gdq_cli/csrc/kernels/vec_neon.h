@@ -44,6 +44,8 @@ struct Vec {
     static GDQ_INLINE F to_float(I a) { return vcvtq_f32_s32(a); }
     static GDQ_INLINE F mul(F a, F b) { return vmulq_f32(a, b); }
     static GDQ_INLINE F add(F a, F b) { return vaddq_f32(a, b); }
+    static GDQ_INLINE F max(F a, F b) { return vmaxq_f32(a, b); }
+    static GDQ_INLINE F min(F a, F b) { return vminq_f32(a, b); }
 
     // 8 consecutive channels to bytes; narrowing saturates, so narrow bounds are the only ones left to clamp to.
     struct Clamp {

@@ -65,16 +65,15 @@ struct Plane {
     }
 };
 
-Workspace::Workspace(int height, int width, int features, int scale, size_t scratch)
+Workspace::Workspace(int height, int width, int features, int scale, int map_count, int stream_count, size_t scratch)
     : pixels(static_cast<size_t>(height + 2) * (width + 2) * 3 * sizeof(int16_t) + 128),
-      codes(static_cast<size_t>(height + kBorder) * (width + kBorder) * features),
-      hidden(static_cast<size_t>(height + kBorder) * (width + kBorder) * features),
-      skip(static_cast<size_t>(height) * width * features * sizeof(float)),
-      stream(static_cast<size_t>(height) * width * features * sizeof(float)),
       conv_scratch(scratch),
       tail_scratch(static_cast<size_t>(width * scale + 32) * 16 * sizeof(int32_t)),
       height_(height),
-      width_(width) {}
+      width_(width) {
+    for (int i = 0; i < map_count; i++) maps.emplace_back(static_cast<size_t>(height + kBorder) * (width + kBorder) * features);
+    for (int i = 0; i < stream_count; i++) streams.emplace_back(static_cast<size_t>(height) * width * features * sizeof(float));
+}
 
 Epilogue Network::epilogue(const Layer& layer) const {
     Epilogue e{};
@@ -96,87 +95,86 @@ void Network::centre(const Job& job, int height, int width, Workspace& w) const 
                     static_cast<int16_t>(job.pixels[y * job.row + x * job.column + c * job.channel] - mean_[c]);
 }
 
-bool Network::run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const {
-    const std::vector<Block>& blocks = blocks_.at(job.bit_width);
+// Where a layer's values go, and its map's border.
+Epilogue Network::finished(Epilogue e, const Finish& f, int height, int width, Workspace& w) const {
     const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_;
-    const ptrdiff_t origin = kBefore * row + static_cast<ptrdiff_t>(kBefore) * features_;
-    uint8_t* codes = w.codes.as() + origin;
-    uint8_t* hidden = w.hidden.as() + origin;
-    const Region window = {0, height, 0, width};
-    fill_border(w.codes.as(), height, width, features_, kSignedZero);
-    fill_border(w.hidden.as(), height, width, features_, 0);
-
-    const int half = 1 << (job.bit_width - 1);
-    // The stream epilogue also makes the codes of whatever reads the stream next: block `next`, or the body convolution.
-    const auto streamed = [&](Epilogue e, size_t next) {
-        const bool last = next == blocks.size();
-        e.store = Store::stream;
-        e.codes = codes;
-        e.code_row = row;
-        e.code_px = features_;
-        e.group = plain_groups_.data();
-        e.x_row = static_cast<ptrdiff_t>(width) * features_;
-        e.x_px = features_;
-        e.inv = last ? body_inv_.as<float>() : blocks[next].inv.as<float>();
-        e.lo = last ? -128 : -half;
-        e.hi = last ? 127 : half - 1;
-        return e;
-    };
-
-    const auto conv = [&](const Layer& layer, const uint8_t* in, const Region& region, const Epilogue& epilogue) {
-        team.share(parts_in(region), w, [&](int part, int parts, Workspace& own) {
-            kernels_.conv(layer.conv->packed, in, row, part_of(region, part, parts), epilogue, own.conv_scratch.as());
-        });
-    };
-
-    Epilogue e{};
-    e.x_out = w.skip.as<float>();
-    e.m = head_m_.as<float>();
-    e.c = head_c_.as<float>();
-    e = streamed(e, 0);
-    centre(job, height, width, w);
-    team.share(parts_in(window), w, [&](int part, int parts, Workspace&) {
-        kernels_.head(head_.packed, w.pixels.as<int16_t>(), static_cast<ptrdiff_t>(width + 2) * 3, part_of(window, part, parts), e);
-    });
-    for (size_t b = 0; b < blocks.size(); b++) {
-        if (cancel.load(std::memory_order_relaxed)) return false;
-        e = epilogue(blocks[b].conv1);
-        e.store = Store::codes;
-        e.codes = hidden;
-        e.code_row = row;
-        e.code_px = features_;
-        e.hi = 2 * half - 1;
-        conv(blocks[b].conv1, codes, window, e);
-        if (cancel.load(std::memory_order_relaxed)) return false;
-        e = epilogue(blocks[b].conv2);
-        e.x_in = b == 0 ? w.skip.as<float>() : w.stream.as<float>();
-        e.x_out = w.stream.as<float>();
-        conv(blocks[b].conv2, hidden, window, streamed(e, b + 1));
-    }
-
-    // The body convolution reads the residual stream and adds the head features; its codes reuse the hidden map.
-    fill_border(w.hidden.as(), height, width, features_, kSignedZero);
-    e = epilogue(body_);
-    e.store = Store::stream;
-    e.codes = hidden;
+    uint8_t* map = w.maps[f.to].as();
+    if (f.border >= 0) fill_border(map, height, width, features_, f.border);
+    e.store = f.plain ? Store::codes : Store::stream;
+    e.group = plain_groups_.data();
+    e.codes = map + kBefore * row + static_cast<ptrdiff_t>(kBefore) * features_;
     e.code_row = row;
     e.code_px = features_;
-    e.x_in = w.skip.as<float>();
+    e.slope = f.slope.as<float>();
+    e.inv = f.inv.as<float>();
+    e.x_in = f.add < 0 ? nullptr : w.streams[f.add].as<float>();
+    e.x_out = f.keep < 0 ? nullptr : w.streams[f.keep].as<float>();
     e.x_row = static_cast<ptrdiff_t>(width) * features_;
     e.x_px = features_;
-    e.inv = up_inv_.as<float>();
-    const Range codes_behind = ups_.empty() ? kStatic : ups_[0].codes;
-    e.lo = codes_behind.lo, e.hi = codes_behind.hi;
-    if (cancel.load(std::memory_order_relaxed)) return false;
-    conv(body_, codes, needed_features(job.core, height, width), e);
+    e.lo = f.codes.lo, e.hi = f.codes.hi;
+    return e;
+}
+
+// All layers at the size of the patch, each on the part of its map that later ones need.
+bool Network::run_layers(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const {
+    const Sequence& sequence = sequences_.at(job.bit_width);
+    const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_;
+    const ptrdiff_t origin = kBefore * row + static_cast<ptrdiff_t>(kBefore) * features_;
+
+    const Region nothing = {height, 0, width, 0};
+    std::vector<Region> of_map(maps_, nothing), of_stream(streams_, nothing);  // what is still needed, from behind
+    const auto join = [](Region& a, const Region& b) {
+        a = {std::min(a.y0, b.y0), std::max(a.y1, b.y1), std::min(a.x0, b.x0), std::max(a.x1, b.x1)};
+    };
+    const auto taken = [&](const Finish& f) {  // what a layer has to compute; before it, nobody needs what it writes
+        Region region = of_map[f.to];
+        of_map[f.to] = nothing;
+        if (f.keep >= 0) {
+            join(region, of_stream[f.keep]);
+            of_stream[f.keep] = nothing;
+        }
+        if (f.add >= 0) join(of_stream[f.add], region);
+        return region;
+    };
+    join(of_map[sequence.end], needed_features(job.core, height, width));
+    std::vector<Region> regions(sequence.steps.size());
+    for (size_t s = regions.size(); s-- > 0;) {
+        regions[s] = taken(sequence.steps[s].finish);
+        join(of_map[sequence.steps[s].source], grown(regions[s], height, width));
+    }
+    const Region first = taken(sequence.head);
+
+    centre(job, height, width, w);
+    Epilogue e{};
+    e.m = head_m_.as<float>();
+    e.c = head_c_.as<float>();
+    e = finished(e, sequence.head, height, width, w);
+    team.share(parts_in(first), w, [&](int part, int parts, Workspace&) {
+        kernels_.head(head_.packed, w.pixels.as<int16_t>(), static_cast<ptrdiff_t>(width + 2) * 3, part_of(first, part, parts), e);
+    });
+    for (size_t s = 0; s < regions.size(); s++) {
+        if (cancel.load(std::memory_order_relaxed)) return false;
+        const Step& step = sequence.steps[s];
+        const uint8_t* codes = w.maps[step.source].as() + origin;
+        e = finished(epilogue(step.layer), step.finish, height, width, w);
+        team.share(parts_in(regions[s]), w, [&](int part, int parts, Workspace& own) {
+            kernels_.conv(step.layer.conv->packed, codes, row, part_of(regions[s], part, parts), e, own.conv_scratch.as());
+        });
+    }
+    return !cancel.load(std::memory_order_relaxed);
+}
+
+bool Network::run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const {
+    if (!run_layers(job, height, width, w, team, cancel)) return false;
+    uint8_t* codes = w.maps[sequences_.at(job.bit_width).end].as();
     team.share(parts_in(job.core), w, [&](int part, int parts, Workspace& own) {
         Job some = job;
         some.core = part_of(job.core, part, parts);
         some.out += (some.core.y0 - job.core.y0) * scale_ * job.out_row;
         if (ups_.empty())
-            shuffle_pixels(some, width, w.hidden.as(), own, cancel);
+            shuffle_pixels(some, width, codes, own, cancel);
         else
-            upsample(some, height, width, w.hidden.as(), own, cancel);
+            upsample(some, height, width, codes, own, cancel);
     });
     return !cancel.load(std::memory_order_relaxed);
 }
@@ -203,14 +201,27 @@ void Network::shuffle_pixels(const Job& job, int width, const uint8_t* hidden, W
     std::vector<ptrdiff_t> groups;
     for (int first = 0; first < stored; first += kGroup) groups.push_back(first);
     Epilogue e = epilogue(shuffled_tail_);
-    e.store = Store::codes;
+    e.store = enlarged_ ? Store::pixels : Store::codes;
     e.codes = w.planes[0].as();
     e.code_row = band_row;
     e.code_px = stored;
     e.group = groups.data();
     e.hi = 255;
+    if (enlarged_) {
+        if (w.enlarged.size() < kBandRows * band_row * sizeof(float)) w.enlarged = Aligned(kBandRows * band_row * sizeof(float));
+        e.x_in = w.enlarged.as<float>();
+        e.x_row = band_row;
+        e.x_px = stored;
+    }
     for (int y = core.y0; y < core.y1 && !cancel.load(std::memory_order_relaxed); y += kBandRows) {
         const int rows = std::min(kBandRows, core.y1 - y);
+        if (enlarged_)
+            for (int line = 0; line < rows; line++)
+                for (int x = 0; x < across; x++) {
+                    const uint8_t* pixel = job.pixels + (y + line) * job.row + (core.x0 + x) * job.column;
+                    float* to = w.enlarged.as<float>() + line * band_row + static_cast<ptrdiff_t>(x) * stored;
+                    for (int o = 0; o < 3 * scale_ * scale_; o++) to[o] = pixel[o % 3 * job.channel];
+                }
         const uint8_t* in = hidden + (y + kBefore) * row + static_cast<ptrdiff_t>(core.x0 + kBefore) * features_;
         kernels_.conv(shuffled_tail_.conv->packed, in, row, {0, rows, 0, across}, e, w.conv_scratch.as());
         for (int line = 0; line < rows * scale_; line++) {
@@ -287,7 +298,7 @@ void Network::upsample(const Job& job, int height, int width, uint8_t* hidden, W
                 e.code_row = r * onto.row;
                 e.code_px = static_cast<ptrdiff_t>(r) * features_;
                 e.group = groups[s].data();
-                const Range codes = s + 1 < stages ? ups_[s + 1].codes : kStatic;
+                const Range codes = ups_[s].codes;
                 e.lo = codes.lo + kSignedZero, e.hi = codes.hi + kSignedZero;  // the offset c brings the +128
                 kernels_.conv(ups_[s].layer.conv->packed, in, from.row, region, e, w.conv_scratch.as());
                 onto.end = to * r;

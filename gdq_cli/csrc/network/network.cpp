@@ -15,15 +15,25 @@ Aligned floats(const float* values, int n, const std::vector<int>& order) {
     return a;
 }
 
-Aligned inverse_steps(const float* values, int n, bool scalar) {
-    Aligned a(static_cast<size_t>(padded(n)) * sizeof(float));
-    for (int i = 0; i < n; i++) {
-        const float v = values[scalar ? 0 : i];
-        if (!std::isfinite(v)) throw std::invalid_argument("inverse steps must be finite");
-        a.as<float>()[i] = v;
-    }
-    return a;
+Aligned checked_floats(const float* values, int n, const char* what) {
+    if (!values) return {};
+    for (int i = 0; i < n; i++)
+        if (!std::isfinite(values[i])) throw std::invalid_argument(std::string(what) + " must be finite");
+    return floats(values, n, {});
 }
+
+double largest(const Aligned& values, int n) {
+    double most = 0;
+    for (int i = 0; i < n; i++) most = std::max(most, static_cast<double>(std::fabs(values.as<float>()[i])));
+    return most;
+}
+
+void check_signed(Range codes, const char* what) {
+    if (codes.lo < -128 || codes.lo >= 0 || codes.hi > 127 || codes.hi < 0)
+        throw std::invalid_argument(std::string(what) + " takes signed codes of at most 8 bits");
+}
+
+int border_of(Range codes) { return codes.lo < 0 ? kSignedZero : 0; }
 
 }  // namespace
 
@@ -34,7 +44,7 @@ Network::Network(const Kernels& kernels, int features, int scale) : kernels_(ker
     for (int g = 0; g < features / kGroup; g++) plain_groups_.push_back(g * kGroup);
 }
 
-Layer Network::make_layer(const int8_t* weight, int cout, Range codes, bool winograd, const float* m, const float* c,
+Layer Network::make_layer(const int8_t* weight, int cout, Range codes, const float* m, const float* c,
                           const std::vector<int>& order) {
     const double peak = affine_peak(accumulator_peaks(weight, cout, features_, codes), m, c);
     const size_t size = static_cast<size_t>(cout) * features_ * 9;
@@ -45,7 +55,7 @@ Layer Network::make_layer(const int8_t* weight, int cout, Range codes, bool wino
             std::memcmp(s.weight.data(), weight, size) == 0)
             conv = s.conv;
     if (!conv) {
-        const Algorithm a = winograd ? choose_algorithm(weight, cout, features_, codes, kernels_) : Algorithm::direct;
+        const Algorithm a = choose_algorithm(weight, cout, features_, codes, kernels_);
         conv = std::make_shared<Conv>(pack_conv(weight, cout, features_, codes, a, order, kernels_));
         if (order.empty()) shared_.push_back({std::vector<int8_t>(weight, weight + size), codes, conv});
     }
@@ -63,93 +73,116 @@ void Network::set_head(const int16_t* weight, const float* m, const float* c, co
     has_head_ = true;
 }
 
-void Network::add_block(int bit_width, float inv, const int8_t* weight1, const float* m1, const float* c1,
-                        const int8_t* weight2, const float* m2, const float* c2) {
+// Follows the largest possible values through the layers: kernels convert them to int32 without a clamp of their own.
+Finish Network::make_finish(const Ending& ending, double peak, bool is_head) {
+    constexpr int kMostBuffers = 64;
+    const auto number = [&](int buffer, int least) {
+        if (buffer < least || buffer >= kMostBuffers) throw std::invalid_argument("no such buffer: " + std::to_string(buffer));
+    };
+    number(ending.add, -1), number(ending.keep, -1), number(ending.to, 0);
+    const Range codes = ending.codes;
+    if (codes.lo > 0 || codes.hi < codes.lo || codes.hi > (codes.lo < 0 ? 127 : 255) || codes.lo < -128)
+        throw std::invalid_argument("codes are of 8 bits at most");
+    Finish finish;
+    finish.add = ending.add, finish.keep = ending.keep, finish.to = ending.to, finish.codes = codes;
+    finish.slope = checked_floats(ending.slope, features_, "slopes");
+    finish.inv = checked_floats(ending.inv, features_, "factors");
+    finish.plain = !ending.inv;
+    if (finish.plain ? is_head || codes.lo < 0 || ending.slope || ending.add >= 0 || ending.keep >= 0 : codes.lo == 0)
+        throw std::invalid_argument("codes from 0 come straight from a layer, signed ones by a factor");
+    if (ending.slope) peak *= std::max(1.0, largest(finish.slope, features_));
+    if (ending.add >= 0) {
+        if (ending.add >= static_cast<int>(peaks_.size()) || peaks_[ending.add] < 0)
+            throw std::invalid_argument("a stream is added before it is kept");
+        peak += peaks_[ending.add];
+    }
+    if (ending.keep >= 0) {
+        if (ending.keep >= static_cast<int>(peaks_.size())) peaks_.resize(ending.keep + 1, -1);
+        peaks_[ending.keep] = peak;
+    }
+    check_value(finish.plain ? peak : peak * largest(finish.inv, features_));
+    if (ending.to >= static_cast<int>(borders_.size())) borders_.resize(ending.to + 1, -1);
+    if (borders_[ending.to] != border_of(codes)) finish.border = borders_[ending.to] = border_of(codes);
+    maps_ = std::max(maps_, static_cast<int>(borders_.size()));
+    streams_ = std::max(streams_, static_cast<int>(peaks_.size()));
+    return finish;
+}
+
+void Network::begin(int bit_width, int end, const Ending& head) {
+    if (!has_head_) throw std::invalid_argument("the head comes first");
     if (bit_width < 2 || bit_width > 8) throw std::invalid_argument("bit-widths are 2 to 8, not " + std::to_string(bit_width));
-    const int half = 1 << (bit_width - 1);
-    Block block;
-    block.inv = inverse_steps(&inv, features_, true);
-    block.conv1 = make_layer(weight1, features_, {-half, half - 1}, true, m1, c1, {});
-    block.conv2 = make_layer(weight2, features_, {0, 2 * half - 1}, true, m2, c2, {});
-    blocks_[bit_width].push_back(std::move(block));
+    if (has_bit_width(bit_width)) throw std::invalid_argument("a bit-width is given twice");
+    borders_.clear();
+    peaks_.clear();
+    Sequence sequence;
+    sequence.head = make_finish(head, head_peak_, true);
+    if (head.add >= 0) throw std::invalid_argument("there is no stream before the head");
+    sequence.end = end;
+    sequences_.emplace(bit_width, std::move(sequence));
 }
 
-void Network::set_body(const int8_t* weight, const float* m, const float* c, const float* inv) {
-    body_ = make_layer(weight, features_, kStatic, false, m, c, {});
-    body_inv_ = inverse_steps(inv, features_, false);
+void Network::add_conv(int bit_width, int source, const int8_t* weight, const float* m, const float* c, Range codes,
+                       const Ending& ending) {
+    if (!has_bit_width(bit_width)) throw std::invalid_argument("the bit-width was not begun");
+    if (source < 0 || source >= static_cast<int>(borders_.size()) || borders_[source] != border_of(codes))
+        throw std::invalid_argument("a layer reads codes that are not there");
+    if (source == ending.to) throw std::invalid_argument("a layer cannot write to the map that it reads");
+    Step step;
+    step.layer = make_layer(weight, features_, codes, m, c, {});
+    step.source = source;
+    step.finish = make_finish(ending, step.layer.peak, false);
+    sequences_.at(bit_width).steps.push_back(std::move(step));
 }
 
-void Network::add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, const float* inv) {
+void Network::add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, Range made) {
     if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
-    if (codes.lo < kStatic.lo || codes.lo >= 0 || codes.hi > kStatic.hi || codes.hi < 0)
-        throw std::invalid_argument("the upsampler's codes are signed and of at most 8 bits");
-    if (ups_.empty() != (inv != nullptr))
-        throw std::invalid_argument("inverse steps belong to the first upsampler convolution and to no other");
+    check_signed(codes, "the upsampler");
+    check_signed(made, "the upsampler");
     std::vector<int> order;  // channel c * r * r + (i, j) is stored in sub-pixel (i, j), so a group of 64 is contiguous
     for (int ij = 0; ij < r * r; ij++)
         for (int ch = 0; ch < features_; ch++) order.push_back(ch * r * r + ij);
     UpLayer up;
-    up.layer = make_layer(weight, features_ * r * r, codes, true, m, c, order);
+    up.layer = make_layer(weight, features_ * r * r, codes, m, c, order);
+    check_value(up.layer.peak);
     up.r = r;
-    up.codes = codes;
-    if (inv) up_inv_ = inverse_steps(inv, features_, false);
+    up.codes = made;
     ups_.push_back(std::move(up));
 }
 
-void Network::set_tail(const int8_t* weight, const float* m, const float* c, int r, const float* inv) {
-    if ((r > 1) != (inv != nullptr)) throw std::invalid_argument("inverse steps belong to a tail without an upsampler and to no other");
+void Network::set_tail(const int8_t* weight, const float* m, const float* c, int r, Range codes, bool enlarged) {
+    check_signed(codes, "the tail");
+    enlarged_ = enlarged;
     if (r == 1) {
+        if (enlarged) throw std::invalid_argument("the kernels add the input pixel to shuffled ones only");
         tail_ = pack_tail(weight, features_, m, c, kernels_);
         return;
     }
     std::vector<int> order;  // as the pixels of a patch lie: by row, column, colour
     for (int ij = 0; ij < r * r; ij++)
         for (int colour = 0; colour < 3; colour++) order.push_back(colour * r * r + ij);
-    shuffled_tail_ = make_layer(weight, 3 * r * r, kStatic, false, m, c, order);
-    up_inv_ = inverse_steps(inv, features_, false);
+    if (enlarged) codes = {-128, 127};  // so that its kernel is the direct one
+    shuffled_tail_ = make_layer(weight, 3 * r * r, codes, m, c, order);
+    check_value(shuffled_tail_.peak + 255);
 }
 
 void Network::finish() {
-    if (!has_head_ || !body_.conv || ups_.empty() != (shuffled_tail_.conv != nullptr) || ups_.empty() == !!tail_.packed.weights)
-        throw std::invalid_argument("the network lacks its head, body, upsampler or tail");
+    if (!has_head_ || ups_.empty() != (shuffled_tail_.conv != nullptr) || ups_.empty() == !!tail_.packed.weights)
+        throw std::invalid_argument("the network lacks its head, upsampler or tail");
     int product = 1;
     for (const UpLayer& up : ups_) product *= up.r;
     if (!ups_.empty() && product != scale_) throw std::invalid_argument("the upsampler's factors do not multiply to the scale");
-    if (blocks_.empty()) throw std::invalid_argument("the network has no residual blocks");
-    for (const auto& [bits, blocks] : blocks_)
-        if (blocks.size() != blocks_.begin()->second.size())
-            throw std::invalid_argument("bit-widths differ in their number of residual blocks");
-    check_values();
-    shared_ = {};
-}
-
-// Follows the largest possible values through the network: kernels convert them to int32 without a clamp of their own.
-void Network::check_values() const {
-    const auto largest = [&](const Aligned& inv) {
-        double most = 0;
-        for (int i = 0; i < features_; i++) most = std::max(most, static_cast<double>(std::fabs(inv.as<float>()[i])));
-        return most;
-    };
-    for (const auto& [bits, blocks] : blocks_) {
-        double stream = head_peak_;
-        for (const Block& block : blocks) {
-            check_value(stream * largest(block.inv));
-            check_value(block.conv1.peak);
-            stream += block.conv2.peak;
-        }
-        check_value(stream * largest(body_inv_));
+    if (sequences_.empty()) throw std::invalid_argument("the network has no bit-width");
+    for (const auto& [bits, sequence] : sequences_) {
+        const Finish& last = sequence.steps.empty() ? sequence.head : sequence.steps.back().finish;
+        if (last.to != sequence.end || last.codes.lo >= 0)
+            throw std::invalid_argument("the last layer at the size of the patch does not feed the upsampler or tail");
     }
-    check_value((head_peak_ + body_.peak) * largest(up_inv_));
-    for (const UpLayer& up : ups_) check_value(up.layer.peak);
-    check_value(shuffled_tail_.peak);
+    shared_ = {};
 }
 
 std::vector<Algorithm> Network::algorithms(int bit_width) const {
     std::vector<Algorithm> found;
-    for (const Block& b : blocks_.at(bit_width)) {
-        found.push_back(b.conv1.conv->packed.algorithm);
-        found.push_back(b.conv2.conv->packed.algorithm);
-    }
+    for (const Step& step : sequences_.at(bit_width).steps) found.push_back(step.layer.conv->packed.algorithm);
     return found;
 }
 
@@ -162,7 +195,7 @@ std::unique_ptr<Workspace> Network::take_workspace(int height, int width) const 
             if (w->fits(height, width)) return w;
         }
     }
-    return std::make_unique<Workspace>(height, width, features_, scale_, kernels_.scratch_bytes(features_));
+    return std::make_unique<Workspace>(height, width, features_, scale_, maps_, streams_, kernels_.scratch_bytes(features_));
 }
 
 void Network::return_workspace(std::unique_ptr<Workspace> w) const {

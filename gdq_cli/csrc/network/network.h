@@ -1,4 +1,4 @@
-// A whole EDSR-like network on integers, one patch at a time.
+// A program of integers (gdq_cli/program/operations.py), one patch at a time.
 #pragma once
 #include <atomic>
 #include <map>
@@ -11,7 +11,6 @@
 
 namespace gdq {
 
-constexpr Range kStatic = {-128, 127};  // codes of the layers behind the blocks, except where an upsampler layer has fewer bits
 constexpr int kPartRows = 16;  // rows of a map that are worth a thread
 
 // A convolution and the affine map of its accumulators.
@@ -21,15 +20,41 @@ struct Layer {
     double peak = 0;   // largest possible magnitude of a * m + c
 };
 
-struct Block {
-    Aligned inv;       // float, (features,): residual stream -> codes of conv1
-    Layer conv1, conv2;
+// What becomes of a layer's values: buffers by number, -1 for none; null arrays are not there.
+struct Ending {
+    const float* slope;  // (features,): factor of negative values
+    int add, keep;       // streams
+    int to;              // map of codes
+    const float* inv;    // (features,): values -> codes; null: m and c give codes by themselves
+    Range codes;         // that are made
+};
+
+// An Ending as it is kept.
+struct Finish {
+    Aligned slope, inv;
+    int add = -1, keep = -1, to = 0;
+    bool plain = false;
+    Range codes{};
+    int border = -1;     // byte around the map, where it is another than what is there
+};
+
+// A layer at the size of the patch.
+struct Step {
+    Layer layer;
+    int source = 0;
+    Finish finish;
+};
+
+struct Sequence {
+    Finish head;
+    std::vector<Step> steps;
+    int end = 0;         // map of codes that the upsampler or tail reads
 };
 
 struct UpLayer {
     Layer layer;
-    int r = 0;         // pixel shuffle factor
-    Range codes{};     // of its input
+    int r = 0;           // pixel shuffle factor
+    Range codes{};       // that it makes
 };
 
 // One window to upscale: where its pixels are, which of them to keep and where they go.
@@ -45,11 +70,13 @@ struct Job {
 // Everything one thread needs for one window; kept between calls.
 class Workspace {
   public:
-    Workspace(int height, int width, int features, int scale, size_t conv_scratch);
+    Workspace(int height, int width, int features, int scale, int maps, int streams, size_t conv_scratch);
     bool fits(int height, int width) const { return height == height_ && width == width_; }
 
-    Aligned pixels, codes, hidden, skip, stream, conv_scratch, tail_scratch;
+    Aligned pixels, conv_scratch, tail_scratch;
+    std::vector<Aligned> maps, streams; // of codes, with a border; of float32
     std::vector<Aligned> planes;        // sliding rows of the upsampled codes
+    Aligned enlarged;                   // input pixels as often as they have sub-pixels
 
   private:
     int height_, width_;
@@ -61,20 +88,22 @@ class Network {
     Network(const Kernels& kernels, int features, int scale);
 
     void set_head(const int16_t* weight, const float* m, const float* c, const int* mean);
-    void add_block(int bit_width, float inv, const int8_t* weight1, const float* m1, const float* c1, const int8_t* weight2,
-                   const float* m2, const float* c2);
-    void set_body(const int8_t* weight, const float* m, const float* c, const float* inv);
-    // codes: of its input. inv: for the first upsampler convolution only, the next ones read codes
-    void add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, const float* inv);
-    // r: pixel shuffle factor of the pixels; above 1 the tail stands alone behind the body, and inv belongs to it
-    void set_tail(const int8_t* weight, const float* m, const float* c, int r, const float* inv);
+    // Begins the layers of a bit-width with what becomes of the head's values. end: map that the upsampler or tail reads.
+    void begin(int bit_width, int end, const Ending& head);
+    // The next layer of a bit-width. codes: of its input
+    void add_conv(int bit_width, int source, const int8_t* weight, const float* m, const float* c, Range codes, const Ending& ending);
+    // The layers behind, of all bit-widths. codes: of its input; made: of its output, both signed
+    void add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, Range made);
+    // r: pixel shuffle factor of the pixels; above 1 the tail stands alone, without an upsampler.
+    // enlarged: the input pixel is added to each of its sub-pixels
+    void set_tail(const int8_t* weight, const float* m, const float* c, int r, Range codes, bool enlarged);
     // Throws std::invalid_argument if a part is missing or parts do not fit together.
     void finish();
 
-    bool has_bit_width(int bit_width) const { return blocks_.count(bit_width) != 0; }
+    bool has_bit_width(int bit_width) const { return sequences_.count(bit_width) != 0; }
     int features() const { return features_; }
     int scale() const { return scale_; }
-    // Algorithms of the block convolutions of one bit-width, in order; for reports.
+    // Algorithms of the layers of one bit-width at the size of the patch, in order; for reports.
     std::vector<Algorithm> algorithms(int bit_width) const;
 
     // Returns false if cancelled. The team's helpers take part.
@@ -86,10 +115,11 @@ class Network {
     void return_workspace(std::unique_ptr<Workspace> w) const;
 
   private:
-    Layer make_layer(const int8_t* weight, int cout, Range codes, bool winograd, const float* m, const float* c,
-                     const std::vector<int>& order);
-    void check_values() const;
+    Layer make_layer(const int8_t* weight, int cout, Range codes, const float* m, const float* c, const std::vector<int>& order);
+    Finish make_finish(const Ending& ending, double peak, bool is_head);
     Epilogue epilogue(const Layer& layer) const;
+    Epilogue finished(Epilogue e, const Finish& finish, int height, int width, Workspace& w) const;
+    bool run_layers(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const;
     void centre(const Job& job, int height, int width, Workspace& w) const;
     Region needed_features(const Region& core, int height, int width) const;
     // Both read codes of the body convolution's sums; hidden: the memory of their map.
@@ -103,12 +133,14 @@ class Network {
     int mean_[3] = {0, 0, 0};
     bool has_head_ = false;
     double head_peak_ = 0;
-    std::map<int, std::vector<Block>> blocks_;
-    Layer body_;
-    Aligned body_inv_, up_inv_;
+    std::map<int, Sequence> sequences_;
+    int maps_ = 0, streams_ = 0;            // buffers of all sequences
+    std::vector<int> borders_;              // while a sequence is built: bytes around its maps
+    std::vector<double> peaks_;             // and the largest possible magnitudes in its streams
     std::vector<UpLayer> ups_;
     Tail tail_;                             // 3 channels behind an upsampler, or
     Layer shuffled_tail_;                   // 3 * scale^2 without one, each row of a pixel's sub-pixels side by side
+    bool enlarged_ = false;
     std::vector<ptrdiff_t> plain_groups_;   // offsets of 64-channel groups in an ordinary pixel
 
     struct Shared {                         // widths up to 6 bits with equal weights share one packed copy

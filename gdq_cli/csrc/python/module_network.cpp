@@ -114,59 +114,69 @@ PyObject* network_head(PyObject*, PyObject* args) {
     });
 }
 
-PyObject* network_block(PyObject*, PyObject* args) {
+namespace {
+
+// What becomes of a layer's values, from (slope, add, keep, to, factor, lo, hi).
+struct EndingBuffers {
+    Buffer slope, factor;
+    Ending ending;
+    EndingBuffers(PyObject* slope_object, int add, int keep, int to, PyObject* factor_object, int lo, int hi, Py_ssize_t features)
+        : slope(slope_object, "slope", "f", {features}), factor(factor_object, "factor", "f", {features}) {
+        ending = {slope ? slope.as<float>() : nullptr, add, keep, to, factor ? factor.as<float>() : nullptr, {lo, hi}};
+    }
+};
+
+}  // namespace
+
+PyObject* network_begin(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight1, *m1, *c1, *weight2, *m2, *c2;
-        int bit_width;
-        float inv;
-        parse(args, "OifOOOOOO", &capsule, &bit_width, &inv, &weight1, &m1, &c1, &weight2, &m2, &c2);
+        PyObject *capsule, *slope, *factor;
+        int bit_width, end, add, keep, to, lo, hi;
+        parse(args, "OiiOiiiOii", &capsule, &bit_width, &end, &slope, &add, &keep, &to, &factor, &lo, &hi);
         Network& network = unfinished(capsule);
-        const ConvBuffers first(weight1, m1, c1, "b", network.features(), network.features());
-        const ConvBuffers second(weight2, m2, c2, "b", network.features(), network.features());
-        network.add_block(bit_width, inv, first.weight.as<int8_t>(), first.m.as<float>(), first.c.as<float>(),
-                          second.weight.as<int8_t>(), second.m.as<float>(), second.c.as<float>());
+        const EndingBuffers buffers(slope, add, keep, to, factor, lo, hi, network.features());
+        network.begin(bit_width, end, buffers.ending);
         Py_RETURN_NONE;
     });
 }
 
-PyObject* network_body(PyObject*, PyObject* args) {
+PyObject* network_conv(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c, *inv_object;
-        parse(args, "OOOOO", &capsule, &weight, &m, &c, &inv_object);
+        PyObject *capsule, *weight, *m, *c, *slope, *factor;
+        int bit_width, source, in_lo, in_hi, add, keep, to, lo, hi;
+        parse(args, "OiiOOOiiOiiiOii", &capsule, &bit_width, &source, &weight, &m, &c, &in_lo, &in_hi, &slope, &add, &keep, &to,
+              &factor, &lo, &hi);
         Network& network = unfinished(capsule);
         const ConvBuffers conv(weight, m, c, "b", network.features(), network.features());
-        const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
-        require(static_cast<bool>(inv), "inverse_steps");
-        network.set_body(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), inv.as<float>());
+        const EndingBuffers buffers(slope, add, keep, to, factor, lo, hi, network.features());
+        network.add_conv(bit_width, source, conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), {in_lo, in_hi},
+                         buffers.ending);
         Py_RETURN_NONE;
     });
 }
 
 PyObject* network_up(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c, *inv_object;
-        int r, lo, hi;
-        parse(args, "OOOOiiiO", &capsule, &weight, &m, &c, &r, &lo, &hi, &inv_object);
+        PyObject *capsule, *weight, *m, *c;
+        int r, in_lo, in_hi, lo, hi;
+        parse(args, "OOOOiiiii", &capsule, &weight, &m, &c, &r, &in_lo, &in_hi, &lo, &hi);
         Network& network = unfinished(capsule);
         if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
         const ConvBuffers conv(weight, m, c, "b", static_cast<Py_ssize_t>(network.features()) * r * r, network.features());
-        const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
-        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, {lo, hi},
-                       inv ? inv.as<float>() : nullptr);
+        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, {in_lo, in_hi}, {lo, hi});
         Py_RETURN_NONE;
     });
 }
 
 PyObject* network_tail(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c, *inv_object;
-        int r;
-        parse(args, "OOOOiO", &capsule, &weight, &m, &c, &r, &inv_object);
+        PyObject *capsule, *weight, *m, *c;
+        int r, lo, hi, enlarged;
+        parse(args, "OOOOiiip", &capsule, &weight, &m, &c, &r, &lo, &hi, &enlarged);
         Network& network = unfinished(capsule);
         if (r != 1 && r != network.scale()) throw std::invalid_argument("the tail's pixel shuffle factor must be 1 or the scale");
         const ConvBuffers conv(weight, m, c, "b", 3 * static_cast<Py_ssize_t>(r) * r, network.features());
-        const Buffer inv(inv_object, "inverse_steps", "f", {network.features()});
-        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, inv ? inv.as<float>() : nullptr);
+        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, {lo, hi}, enlarged);
         Py_RETURN_NONE;
     });
 }

@@ -1,4 +1,4 @@
-"""CUDA engine: the integer network on int8 tensor cores, captured as CUDA graphs, on one GPU.
+"""CUDA engine: a program of integers on int8 tensor cores, captured as CUDA graphs, on one GPU.
 
 The picture stays on the host; its windows go to the device in batches, through pinned memory, beside the network's
 work on the batch before and the download of the one before that. A batch mixes windows of all bit-widths: to a tensor
@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdq_cli.bits.patches import PatchPlan, cut_windows, paste_core
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.cuda.pipeline import SLOTS, DeviceQueue, HostQueue, Pipeline, Queue, make_slot, split_evenly
 from gdq_cli.engines.tensor import to_pixels
 from gdq_cli.errors import DeviceError, WeightsError
-from gdq_cli.networks import EdsrConfig, Network, Parameters
+from gdq_cli.networks import Network, Parameters
 from gdq_cli.program.layers import IntegerConv
-from gdq_cli.upscaling.patches import PatchPlan, cut_windows, paste_core
 
 BATCH = 16
 """Windows at a time: some 170,000 pixels, several rounds of blocks for every multiprocessor of a large GPU."""
@@ -62,28 +62,22 @@ class CudaEngine(Engine):
 
     def __init__(self, network: Network | Parameters, device: str) -> None:
         super().__init__(network)
-        config = self.parameters.config
-        if not isinstance(config, EdsrConfig):
-            raise DeviceError(f"the CUDA kernels run EDSR networks only, not {config.name}")
         try:
             from gdq_cli.engines.cuda import network as cuda_network
         except ImportError as error:
             raise DeviceError(f"the CUDA kernels need Triton, which torch's CUDA builds bring ({error})") from error
-        if config.features % 32:
-            raise DeviceError(f"the CUDA kernels need features in multiples of 32, not {config.features}")
         if device != "cpu" and torch.cuda.get_device_capability(device) < CAPABILITY:
             major, minor = torch.cuda.get_device_capability(device)
             raise DeviceError(f"the CUDA kernels need compute capability 8.0; {device} has {major}.{minor}")
         self.device = device
         self.batch_size = 2 if device == "cpu" else BATCH
         self._module = cuda_network
-        self._features = config.features
         self._float_copy: torch.nn.Module | None = None
         self._batch = self.batch_size  # or fewer, as many as fit
         self._prepared: tuple[tuple[int, ...], Pipeline] | None = None
         self._graphs: dict[tuple[int, ...], _Graph | None] = {}
         with self._on_device():
-            self._network = cuda_network.CudaNetwork(self.parameters, device)
+            self._network = cuda_network.CudaNetwork(self.parameters.program, device)
             make_queue = HostQueue if device == "cpu" else DeviceQueue
             self._queues: tuple[Queue, Queue, Queue] = (make_queue(), make_queue(), make_queue())
             if device != "cpu":
@@ -202,12 +196,12 @@ class CudaEngine(Engine):
         return self._prepared[1]
 
     def _fitting(self, window: tuple[int, int]) -> int:
-        """Windows that fill no more than half of what is free: features, residual stream, and the last shuffle."""
+        """Windows that fill no more than half of what is free; the other half is for the graphs' pool."""
         if self.device == "cpu":
             return self.batch_size
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info()
-        return max(1, free // 2 // (window[0] * window[1] * self._features * (10 + 2 * self.scale**2)))
+        return max(1, free // 2 // (window[0] * window[1] * self._network.bytes_per_pixel))
 
     def _drop(self) -> None:
         self._prepared = None
@@ -249,10 +243,12 @@ class CudaEngine(Engine):
 
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         with self._on_device():
-            placed = self._module.place_conv([conv], self.device, "raw", [(0, 0)])
+            placed = self._module.place_sums(conv, self.device)
             stored = (codes - placed.zero).to(torch.int8).permute(0, 2, 3, 1).contiguous().to(self.device)
             rows = torch.zeros(len(codes), dtype=torch.int32, device=self.device)
-            return self._module.convolve(stored, placed, rows).permute(0, 3, 1, 2).cpu()
+            sums = self._module.make_output(stored, placed, torch.int32)
+            self._module.run_layer(stored, placed, rows, sums)
+            return sums.permute(0, 3, 1, 2).cpu()
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:

@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gdq_cli.bits.patches import PatchPlan
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines.base import Engine
 from gdq_cli.errors import DeviceError
 from gdq_cli.networks import Network, Parameters
 from gdq_cli.program.layers import IntegerConv
-from gdq_cli.upscaling.patches import PatchPlan
 
 
 class MultiCudaEngine(Engine):

@@ -18,6 +18,7 @@ class CompactConfig:
     """
 
     name: ClassVar = "compact"
+    depth: ClassVar = "convs"
     scale: int
     convs: int = 32
     """Convolutions between the first and the last."""
@@ -53,3 +54,7 @@ class CompactConfig:
             shapes |= quant_shapes(f"body.{layer}.conv", features, features, self.bit_widths, equalized=equalized)
             shapes[f"body.{layer}.act.weight"] = (features,)
         return shapes | quant_shapes("tail", features, 3 * self.scale**2, self.static_bits, equalized=equalized)
+
+    def tensor_dtype(self, name: str) -> str:
+        """NumPy's name of a tensor's type."""
+        return "float32"

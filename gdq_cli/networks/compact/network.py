@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gdq_cli.bits.widths import FP32_BITS
-from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.networks.blocks import Network, QuantConv2d
 from gdq_cli.networks.compact.config import CompactConfig
 
 
@@ -31,7 +31,7 @@ class CompactLayer(nn.Module):
         return output
 
 
-class Compact(nn.Module):
+class Compact(Network):
     """Head, layers at the patch's bit-width, tail at a static one, pixel shuffle, plus the enlarged input.
 
     The head is float32. Pixels are RGB / 255 without a mean, so zero padding stands for black.
@@ -40,8 +40,7 @@ class Compact(nn.Module):
     name = CompactConfig.name
 
     def __init__(self, config: CompactConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         features = config.features
         self.head = nn.Conv2d(3, features, 3, padding=1)
         self.head_act = nn.PReLU(features)
@@ -56,20 +55,10 @@ class Compact(nn.Module):
         return [cast(CompactLayer, layer) for layer in self.body]
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Head features before any activation, (N, 3, H, W) pixels in [0, 255] -> (N, C, H, W)."""
         features: Tensor = self.head(pixels / 255)
         return features
 
     def forward(self, pixels: Tensor, bit_width: int = FP32_BITS) -> Tensor:
-        """Upscale a batch of patches that share one bit-width.
-
-        Args:
-            pixels: (N, 3, H, W) float, RGB in [0, 255].
-            bit_width: 4, 5, 6, 8, or 32 for the float network.
-
-        Returns:
-            (N, 3, H * scale, W * scale) float, grey levels, neither clamped nor rounded.
-        """
         x = self.head_act(self.features(pixels))
         for layer in self.layers:
             x = layer(x, bit_width)

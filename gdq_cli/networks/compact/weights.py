@@ -12,9 +12,9 @@ import re
 import torch
 from torch import Tensor
 
-from gdq_cli.models.schema import MAX_BLOCKS, MAX_FEATURES
 from gdq_cli.networks.compact.config import CompactConfig
 from gdq_cli.networks.compact.network import Compact
+from gdq_cli.networks.kind import MAX_BLOCKS, MAX_FEATURES
 
 _NAME = re.compile(r"body\.(0|[1-9][0-9]{0,2})\.(weight|bias)")
 """What its tensors are called; the numbers of deeper networks than we run need no reading."""

@@ -25,6 +25,7 @@ class EdsrConfig:
     """
 
     name: ClassVar = "edsr"
+    depth: ClassVar = "blocks"
     scale: int
     blocks: int = 16
     features: int = 64
@@ -77,3 +78,7 @@ class EdsrConfig:
         for index, (stage, bits) in enumerate(zip(self.stages, static[1:-1], strict=True)):
             shapes |= quant_shapes(f"upsampler.{2 * index}", features, features * stage**2, bits, equalized=equalized)
         return shapes | quant_shapes("tail", features, 3 * self.tail_factor**2, static[-1], equalized=equalized)
+
+    def tensor_dtype(self, name: str) -> str:
+        """NumPy's name of a tensor's type."""
+        return "float32"

@@ -2,70 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
 from gdq_cli.networks.edsr.config import MEAN, EdsrConfig
-from gdq_cli.program.layers import (
-    F32,
-    ZERO,
-    IntegerConv,
-    IntegerHead,
-    QuantLayer,
-    Tensors,
-    check_quantized,
-    lower_head,
-)
+from gdq_cli.program.layers import ZERO, QuantLayer, Tensors, check_quantized, lower_head
+from gdq_cli.program.operations import Codes, Conv, Epilogue, Head, Operation, Pixels, Program
 
 
-@dataclass(frozen=True)
-class IntegerBlock:
-    """One residual block at one bit-width.
-
-    Attributes:
-        inverse_step: float32 that turns the residual stream into the codes of ``conv1``.
-        conv1: its epilogue gives the codes of ``conv2`` (bias, ReLU and requantization in one).
-        conv2: its epilogue gives float32 values that are added to the residual stream.
-    """
-
-    inverse_step: float
-    conv1: IntegerConv
-    conv2: IntegerConv
-
-
-@dataclass(frozen=True)
-class IntegerStatic:
-    """The static layers, shared by all bit-widths.
-
-    Attributes:
-        body_inverse_steps: (C,) float32, residual stream -> codes of ``body_conv``.
-        body_conv: epilogue gives float32 values, added to the head features.
-        upsampler_inverse_steps: (C,) float32, that sum -> codes of the first upsampler convolution, or of the tail.
-        upsampler: each with its pixel-shuffle factor; epilogues give codes of the next layer plus ``ZERO``.
-        tail: epilogue gives grey levels.
-        tail_factor: pixel-shuffle factor of the grey levels; the scale where there is no upsampler, else 1.
-    """
-
-    body_inverse_steps: F32
-    body_conv: IntegerConv
-    upsampler_inverse_steps: F32
-    upsampler: tuple[tuple[IntegerConv, int], ...]
-    tail: IntegerConv
-    tail_factor: int
-
-
-@dataclass(frozen=True)
-class IntegerNetwork:
-    """A whole network in integers: ``blocks[bit_width]`` for the dynamic part, the rest shared."""
-
-    scale: int
-    head: IntegerHead
-    blocks: dict[int, tuple[IntegerBlock, ...]]
-    static: IntegerStatic
-
-
-def lower_edsr(config: EdsrConfig, tensors: Tensors) -> IntegerNetwork:
+def lower_edsr(config: EdsrConfig, tensors: Tensors) -> Program:
     """Lower a quantized EDSR.
 
     Args:
@@ -80,34 +26,51 @@ def lower_edsr(config: EdsrConfig, tensors: Tensors) -> IntegerNetwork:
     def dynamic(name: str, *, signed: bool) -> QuantLayer:
         return QuantLayer(name, tensors, config.bit_widths, signed)
 
-    blocks: dict[int, tuple[IntegerBlock, ...]] = {}
-    pairs = [
+    blocks = [
         (dynamic(f"body.{i}.conv1", signed=True), dynamic(f"body.{i}.conv2", signed=False))
         for i in range(config.blocks)
     ]
-    for bits in config.bit_widths:
-        blocks[bits] = tuple(
-            IntegerBlock(
-                float(conv1.inverse_steps(bits)),
-                conv1.lower(bits, output_step=conv2.input_step(bits)),
-                conv2.lower(bits),
-            )
-            for conv1, conv2 in pairs
-        )
     names = ["body_conv", *(f"upsampler.{2 * i}" for i in range(len(config.stages))), "tail"]
-    body_conv, *convs, tail = (
+    body_conv, *behind = (
         QuantLayer(name, tensors, (bits,), True) for name, bits in zip(names, config.static_bits, strict=True)
     )
-    upsampler = []
-    for conv, following, stage in zip(convs, [*convs, tail][1:], config.stages, strict=True):
+    # A buffer's number says when it is written, so all widths have the same ones.
+    new = count()
+    features, first, *between = (next(new) for _ in range(2 + 3 * config.blocks))
+    end = next(new)
+    head, body = lower_head(tensors, MEAN), body_conv.lower(8)
+    reconstruct = _lower_reconstruction(config, behind, end)
+    readers = [*(conv1 for conv1, _ in blocks), body_conv]
+    operations: dict[int, tuple[Operation, ...]] = {}
+    for bits in config.bit_widths:
+
+        def codes(reader: QuantLayer, to: int, bits: int = bits) -> Codes:
+            return Codes(to, reader.input_range(bits), reader.inverse_steps(bits))
+
+        program: list[Operation] = [Head(head, Epilogue(keep=features, codes=codes(readers[0], first)))]
+        stream, source = features, first
+        for index, (conv1, conv2) in enumerate(blocks):
+            hidden, kept, following = between[3 * index : 3 * index + 3]
+            lowered = conv1.lower(bits, output_step=conv2.input_step(bits))  # bias, ReLU and requantization in one
+            program.append(Conv(source, lowered, Epilogue(codes=Codes(hidden, conv2.input_range(bits)))))
+            last = index == len(blocks) - 1
+            joined = Epilogue(add=stream, keep=None if last else kept, codes=codes(readers[index + 1], following))
+            program.append(Conv(hidden, conv2.lower(bits), joined))
+            stream, source = kept, following
+        program.append(Conv(source, body, Epilogue(add=features, codes=codes(behind[0], end))))
+        operations[bits] = (*program, *reconstruct)
+    return Program(config.scale, operations)
+
+
+def _lower_reconstruction(config: EdsrConfig, layers: list[QuantLayer], source: int) -> list[Operation]:
+    """The upsampler's convolutions and the tail; their epilogues give codes plus ``ZERO`` and grey levels."""
+    *convs, tail = layers
+    operations: list[Operation] = []
+    for conv, following, stage in zip(convs, layers[1:], config.stages, strict=True):
         output_step = following.input_step(8).repeat(stage**2)  # channel c fills outputs c*r*r ...
-        upsampler.append((conv.lower(8, output_step=output_step, shift=ZERO), stage))
-    static = IntegerStatic(
-        body_conv.inverse_steps(8),
-        body_conv.lower(8),
-        [*convs, tail][0].inverse_steps(8),
-        tuple(upsampler),
-        tail.lower(8, gain=255, shift=np.repeat(np.array(MEAN, np.float64), config.tail_factor**2)),
-        config.tail_factor,
-    )
-    return IntegerNetwork(config.scale, lower_head(tensors, MEAN), blocks, static)
+        lowered = conv.lower(8, output_step=output_step, shift=ZERO)
+        codes = Codes(source + 1, following.input_range(8), zero=ZERO)
+        operations.append(Conv(source, lowered, Epilogue(codes=codes), stage))
+        source += 1
+    mean = np.repeat(np.array(MEAN, np.float64), config.tail_factor**2)
+    return [*operations, Pixels(source, tail.lower(8, gain=255, shift=mean), config.tail_factor)]

@@ -11,9 +11,9 @@ import re
 import torch
 from torch import Tensor, nn
 
-from gdq_cli.models.schema import MAX_BLOCKS, MAX_FEATURES
-from gdq_cli.networks.edsr.config import EdsrConfig
+from gdq_cli.networks.edsr.config import MEAN, EdsrConfig
 from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.networks.kind import MAX_BLOCKS, MAX_FEATURES
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean RGB that EDSR's own code subtracts, in [0, 1]."""
@@ -137,7 +137,7 @@ def import_fp32(state: dict[str, Tensor], scale: int, mean: tuple[float, float, 
         raise ValueError(f"{len(state)} tensors are not those of {blocks} blocks of {features} features")
     network = Edsr(EdsrConfig(scale, blocks, features, bit_widths=()))
     network.load_state_dict(state)
-    delta = (network.mean.flatten() / 255).double() - torch.tensor(mean, dtype=torch.float64)
+    delta = (torch.tensor(MEAN, dtype=torch.float32) / 255).double() - torch.tensor(mean, dtype=torch.float64)
     with torch.no_grad():
         head = network.head
         assert isinstance(head, nn.Conv2d)

@@ -7,6 +7,9 @@ from typing import Any, ClassVar
 
 from gdq_cli.bits.widths import BIT_WIDTHS
 
+WEIGHT_RANGE = (-128, 127)
+"""Codes of the release's 8-bit weights: clamped to all of int8, one step per tensor."""
+
 
 @dataclass(frozen=True)
 class SrresnetConfig:
@@ -17,6 +20,7 @@ class SrresnetConfig:
     """
 
     name: ClassVar = "srresnet"
+    depth: ClassVar = "blocks"
     scale: int
     blocks: int = 16
     features: int = 64
@@ -42,6 +46,47 @@ class SrresnetConfig:
         """For people: how deep and how wide it is."""
         return f"{self.blocks} blocks of {self.features} features"
 
+    @property
+    def float_macs(self) -> tuple[int, int]:
+        """MACs per LR pixel of the float32 layers before the blocks (9x9) and behind them (3x3, and a 9x9 tail)."""
+        head, convs = 81 * 3 * self.features, 9 * self.features**2
+        areas = [4**index for index in range(len(self.stages))]
+        return head, convs + sum(4 * convs * area for area in areas) + self.scale**2 * head
+
+    @property
+    def float_radius(self) -> float:
+        """LR pixels of context of the layers behind the blocks."""
+        return 1 + sum(2.0**-index for index in range(len(self.stages))) + 4 / self.scale
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint's metadata."""
         return asdict(self)
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors in a checkpoint."""
+        features, widths = self.features, len(self.bit_widths)
+
+        def norm(name: str) -> dict[str, tuple[int, ...]]:
+            keys = ("weight", "bias", "running_mean", "running_var")
+            return {f"{name}.{key}": (features,) for key in keys} | {f"{name}.num_batches_tracked": ()}
+
+        shapes: dict[str, tuple[int, ...]] = {"head.weight": (features, 3, 9, 9), "head_act.weight": (1,)}
+        for block in range(self.blocks):
+            for index in (1, 2):
+                conv = f"body.{block}.conv{index}"
+                shapes[f"{conv}.weight"] = (features, features, 3, 3)
+                if widths:
+                    shapes |= {f"{conv}.weight_step": (1,), f"{conv}.activation_step": (widths,)}
+                    shapes[f"{conv}.activation_signed"] = (widths,)
+                shapes |= norm(f"body.{block}.bn{index}")
+            shapes |= {f"body.{block}.act.weight": (1,), f"body.{block}.shortcut": (1,)}
+        shapes["body_conv.weight"] = (features, features, 3, 3)
+        shapes |= norm("body_norm")
+        for stage in range(len(self.stages)):
+            shapes |= {f"upsampler.{3 * stage}.weight": (4 * features, features, 3, 3)}
+            shapes |= {f"upsampler.{3 * stage + 2}.weight": (1,)}
+        return shapes | {"tail.weight": (3, features, 9, 9)}
+
+    def tensor_dtype(self, name: str) -> str:
+        """NumPy's name of a tensor's type."""
+        return {"activation_signed": "uint8", "num_batches_tracked": "int64"}.get(name.rpartition(".")[2], "float32")

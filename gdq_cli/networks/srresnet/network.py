@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks import quantizers
-from gdq_cli.networks.srresnet.config import SrresnetConfig
+from gdq_cli.networks.blocks import Network
+from gdq_cli.networks.srresnet.config import WEIGHT_RANGE, SrresnetConfig
 from gdq_cli.program import grids
-
-WEIGHT_RANGE = (-128, 127)
-"""Codes of the release's 8-bit weights: clamped to all of int8, one step per tensor."""
 
 
 class TensorQuantConv2d(nn.Module):
@@ -94,14 +92,13 @@ class SrresnetBlock(nn.Module):
         return output
 
 
-class Srresnet(nn.Module):
+class Srresnet(Network):
     """Head, residual blocks at the patch's bit-width, body conv with long skip, pixel-shuffle upsampler, tail."""
 
     name = SrresnetConfig.name
 
     def __init__(self, config: SrresnetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         features = config.features
         self.head = nn.Conv2d(3, features, 9, padding=4, bias=False)
         self.head_act = nn.PReLU()
@@ -121,9 +118,13 @@ class Srresnet(nn.Module):
         return [cast(SrresnetBlock, block) for block in self.body]
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Head features before any activation, (N, 3, H, W) pixels in [0, 255] -> (N, C, H, W); no mean shift."""
         features: Tensor = self.head(pixels)
         return features
+
+    def stem(self, pixels: Tensor) -> Tensor:
+        """What the blocks and the long skip read: head features, activated."""
+        output: Tensor = self.head_act(self.features(pixels))
+        return output
 
     def reconstruct(self, x: Tensor, skip: Tensor) -> Tensor:
         """From the last block's output and the activated head features to grey levels: the float32 layers."""
@@ -132,17 +133,7 @@ class Srresnet(nn.Module):
         return output
 
     def forward(self, pixels: Tensor, bit_width: int = FP32_BITS) -> Tensor:
-        """Upscale a batch of patches that share one bit-width.
-
-        Args:
-            pixels: (N, 3, H, W) float, RGB in [0, 255].
-            bit_width: 4, 5, 6, 8, or 32 for the float network.
-
-        Returns:
-            (N, 3, H * scale, W * scale) float, grey levels, neither clamped nor rounded.
-        """
-        skip = self.head_act(self.features(pixels))
-        x = skip
+        x = skip = self.stem(pixels)
         for block in self.blocks:
             x = block(x, bit_width)
         return self.reconstruct(x, skip)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdq_cli.upscaling.patches import cut_windows, paste_core, plan_patches
+from gdq_cli.bits.patches import cut_windows, paste_core, plan_patches
 
 SIDES = st.integers(1, 400)
 

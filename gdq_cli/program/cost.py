@@ -1,0 +1,73 @@
+"""What a bit map costs: MACs, FAB and BitOPs, counted from a program (no measurement)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gdq_cli.bits.widths import FP32_BITS
+from gdq_cli.program.operations import Conv, Float, Head, Operation, Program, Quantize
+
+WEIGHT_BITS = 8
+"""Bits of a stored weight code; narrow-grid weights use about 6 of them."""
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer: MACs per LR pixel, and the bits of its activations (32 for the head, as the paper counts it)."""
+
+    macs: int
+    bits: int
+
+    @property
+    def bit_operations(self) -> int:
+        """Per LR pixel."""
+        return self.macs * self.bits * (FP32_BITS if self.bits == FP32_BITS else WEIGHT_BITS)
+
+
+def layer_costs(operations: Sequence[Operation]) -> list[LayerCost]:
+    """The layers of a program at one bit-width, in order."""
+    costs: list[LayerCost] = []
+    area: dict[int, int] = {}  # pixels per LR pixel
+    for operation in operations:
+        here = max((area[buffer] for buffer in operation.reads), default=1)
+        if isinstance(operation, Float):
+            costs.append(LayerCost(operation.macs, FP32_BITS))
+        elif isinstance(operation, Head):
+            costs.append(LayerCost(operation.layer.weight.size, FP32_BITS))
+        elif not isinstance(operation, Quantize):
+            low, high = operation.layer.input_range
+            costs.append(LayerCost(here * operation.layer.weight.size, (high - low).bit_length()))
+        here *= operation.shuffle**2 if isinstance(operation, Conv) else 1
+        area.update(dict.fromkeys(operation.writes, here))
+    return costs
+
+
+def macs(program: Program) -> int:
+    """MACs per LR pixel of all layers."""
+    return sum(layer.macs for layer in layer_costs(next(iter(program.operations.values()))))
+
+
+def feature_average_bits(bit_widths: Sequence[int]) -> float:
+    """FAB: mean bit-width over the patches (paper, section 4.1); 32 for the float network."""
+    return sum(bit_widths) / len(bit_widths)
+
+
+def bit_operations(program: Program, bit_widths: Sequence[int], window_pixels: int) -> float:
+    """BitOPs: the sum over layers of MACs x weight bits x activation bits.
+
+    Args:
+        program: of the network; :attr:`Parameters.outline` of one that has no bit-widths.
+        bit_widths: one per patch (4, 5, 6, 8, or 32 for float32 weights and activations).
+        window_pixels: LR pixels the network sees per patch, halo included.
+
+    Returns:
+        BitOPs in units of 1e9.
+    """
+    per_pixel = {
+        bits: macs(program) * FP32_BITS**2
+        if bits == FP32_BITS
+        else sum(layer.bit_operations for layer in layer_costs(program.at(bits)))
+        for bits in set(bit_widths)
+    }
+    return sum(per_pixel[bits] for bits in bit_widths) * window_pixels / 1e9

@@ -1,0 +1,289 @@
+"""Engines against a plain interpreter in NumPy, on random programs with what no network of ours has yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from gdq_cli.engines import kernels
+from gdq_cli.engines.native import NativeEngine
+from gdq_cli.engines.onednn import OnednnEngine, is_available
+from gdq_cli.engines.reference import ReferenceEngine
+from gdq_cli.engines.tensor import TensorEngine
+from gdq_cli.networks import Parameters
+from gdq_cli.program.grids import code_range
+from gdq_cli.program.layers import ZERO, IntegerConv, IntegerHead
+from gdq_cli.program.operations import Codes, Conv, Epilogue, Head, Operation, Pixels, Program, Quantize
+from tests.helpers.engines import windows_of
+from tests.helpers.integers import parameters_with, program_of
+from tests.helpers.pictures import make_picture
+
+FEATURES = 64
+F32 = NDArray[np.float32]
+
+
+# --- The interpreter: one sample, arrays (C, h, w), every step one float32 operation --------------------------------
+
+
+def interpret(program: Program, picture: NDArray[np.uint8], bits: int) -> F32:
+    """Grey levels, (3, h * scale, w * scale), before they are rounded."""
+    buffers: dict[int, Any] = {}
+    pixels = picture.transpose(2, 0, 1)
+    for step in program.at(bits):
+        if isinstance(step, Head):
+            centred = pixels.astype(np.int64) - np.array(step.layer.mean).reshape(3, 1, 1)
+            finish(affine(convolve(centred, step.layer.weight), step.layer), step.epilogue, buffers)
+        elif isinstance(step, Quantize):
+            buffers[step.codes.to] = to_codes(buffers[step.source], step.codes)
+        elif isinstance(step, Conv):
+            finish(affine(convolve(buffers[step.source], step.layer.weight), step.layer), step.epilogue, buffers)
+            if step.shuffle > 1:
+                (made,) = step.writes
+                buffers[made] = shuffle(buffers[made], step.shuffle)
+        else:
+            assert isinstance(step, Pixels)
+            levels: F32 = shuffle(affine(convolve(buffers[step.source], step.layer.weight), step.layer), step.shuffle)
+            enlarged = pixels.repeat(program.scale, 1).repeat(program.scale, 2).astype(np.float32)
+            return levels + enlarged if step.enlarged else levels
+    raise AssertionError
+
+
+def convolve(values: NDArray[np.int64], weight: NDArray[Any]) -> NDArray[np.int64]:
+    margin, (height, width) = weight.shape[-1] // 2, values.shape[1:]
+    padded = np.pad(values, ((0, 0), (margin, margin), (margin, margin)))
+    sums = np.zeros((len(weight), height, width), np.int64)
+    for y in range(weight.shape[2]):
+        for x in range(weight.shape[3]):
+            taps = weight[:, :, y, x].astype(np.int64)
+            sums += np.einsum("oi,ihw->ohw", taps, padded[:, y : y + height, x : x + width])
+    return sums
+
+
+def affine(sums: NDArray[np.int64], layer: IntegerConv | IntegerHead) -> F32:
+    assert np.abs(sums).max() < 1 << 24
+    scaled: F32 = sums.astype(np.float32) * layer.multiplier.reshape(-1, 1, 1)
+    return scaled + layer.offset.reshape(-1, 1, 1)
+
+
+def finish(values: F32, epilogue: Epilogue, buffers: dict[int, Any]) -> None:
+    if epilogue.slope is not None:
+        values = np.where(values < 0, values * epilogue.slope.reshape(-1, 1, 1), values)
+    if epilogue.add is not None:
+        values = values + buffers[epilogue.add] * np.float32(epilogue.add_factor)
+    if epilogue.keep is not None:
+        buffers[epilogue.keep] = values
+    if epilogue.codes is not None:
+        buffers[epilogue.codes.to] = to_codes(values, epilogue.codes)
+
+
+def to_codes(values: F32, codes: Codes) -> NDArray[np.int64]:
+    for constants, operation in ((codes.factor, np.multiply), (codes.shift, np.add)):
+        if constants is not None:
+            values = operation(values, constants.reshape(-1, 1, 1) if constants.ndim else constants)
+    assert values.dtype == np.float32
+    return np.clip(np.rint(values).astype(np.int64) - codes.zero, *codes.bounds)
+
+
+def shuffle(values: Any, factor: int) -> Any:
+    channels, height, width = values.shape
+    split = values.reshape(channels // factor**2, factor, factor, height, width)
+    return split.transpose(0, 3, 1, 4, 2).reshape(-1, height * factor, width * factor)
+
+
+# --- Random programs ------------------------------------------------------------------------------------------------
+
+
+class Maker:
+    """Draws a program; ``plain``: of what the compiled kernels say they run."""
+
+    def __init__(self, seed: int, *, plain: bool) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.plain = plain
+        self.bits = (4, 5, 6, 8)[seed % 4]
+        self.buffers = 0
+        self.streams: list[int] = []
+
+    def new(self) -> int:
+        self.buffers += 1
+        return self.buffers - 1
+
+    def some(self, *options: Any) -> Any:
+        return options[self.rng.integers(len(options))]
+
+    def channels(self, typical: float, count: int = FEATURES) -> F32:
+        return (typical * np.exp(self.rng.normal(0, 0.3, count))).astype(np.float32)
+
+    def codes(self, bits: int) -> Codes:
+        """Of values of about 3 in magnitude."""
+        bounds = code_range(bits, signed=self.plain or self.some(True, False))
+        factor = self.some(self.channels(bounds[1] / 6), self.channels(bounds[1] / 6, 1)[0])
+        shift = self.some(None, None if self.plain else self.channels(1.5))
+        return Codes(self.new(), bounds, np.asarray(factor), shift)
+
+    def conv(self, codes: Codes, typical: float, outputs: int = FEATURES, offset: float = 0.0) -> IntegerConv:
+        """Weights small enough for every kernel; values of about ``typical``."""
+        weight = self.rng.integers(-14, 15, (outputs, FEATURES, 3, 3)).astype(np.int8)
+        spread = 24 * 8 * (codes.bounds[1] - codes.bounds[0]) / 4
+        shift = self.rng.normal(offset, typical / 3, outputs).astype(np.float32)
+        return IntegerConv(weight, self.channels(typical / spread, outputs), shift, codes.bounds)
+
+    def layer(self, operations: list[Operation], source: Codes, bits: int, *, last: bool = False) -> Codes:
+        """A convolution, and the codes that the next one reads."""
+        if self.some(True, False, False) and not (self.plain and last):  # requantized at once
+            bounds = (0, 2**bits - 1)
+            codes = Codes(self.new(), bounds)
+            operations.append(Conv(source.to, self.conv(source, bounds[1] / 2), Epilogue(codes=codes)))
+            return codes
+        epilogue = self.epilogue(bits)
+        operations.append(Conv(source.to, self.conv(source, 3.0), epilogue))
+        return self.quantized(operations, epilogue, bits)
+
+    def epilogue(self, bits: int) -> Epilogue:
+        add = self.some(None, *self.streams[-3:]) if self.streams else None
+        keep = self.some(None, self.new())
+        direct = self.plain or keep is None or self.some(True, True, False)
+        if keep is not None:
+            self.streams.append(keep)
+        slope = self.some(None, self.channels(0.2), -self.channels(0.2), self.channels(0.2, 1))
+        add_factor = 0.7 if add is not None and self.some(not self.plain, False) else 1.0
+        return Epilogue(slope, add, add_factor, keep, self.codes(bits) if direct else None)
+
+    def quantized(self, operations: list[Operation], epilogue: Epilogue, bits: int) -> Codes:
+        if epilogue.codes is not None:
+            return epilogue.codes
+        assert epilogue.keep is not None
+        codes = self.codes(bits)
+        operations.append(Quantize(epilogue.keep, codes))
+        return codes
+
+    def program(self) -> Program:
+        weight = self.rng.integers(-2047, 2048, (FEATURES, 3, 3, 3)).astype(np.int16)
+        mean = self.some((0, 0, 0), (114, 111, 103))
+        head = IntegerHead(weight, self.channels(5e-6), self.channels(0.1), mean)
+        first = self.epilogue(self.bits)
+        operations: list[Operation] = [Head(head, first)]
+        codes = self.quantized(operations, first, self.bits)
+        for _ in range(self.rng.integers(2, 6)):
+            codes = self.layer(operations, codes, self.bits)
+        codes = self.layer(operations, codes, 8, last=True)
+        scale = 1
+        if self.some(True, False):
+            for factor in self.some((2,), (3,), (2, 2)):
+                made = Codes(self.new(), code_range(self.some(8, 6), signed=True), zero=ZERO)
+                conv = self.conv(codes, made.bounds[1] / 2, FEATURES * factor**2, ZERO)
+                operations.append(Conv(codes.to, conv, Epilogue(codes=made), factor))
+                codes, scale = made, scale * factor
+            enlarged = self.some(not self.plain, False)
+            operations.append(Pixels(codes.to, self.conv(codes, 60.0, 3, 120.0), 1, enlarged))
+        else:
+            scale = self.some(2, 3, 4)
+            tail = self.conv(codes, 60.0, 3 * scale**2, 120.0)
+            operations.append(Pixels(codes.to, tail, scale, self.some(True, False)))
+        return program_of(*operations, scale=scale, bits=self.bits)
+
+
+def made(seed: int, *, plain: bool) -> tuple[Program, int, NDArray[np.uint8]]:
+    """A program, its bit-width, and a picture for it."""
+    maker = Maker(seed, plain=plain)
+    return maker.program(), maker.bits, make_picture(7, 10, seed)
+
+
+# --- Tests ----------------------------------------------------------------------------------------------------------
+
+TENSORS = [
+    pytest.param(ReferenceEngine, id="reference"),
+    # The weights are small, so no pair of products saturates: exact without VNNI, too.
+    pytest.param(OnednnEngine, id="onednn", marks=pytest.mark.skipif(not is_available(), reason="no oneDNN")),
+]
+
+
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("engine", TENSORS)
+def test_tensor_engines(engine: Callable[[Parameters], TensorEngine], seed: int) -> None:
+    """The float32 values before they are rounded."""
+    program, bits, picture = made(seed, plain=seed % 3 == 0)
+    expected = interpret(program, picture, bits)
+    assert expected.std() > 20, "a flat picture proves nothing"
+    pixels = windows_of(picture, picture[::-1].copy()).float().contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        found = engine(parameters_with(program, FEATURES)).grey_levels(pixels, bits).numpy()
+    assert np.array_equal(found[0], expected)
+    assert np.array_equal(found[1], interpret(program, picture[::-1], bits))
+
+
+@pytest.mark.skipif(not kernels.report().chosen, reason="kernels not built")
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("isa", [None, kernels.PORTABLE])
+def test_the_compiled_kernels(isa: str | None, seed: int) -> None:
+    program, bits, picture = made(seed, plain=True)
+    expected = np.clip(np.rint(interpret(program, picture, bits)), 0, 255).astype(np.uint8)
+    engine = NativeEngine(parameters_with(program, FEATURES), isa)
+    found = engine.run_windows(np.stack([picture, picture[::-1]]), bits)
+    assert np.array_equal(found[0].transpose(2, 0, 1), expected)
+    assert not np.array_equal(found[0], found[1])
+
+
+@pytest.mark.skipif(not kernels.report().chosen, reason="kernels not built")
+def test_what_the_compiled_kernels_do_not_run_is_refused() -> None:
+    """With one line, after which another engine is chosen; never with other pixels."""
+    problems = []
+    for seed in range(48):
+        program, bits, picture = made(seed, plain=False)
+        try:
+            engine = NativeEngine(parameters_with(program, FEATURES))
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        expected = np.clip(np.rint(interpret(program, picture, bits)), 0, 255)
+        assert np.array_equal(engine.run_windows(picture[None], bits)[0].transpose(2, 0, 1), expected)
+    assert len(problems) > 24
+    assert all(problem.isprintable() for problem in problems)
+
+
+@pytest.mark.parametrize("engine", TENSORS)
+def test_values_above_their_codes_are_rounded_first(engine: Callable[[Parameters], TensorEngine]) -> None:
+    """Less 128, the float32 next to a half is a half, and would be rounded to the other side."""
+    nothing, unit = np.zeros((FEATURES, FEATURES, 3, 3), np.int8), np.ones(FEATURES, np.float32)
+    halves = np.arange(0.5, FEATURES / 2, dtype=np.float32)
+    values = np.nextafter(halves, np.array([[-1], [99]], np.float32)).ravel()
+    head = IntegerHead(np.zeros((FEATURES, 3, 3, 3), np.int16), unit, unit, (0, 0, 0))
+    every = np.zeros((3, FEATURES, 3, 3), np.int8)
+    every[:, :, 1, 1] = np.arange(FEATURES) % 14 + 1  # not alike: errors to both sides must not cancel
+    weighted = IntegerConv(every, unit[:3], unit[:3], (-128, 127))
+    program = program_of(
+        Head(head, Epilogue(codes=Codes(0, (0, 15)))),
+        Conv(0, IntegerConv(nothing, unit, values, (0, 15)), Epilogue(keep=1, codes=Codes(2, (-128, 127), zero=ZERO))),
+        Pixels(2, weighted),
+    )
+    expected = interpret(program, make_picture(2, 3), 8)
+    assert set(expected.ravel()) == {every[0, :, 1, 1].astype(np.int64) @ (np.rint(values) - ZERO) + 1}
+    with torch.inference_mode():
+        found = engine(parameters_with(program, FEATURES)).grey_levels(windows_of(make_picture(2, 3)).float(), 8)
+    assert np.array_equal(found[0].numpy(), expected)
+
+
+def test_what_the_random_programs_hold() -> None:
+    """Else they would prove less than they seem to."""
+    seen = set()
+    for seed in range(24):
+        program, bits, _ = made(seed, plain=seed % 3 == 0)
+        for step in program.at(bits):
+            seen.add(type(step).__name__)
+            epilogue = getattr(step, "epilogue", Epilogue())
+            if epilogue.slope is not None and epilogue.add is not None and epilogue.keep is not None:
+                seen.add("slope, add, keep")
+            if epilogue.add_factor != 1:
+                seen.add("add_factor")
+            if epilogue.codes is not None and epilogue.codes.shift is not None:
+                seen.add("shift")
+            if isinstance(step, Conv) and epilogue.is_plain:
+                seen.add("plain, shuffled" if step.shuffle > 1 else "plain")
+            if isinstance(step, Pixels) and step.enlarged:
+                seen.add("enlarged")
+    assert seen >= {"Head", "Quantize", "Conv", "Pixels", "slope, add, keep", "add_factor", "shift"}
+    assert seen >= {"plain", "plain, shuffled", "enlarged"}
