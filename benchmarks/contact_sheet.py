@@ -19,8 +19,10 @@ from tiles import U8, below, beside, captioned, framed
 
 from gdq_cli.errors import GdqError, ImageError
 from gdq_cli.images import Picture, read_image, write_image
-from gdq_cli.training.data import DEGRADED_MARGIN, downscale, list_images
-from gdq_cli.training.degradation import EvalDegradation, Steps, TrainingDegradation, degrade
+from gdq_cli.measure.degradation import EvalDegradation, Steps, TrainingDegradation, degrade
+from gdq_cli.measure.pairs import downscale, list_images
+from gdq_cli.options import Encoding
+from gdq_cli.training.data import DEGRADED_MARGIN
 
 KINDS = ("photo", *get_args(EvalDegradation))
 COLUMNS = 2
@@ -83,7 +85,7 @@ def main() -> None:
     rows = [beside(samples[start : start + COLUMNS]) for start in range(0, len(samples), COLUMNS)]
     heading = captioned(Image.new("RGB", (max(row.width for row in rows), 1), "white"), title)
     sheet = below([heading, *rows])
-    write_image(arguments.output, Picture(framed(sheet)), format="png", overwrite=True)
+    write_image(arguments.output, Picture(framed(sheet)), Encoding(format="png"), overwrite=True)
     print(f"{arguments.output}: {len(samples)} samples")
 
 

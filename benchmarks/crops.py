@@ -19,7 +19,8 @@ from tiles import U8, below, beside, captioned, framed
 from gdq_cli.errors import GdqError, OptionsError
 from gdq_cli.images import Picture, read_image, write_image
 from gdq_cli.measure.evaluation import BICUBIC
-from gdq_cli.models.pool import UpscalerPool
+from gdq_cli.options import Encoding
+from gdq_cli.upscaling.pool import UpscalerPool
 
 Crop = tuple[int, int, int, int]
 """X, Y, width and height in LR pixels."""
@@ -74,7 +75,7 @@ def main() -> None:
         )
         for x, y, w, h in arguments.crop
     ]
-    write_image(arguments.output, Picture(framed(below(rows))), format="png", overwrite=True)
+    write_image(arguments.output, Picture(framed(below(rows))), Encoding(format="png"), overwrite=True)
     print(f"{arguments.output}: {', '.join(name for name, _ in results)}")
 
 

@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gdq_cli.measure.pairs import ImagePair
     from gdq_cli.networks import Edsr
-    from gdq_cli.training.data import ImagePair, StepSampler
+    from gdq_cli.training.data import StepSampler
     from gdq_cli.training.stages import Stage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,7 +129,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     the rest is chosen from the training side, so that no choice of tiles trains on one of them.
     """
     sys.path.insert(0, str(ROOT))
-    from gdq_cli.training.data import list_images, split_validation
+    from gdq_cli.measure.pairs import list_images, split_validation
 
     parts: list[Path] = [arguments.folder]
     if arguments.parts > 1:
@@ -491,7 +492,7 @@ def load(arguments: argparse.Namespace) -> tuple[list[ImagePair], list[ImagePair
 
     The float stage makes every LR patch itself, so that its pictures do without degraded LR, which takes longest.
     """
-    from gdq_cli.training.data import list_images, load_pairs
+    from gdq_cli.measure.pairs import list_images, load_pairs
 
     files = list_images(arguments.folder)
     training = [file for file in files if file.parent.name == "train"][: arguments.pictures]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gdq_cli.engines.threads import set_thread_count
 from gdq_cli.measure.benchmark import interleave, natural_picture
 from gdq_cli.measure.machine import cpu_name
-from gdq_cli.models.pool import UpscalerPool
+from gdq_cli.upscaling.pool import UpscalerPool
 
 FEATURES, GROWTH, BLOCKS = 64, 32, 23
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from gdq_cli.engines import choose_engine
 from gdq_cli.images import read_image
+from gdq_cli.measure.degradation import EvalDegradation
 from gdq_cli.measure.evaluation import BICUBIC, EvaluationRow, score
+from gdq_cli.measure.pairs import ImagePair, list_images, load_pairs, split_validation
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
 from gdq_cli.models.digests import file_sha256
 from gdq_cli.networks.edsr.config import EdsrConfig
-from gdq_cli.training.data import ImagePair, list_images, load_pairs, split_validation
-from gdq_cli.training.degradation import EvalDegradation
 from gdq_cli.upscaling.upscaler import Upscaler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,7 +161,7 @@ def _run_text(run: dict[str, Any]) -> str:
 
 
 def _refined_text(factors: dict[str, float]) -> str:
-    """What ``benchmarks/refine_steps.py`` changed, if it ran."""
+    """What ``gdq refine --steps`` changed, if it ran."""
     if not factors:
         return ""
     changes = ", ".join(f"{name} x {factor:g}" for name, factor in factors.items())

@@ -19,10 +19,10 @@ from collections.abc import Callable
 import torch
 
 from gdq_cli.measure.machine import cpu_name
-from gdq_cli.models.pool import load_checkpoint
 from gdq_cli.runs.memory import keep_freed_memory
 from gdq_cli.training.stages import FloatStage, QuantizedStage
 from gdq_cli.training.start import float_copy
+from gdq_cli.upscaling.pool import load_checkpoint
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,38 +12,19 @@ from PIL import Image, ImageOps
 from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.images import bleed_colour, luma, read_compression
 from gdq_cli.models.choice import choose_model
-from gdq_cli.models.pool import UpscalerPool
 from gdq_cli.models.store import native_scale
 from gdq_cli.options import AUTO_MODEL, UpscaleOptions
-from gdq_cli.upscaling import upscaler
+from gdq_cli.upscaling.pool import UpscalerPool
 from gdq_cli.upscaling.resample import resize_into
+from gdq_cli.upscaling.upscaler import UpscaleResult
 
 if TYPE_CHECKING:
     from gdq_cli.upscaling.upscaler import Progress, Upscaler
 
+__all__ = ["Model", "UpscaleResult", "load_model"]
+
 _GREY_MODES = ("1", "L")
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
-
-
-@dataclass(frozen=True, eq=False)
-class UpscaleResult(upscaler.UpscaleResult):
-    """An upscaled picture and what it took; ``image`` is of the kind that was given.
-
-    That is (H * scale, W * scale, 3) RGB, (..., 4) RGBA, or (...) grey, uint8; the rest is as in the base class.
-
-    Attributes:
-        model: that ran, and ``native_scale`` the scale at which it did; a larger one than asked for was reduced.
-        model_reason: what about the image chose the model; None where ``load`` named it.
-    """
-
-    model: str
-    model_reason: str | None
-    native_scale: int
-
-    @property
-    def pil(self) -> Image.Image:
-        """The picture as a Pillow image of mode RGB, RGBA or L."""
-        return Image.fromarray(self.image)
 
 
 class Model:
@@ -120,8 +101,8 @@ class Model:
             resized = np.empty(pixels.shape[:2], np.uint8)
             resize_into(alpha, resized)
             pixels = np.dstack([pixels, resized])
-        facts = {"model": upscaler.checkpoint.name, "model_reason": reason, "native_scale": upscaler.scale}
-        return UpscaleResult(**(vars(result) | {"image": pixels} | facts))
+        record = replace(result.record, model_reason=reason, out_size=pixels.shape[:2])
+        return UpscaleResult(pixels, result.plan, record)
 
 
 def load_model(model: str, scale: int, device: str, threads: int | None) -> Model:

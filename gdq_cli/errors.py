@@ -1,4 +1,8 @@
-"""What can go wrong for a user: one line of text each, and the exit code of the command line."""
+"""What can go wrong for a user: one line of text each, and the exit code of the command line.
+
+A message names an argument in backticks, `` `max_pixels` `` or with a value `` `device=cpu` ``; commands.wording makes
+options of them.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,14 @@ class OptionsError(GdqError):
     exit_code = 2
 
 
+class FileError(GdqError):
+    """A file that cannot be written."""
+
+    exit_code = 3
+
+
 class ImageError(GdqError):
-    """An input that cannot be read or an output that cannot be written."""
+    """A picture that cannot be read, or not be held by the format of an output."""
 
     exit_code = 3
 
@@ -43,7 +53,7 @@ def memory_errors() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise DeviceError(
-            "out of memory: close other programs, lower --memory, or upscale a smaller picture"
+            "out of memory: close other programs, lower `memory`, or upscale a smaller picture"
         ) from error
     except RuntimeError as error:
         if "out of memory" in str(error) or "can't allocate memory" in str(error):

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gdq_cli.errors import ImageError
+from gdq_cli.errors import FileError
 
 fcntl: Any
 try:
@@ -30,7 +30,7 @@ _MAX_NAME = 255  # bytes in a file name, on every usual file system
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
 
-class OutputExistsError(ImageError):
+class OutputExistsError(FileError):
     """The output is there already and must not be replaced."""
 
 
@@ -48,7 +48,7 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
 
     Raises:
         OutputExistsError: there is such a file, and `overwrite` is False.
-        ImageError: the folder does not exist or cannot be written, the disk is full, the target is a folder.
+        FileError: the folder does not exist or cannot be written, the disk is full, the target is a folder.
     """
     final = Path(os.path.realpath(target))
     check_target(target, overwrite=overwrite)
@@ -66,9 +66,9 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         with suppress(OSError):
             os.unlink(part)
         if isinstance(e, FileExistsError):
-            raise OutputExistsError(f"{target}: exists already; --overwrite replaces it") from e
+            raise OutputExistsError(f"{target}: exists already; `overwrite` replaces it") from e
         if isinstance(e, OSError):
-            raise ImageError(f"{target}: cannot be written ({_strerror(e)})") from e
+            raise FileError(f"{target}: cannot be written ({_strerror(e)})") from e
         raise
 
 
@@ -77,15 +77,15 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
     final = Path(os.path.realpath(target))
     folder = final.parent
     if len(os.fsencode(final.name)) > _MAX_NAME:
-        raise ImageError(f"{target}: cannot be written (the name is too long)")
+        raise FileError(f"{target}: cannot be written (the name is too long)")
     if not folder.is_dir():
-        raise ImageError(f"{target}: cannot be written (there is no folder {folder})")
+        raise FileError(f"{target}: cannot be written (there is no folder {folder})")
     if final.is_dir():
-        raise ImageError(f"{target}: cannot be written (is a folder)")
+        raise FileError(f"{target}: cannot be written (is a folder)")
     if not overwrite and final.exists():
-        raise OutputExistsError(f"{target}: exists already; --overwrite replaces it")
+        raise OutputExistsError(f"{target}: exists already; `overwrite` replaces it")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ImageError(f"{target}: cannot be written (no permission to write to {folder})")
+        raise FileError(f"{target}: cannot be written (no permission to write to {folder})")
 
 
 def remove_stale_parts(folder: Path) -> int:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.errors import OptionsError
 
 NATIVE_SCALES = (2, 3, 4)
@@ -14,7 +15,7 @@ NATIVE_SCALES = (2, 3, 4)
 MAX_SCALE = 64.0
 DEFAULT_SCALE = 4.0
 AUTO_MODEL = "auto"
-"""For --model: each picture gets the model that suits its file; see ``gdq_cli.models.choice``."""
+"""As ``model``: each picture gets the model that suits its file; see ``gdq_cli.models.choice``."""
 
 DEFAULT_MODEL = "edsr"
 """Of the commands that judge a model and not a picture."""
@@ -22,9 +23,7 @@ DEFAULT_MODEL = "edsr"
 DEFAULT_FAB = 4.7
 """Average bit-width of the training patches that a new controller aims at."""
 
-BITS_CHOICES = ("auto", "4", "5", "6", "8", "fp32")
-
-Bits = Literal["auto", "4", "5", "6", "8", "fp32"]
+BITS_CHOICES = ("auto", *map(str, BIT_WIDTHS), "fp32")
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,13 @@ class TargetSize:
     def __post_init__(self) -> None:
         given = [name for name in ("scale", "width", "height", "longest") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise OptionsError(f"--{given[0]} and --{given[1]} contradict each other; give one of them")
+            raise OptionsError(f"`{given[0]}` and `{given[1]}` contradict each other; give one of them")
         if self.scale is not None and not 1 <= self.scale <= MAX_SCALE:  # also catches NaN
-            raise OptionsError(f"--scale must be between 1 and {MAX_SCALE:g}, not {self.scale:g}")
+            raise OptionsError(f"`scale` must be between 1 and {MAX_SCALE:g}, not {self.scale:g}")
         for name in ("width", "height", "longest"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise OptionsError(f"--{name} must be at least 1 pixel, not {value}")
+                raise OptionsError(f"`{name}` must be at least 1 pixel, not {value}")
 
     @property
     def is_factor(self) -> bool:
@@ -95,6 +94,38 @@ class TargetSize:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """How a picture is written: all that decides a file's bytes, beside the picture.
+
+    Attributes:
+        format: its name; None for that of the target's suffix, and for a stream that of the picture's source.
+        quality: 1 to 100 for jpg (default 95, 4:4:4; 4:2:0 below 90), webp (90) and avif (85); others ignore it.
+        lossless: for webp; refused for jpg and avif. Without it a lossless WebP source stays lossless, unless a
+            quality is given.
+        background: R, G, B behind transparent pixels in formats without transparency.
+        strip_metadata: write pixels only: no EXIF, ICC, XMP, resolution, text.
+
+    Raises:
+        OptionsError: if the quality is out of range or contradicts ``lossless``.
+    """
+
+    format: str | None = None
+    quality: int | None = None
+    lossless: bool = False
+    background: tuple[int, int, int] = (255, 255, 255)
+    strip_metadata: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise OptionsError(f"`quality` must be between 1 and 100, not {self.quality}")
+        if self.quality is not None and self.lossless:
+            raise OptionsError("`quality` and `lossless` contradict each other; give one of them")
+
+
+DEFAULT_ENCODING = Encoding()
+
+
+@dataclass(frozen=True)
 class UpscaleOptions:
     """Options of one run.
 
@@ -107,17 +138,13 @@ class UpscaleOptions:
     """
 
     size: TargetSize = TargetSize()
+    encoding: Encoding = DEFAULT_ENCODING
     model: str = AUTO_MODEL
     device: str = "auto"
     threads: int | None = None
-    bits: Bits = "auto"
+    bits: str = "auto"
     budget: float | None = None
-    format: str = "auto"
-    quality: int | None = None
-    lossless: bool = False
-    background: str = "white"
     overwrite: bool = False
-    strip_metadata: bool = False
     alpha: Literal["lanczos", "network", "drop"] = "lanczos"
     max_pixels: int = 200_000_000
     name: str | None = None
@@ -126,19 +153,15 @@ class UpscaleOptions:
 
     def __post_init__(self) -> None:
         if self.bits not in BITS_CHOICES:
-            raise OptionsError(f"--bits must be one of {', '.join(BITS_CHOICES)}, not {self.bits}")
+            raise OptionsError(f"`bits` must be one of {', '.join(BITS_CHOICES)}, not {self.bits}")
         if self.budget is not None:
             if self.bits != "auto":
-                raise OptionsError(f"--budget chooses bit-widths, so it contradicts --bits {self.bits}")
+                raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={self.bits}`")
             if not 4 <= self.budget <= 8 or math.isnan(self.budget):
-                raise OptionsError(f"--budget must be between 4 and 8 bits, not {self.budget:g}")
+                raise OptionsError(f"`budget` must be between 4 and 8 bits, not {self.budget:g}")
         if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise OptionsError(f"--threads must be between 1 and 1024, not {self.threads}")
-        if self.quality is not None and not 1 <= self.quality <= 100:
-            raise OptionsError(f"--quality must be between 1 and 100, not {self.quality}")
-        if self.quality is not None and self.lossless:
-            raise OptionsError("--quality and --lossless contradict each other; give one of them")
+            raise OptionsError(f"`threads` must be between 1 and 1024, not {self.threads}")
         if self.max_pixels < 1:
-            raise OptionsError(f"--max-pixels must be at least 1, not {self.max_pixels}")
+            raise OptionsError(f"`max_pixels` must be at least 1, not {self.max_pixels}")
         if self.alpha not in ("lanczos", "network", "drop"):
-            raise OptionsError(f"--alpha must be lanczos, network or drop, not {self.alpha}")
+            raise OptionsError(f"`alpha` must be lanczos, network or drop, not {self.alpha}")

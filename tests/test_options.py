@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gdq_cli.errors import OptionsError
-from gdq_cli.options import TargetSize, UpscaleOptions
+from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_target_sizes(given: dict[str, Any], native: int, target: tuple[int, int
 
 @pytest.mark.parametrize("scale", [0, 0.5, -1, 3.7e9, float("nan"), float("inf")])
 def test_scales_out_of_range(scale: float) -> None:
-    with pytest.raises(OptionsError, match="--scale must be between 1 and 64"):
+    with pytest.raises(OptionsError, match="`scale` must be between 1 and 64"):
         TargetSize(scale=scale)
 
 
@@ -51,12 +51,16 @@ def test_targets_out_of_reach(given: dict[str, int]) -> None:
         {"budget": 3.0},
         {"budget": float("nan")},
         {"threads": 0},
-        {"quality": 101},
-        {"quality": 80, "lossless": True},
         {"max_pixels": 0},
         {"alpha": "maybe"},
     ],
 )
 def test_bad_options(given: dict[str, Any]) -> None:
-    with pytest.raises(OptionsError, match="--"):
+    with pytest.raises(OptionsError, match="`"):
         UpscaleOptions(**given)
+
+
+@pytest.mark.parametrize("given", [{"quality": 0}, {"quality": 101}, {"quality": 80, "lossless": True}])
+def test_bad_encodings(given: dict[str, Any]) -> None:
+    with pytest.raises(OptionsError, match="`quality`"):
+        Encoding(**given)

@@ -26,7 +26,7 @@ import numpy as np
 from gdq_cli.bits.controller import Controller, Descriptor, spend_budget
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.engines import choose_engine
-from gdq_cli.models.pool import load_checkpoint
+from gdq_cli.measure.pairs import list_images, load_pairs, split_validation
 from gdq_cli.networks import controller_head
 from gdq_cli.training.calibration.fit_controller import (
     PatchTable,
@@ -38,7 +38,7 @@ from gdq_cli.training.calibration.fit_controller import (
     measure_patches,
 )
 from gdq_cli.training.calibration.gumbel import train_gumbel
-from gdq_cli.training.data import list_images, load_pairs, split_validation
+from gdq_cli.upscaling.pool import load_checkpoint
 
 FOLDS = 5
 SHUFFLES = 50

@@ -17,7 +17,7 @@ import numpy as np
 from controller_ablation import FOLDS, losses, rows_of
 
 from gdq_cli.engines import choose_engine
-from gdq_cli.models.pool import load_checkpoint
+from gdq_cli.measure.pairs import list_images, load_pairs, split_validation
 from gdq_cli.networks import controller_head
 from gdq_cli.training.calibration.fit_controller import (
     choose_thresholds,
@@ -27,7 +27,7 @@ from gdq_cli.training.calibration.fit_controller import (
     measure_patches,
     patch_harm,
 )
-from gdq_cli.training.data import list_images, load_pairs, split_validation
+from gdq_cli.upscaling.pool import load_checkpoint
 
 QUANTILES = ((0.5, 0.9), (0.25, 0.95), (0.1, 0.95), (0.01, 0.99))
 

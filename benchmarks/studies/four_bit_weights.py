@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from gdq_cli.bits.widths import FP32_BITS
+from gdq_cli.measure.pairs import list_images, load_pairs, split_validation
 from gdq_cli.models.checkpoint import read_checkpoint
 from gdq_cli.networks import quantizers
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr.network import Edsr
-from gdq_cli.training.data import PatchSampler, list_images, load_pairs, split_validation
+from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.loop import Trainer, TrainOptions
 from gdq_cli.training.stages import QuantizedStage
 from gdq_cli.training.validate import validate_network

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from gdq_cli.engines import choose_engine
+from gdq_cli.measure.degradation import Steps, _add_noise, _jpeg, _to_u8
 from gdq_cli.measure.machine import cpu_name
 from gdq_cli.measure.metrics import psnr_y
-from gdq_cli.models.pool import load_checkpoint
-from gdq_cli.training.data import list_images, load_pairs, split_validation
-from gdq_cli.training.degradation import Steps, _add_noise, _jpeg, _to_u8
+from gdq_cli.measure.pairs import list_images, load_pairs, split_validation
+from gdq_cli.upscaling.pool import load_checkpoint
 from gdq_cli.upscaling.upscaler import Upscaler
 
 QUALITIES = (85, 88, 90, 92, 94, 96, 98)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from gdq_cli.bitmaps.terminal import PALETTE, Rgb, bit_label, count_bits, ink_on
+from gdq_cli.bits.patches import PatchPlan
 from gdq_cli.bits.widths import FP32_BITS
-from gdq_cli.upscaling.patches import PatchPlan
 
 _STRIP_COLOR: Rgb = (0x17, 0x16, 0x1D)
 _STRIP_INK: Rgb = (0xEC, 0xEB, 0xF0)

@@ -6,6 +6,8 @@ import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from importlib.resources import files
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from gdq_cli._version import __version__
-from gdq_cli.bitmaps.page_template import PAGE
 from gdq_cli.bitmaps.terminal import PALETTE, Rgb, bit_label, count_bits, ink_on
+from gdq_cli.bits.patches import PatchPlan
 from gdq_cli.bits.widths import FP32_BITS
-from gdq_cli.upscaling.patches import PatchPlan
 
 PAIR_BYTES_PER_MEGAPIXEL = 1_300_000
 """Most bytes of both pictures, per megapixel shown (at least one): 1.73 MB as base64, so the page stays under 2 MB."""
@@ -225,7 +226,8 @@ def html_report(
     percent = _MAP_PERCENT if np.ptp(bit_map) else 0  # a map of one width says nothing
     rows = "".join(_fact_rows(facts))
     table = f'<section><h2>Facts</h2><table class="facts"><tbody>{rows}</tbody></table></section>' if rows else ""
-    return PAGE.substitute(
+    page = files("gdq_cli.bitmaps").joinpath("page.html").read_text(encoding="utf-8")
+    return Template(page).substitute(
         title=escape(title),
         lede=f"{lr.shape[1]} &times; {lr.shape[0]} to {width} &times; {height} pixels, {patches}",
         width=shown[0],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from gdq_cli.bits.controller import BitChoice
-    from gdq_cli.upscaling.patches import PatchPlan
+    from gdq_cli.bits.patches import PatchPlan
 
 CSV_COLUMNS = (
     *("row", "col", "y", "x", "height", "width", "bit_width", "reason", "entropy"),
@@ -20,7 +20,7 @@ CSV_COLUMNS = (
 )
 
 DecidedBy = Literal["budget", "forced"]
-"""Who decided over the heads of controller and entropy: ``--budget``, or ``--bits`` with a width."""
+"""Who decided over the heads of controller and entropy: ``budget``, or ``bits`` with a width."""
 
 
 def _reasons(
@@ -44,7 +44,7 @@ def bit_map_dict(
     patch_size: int,
     decided_by: DecidedBy | None = None,
 ) -> dict[str, Any]:
-    """The contract of ``gdq bitmap --json``; every value is plain and ready for :func:`json.dumps`.
+    """The contract of ``gdq bitmap --json``; every value is plain and ready for ``json.dumps``.
 
     Args:
         bit_map: (rows, cols) bit-widths as run.
@@ -88,10 +88,10 @@ def bit_map_csv(
     *,
     decided_by: DecidedBy | None = None,
 ) -> str:
-    """One line per patch under a line of names (:data:`CSV_COLUMNS`).
+    """One line per patch under a line of names (``CSV_COLUMNS``).
 
     ``y``, ``x``, ``height`` and ``width`` are the core in LR pixels; numbers have all their digits, entropy (nats)
-    and logits are empty without choices. For the arguments see :func:`bit_map_dict`.
+    and logits are empty without choices. For the arguments see ``bit_map_dict``.
 
     Returns:
         Text with newlines, the last line's included.

@@ -206,7 +206,7 @@ def terminal_map(
         Lines joined by newlines, without one at the end.
 
     Raises:
-        ValueError: if the bit map is not one (see :func:`count_bits`) or the size is not positive.
+        ValueError: if the bit map is not one (see ``count_bits``) or the size is not positive.
     """
     if min(image_size) < 1:
         raise ValueError(f"an image has at least one pixel, not {image_size}")

@@ -9,12 +9,12 @@ import typer
 
 from gdq_cli._version import __version__
 from gdq_cli.commands.bitmap import bitmap
-from gdq_cli.commands.console import print_error
 from gdq_cli.commands.doctor import doctor
 from gdq_cli.commands.measure import bench, compare, eval
 from gdq_cli.commands.models import models
-from gdq_cli.commands.train import calibrate, train
+from gdq_cli.commands.train import calibrate, refine, train
 from gdq_cli.commands.upscale import upscale
+from gdq_cli.commands.wording import print_error
 from gdq_cli.errors import GdqError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (upscale, bitmap, eval, bench, compare, doctor, calibrate, train):
+for command in (upscale, bitmap, eval, bench, compare, doctor, calibrate, train, refine):
     app.command()(command)
 app.add_typer(models, name="models")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gdq_cli.upscaling.upscaler import BitPlan, Upscaler, UpscaleResult
+    from gdq_cli.upscaling.record import PictureRecord
+    from gdq_cli.upscaling.upscaler import BitPlan, UpscaleResult
 
 OUTPUTS = {
     ".png": "the bit map over the picture",
@@ -61,7 +63,7 @@ def bitmap(
 ) -> None:
     """Show which patch of a picture gets how many bits, and why. Only a report.html needs the picture upscaled."""
     options = UpscaleOptions(
-        model=model, device=device, threads=threads, bits=cast(Any, bits), budget=budget, max_pixels=max_pixels
+        model=model, device=device, threads=threads, bits=bits, budget=budget, max_pixels=max_pixels
     )
     kind = "" if output is None else output.suffix.lower()
     if output is not None and kind not in OUTPUTS:
@@ -71,12 +73,13 @@ def bitmap(
     if scale not in NATIVE_SCALES:
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
     from gdq_cli.bitmaps.table import bit_map_csv, bit_map_dict
+    from gdq_cli.bits.patches import PATCH_SIZE
     from gdq_cli.commands.summary import describe_model
-    from gdq_cli.images import atomic_file, bleed_colour, check_target, probe_image, read_image
+    from gdq_cli.files import atomic_file, check_target
+    from gdq_cli.images import bleed_colour, probe_image, read_image
     from gdq_cli.models.choice import choose_model, describe_lack
-    from gdq_cli.models.pool import UpscalerPool, load_checkpoint
     from gdq_cli.models.store import native_scale
-    from gdq_cli.upscaling.patches import PATCH_SIZE
+    from gdq_cli.upscaling.pool import UpscalerPool, load_checkpoint
     from gdq_cli.upscaling.upscaler import Upscaler
 
     if output is not None:
@@ -125,7 +128,15 @@ def bitmap(
         write_overlay(output, source, plan.bit_map, overwrite, max_pixels, numbers)
     else:
         if result is not None:
-            text = _report(rgb, result, upscaler, source, output, seconds, reason, notes)
+            record = replace(
+                result.record,
+                name=str(source),
+                target_name=str(output),
+                model_reason=reason,
+                seconds={**seconds, **result.record.seconds},
+                warnings=notes,
+            )
+            text = _page(rgb, result, record, source.name)
         elif kind == ".csv":
             text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
         else:
@@ -148,47 +159,11 @@ def _summary(source: str, plan: BitPlan, model: str, decided_by: str | None) -> 
     return f"{source} {width}x{height}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | {why}"
 
 
-def _report(
-    rgb: NDArray[np.uint8],
-    result: UpscaleResult,
-    upscaler: Upscaler,
-    source: Path,
-    output: Path,
-    seconds: dict[str, float],
-    reason: str | None,
-    notes: tuple[str, ...],
-) -> str:
+def _page(rgb: NDArray[np.uint8], result: UpscaleResult, record: PictureRecord, title: str) -> str:
     """The page of a picture that was upscaled for it; its facts are those of gdq upscale --json."""
-    from collections import Counter
-
     from gdq_cli.bitmaps.page import html_report
-    from gdq_cli.engines.threads import thread_count
-    from gdq_cli.runs.report import JobReport
 
-    seconds = seconds | {"bits": result.seconds_bits, "network": result.seconds_network}
-    report = JobReport(
-        source=str(source),
-        target=str(output),
-        model=upscaler.checkpoint.name,
-        model_reason=reason,
-        model_sha256=upscaler.checkpoint.sha256,
-        scale=upscaler.scale,
-        native_scale=upscaler.scale,
-        engine=upscaler.engine.name,
-        device=upscaler.engine.device,
-        threads=thread_count(),
-        in_size=(rgb.shape[0], rgb.shape[1]),
-        out_size=(result.image.shape[0], result.image.shape[1]),
-        frames=1,
-        bit_map=result.bit_map,
-        bits=dict(Counter(result.bit_map.ravel().tolist())),
-        bitops_g=result.bitops_g,
-        bitops_8bit_g=result.bitops_8bit_g,
-        bitops_fp32_g=result.bitops_fp32_g,
-        seconds=seconds | {"total": sum(seconds.values())},
-        warnings=notes,
-    )
-    facts = report.to_dict()
+    facts = record.to_dict() | {"scale": record.native_scale}
     for trivial in ("output", "frames"):  # the page itself, and 1
         del facts[trivial]
-    return html_report(rgb, result.image, result.bit_map, result.plan.patches, facts, title=source.name)
+    return html_report(rgb, result.image, result.bit_map, result.plan.patches, facts, title=title)

@@ -1,18 +1,19 @@
-"""What the commands share: option declarations, failures, the bit map and the progress bar on a terminal."""
+"""What the commands share: options, the objects of --json, the bit map and the progress bar on a terminal."""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from gdq_cli.errors import GdqError
-from gdq_cli.errors import memory_errors as memory_errors
+from gdq_cli.commands.wording import as_options
+from gdq_cli.options import Encoding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,9 +46,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per li
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
-def print_error(error: GdqError) -> None:
-    """One line on stderr: what is wrong and what to do."""
-    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+def print_json(facts: dict[str, Any], *, err: bool = False) -> None:
+    """One object of --json."""
+    said = {"error": facts["error"] and as_options(facts["error"])} if "error" in facts else {}
+    if "warnings" in facts:
+        said["warnings"] = [as_options(warning) for warning in facts["warnings"]]
+    typer.echo(json.dumps(facts | said), err=err)
 
 
 def write_overlay(
@@ -60,14 +64,14 @@ def write_overlay(
 ) -> None:
     """Write the bit map over the picture it belongs to."""
     from gdq_cli.bitmaps.overlay import overlay_image
+    from gdq_cli.bits.patches import plan_patches
     from gdq_cli.images import Picture, read_image, write_image
-    from gdq_cli.upscaling.patches import plan_patches
 
     if not isinstance(source, Path):
         source.seek(0)
     picture = read_image(source, max_pixels=max_pixels)
     overlay = overlay_image(picture.rgb, bit_map, plan_patches(picture.size), numbers=numbers)
-    write_image(target, Picture(overlay), format="png", overwrite=overwrite)
+    write_image(target, Picture(overlay), Encoding(format="png"), overwrite=overwrite)
 
 
 def print_map(bit_map: NDArray[np.int64], size: tuple[int, int], *, err: bool = False) -> None:
@@ -103,32 +107,25 @@ BAR_DELAY = 1.0
 """Seconds of work before a bar appears: short work needs none."""
 
 
-class RunBar:
-    """One bar on stderr for a run of any number of pictures; nothing where stderr is no terminal.
+class Bar:
+    """The one bar, on stderr, for work of more than a second; nothing where stderr is no terminal.
 
     Args:
-        total: work of the run, in any unit.
         shown: False for --quiet.
     """
 
-    def __init__(self, total: int, *, shown: bool) -> None:
+    def __init__(self, *, shown: bool = True) -> None:
         console = make_console(stderr=True)
         self._bar: ProgressBar | None = None
         self._start = time.perf_counter()
         self._running = False
-        if not shown or not console.is_terminal or total <= 0:
+        if not shown or not console.is_terminal:
             return
-        from rich.progress import (
-            BarColumn,
-            TaskProgressColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as Bar
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Left
 
-        columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        self._bar = Bar(
+        columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), Left())
+        self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             *columns,
             console=console,
@@ -137,16 +134,16 @@ class RunBar:
             redirect_stderr=False,
             speed_estimate_period=120,
         )
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task("", total=None)
 
-    def update(self, name: str, done: float) -> None:
-        """Show what is being done, and how much of the total is."""
+    def update(self, name: str, done: float, total: float | None) -> None:
+        """Show what is being done, and how much of all work (None: nobody knows how much) is."""
         if self._bar is None:
             return
         if not self._running and time.perf_counter() - self._start > BAR_DELAY:
             self._bar.start()
             self._running = True
-        self._bar.update(self._task, description=name, completed=done)
+        self._bar.update(self._task, description=name, completed=done, total=total)
 
     def stop(self) -> None:
         """Take the bar away; the next update brings it back."""
@@ -156,17 +153,10 @@ class RunBar:
 
 
 @contextmanager
-def show_progress(name: str, *, shown: bool) -> Iterator[Progress | None]:
-    """A bar by patches of one picture, on stderr, for work that takes longer than a second."""
-    bar: RunBar | None = None
-
-    def advance(done: int, total: int) -> None:
-        nonlocal bar
-        bar = bar or RunBar(total, shown=shown)
-        bar.update(Path(name).name, done)
-
+def show_progress(name: str, unit: str = "", *, shown: bool = True) -> Iterator[Progress]:
+    """A bar for one piece of work, with its units counted if they have a name."""
+    bar = Bar(shown=shown)
     try:
-        yield advance if shown else None
+        yield lambda done, total: bar.update(f"{name} {done}/{total} {unit}" if unit else name, done, total)
     finally:
-        if bar is not None:
-            bar.stop()
+        bar.stop()

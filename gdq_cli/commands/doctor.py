@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gdq_cli.commands.console import JsonOption
+from gdq_cli.commands.wording import as_options
 from gdq_cli.options import UpscaleOptions
 
 BROKEN = 1
@@ -25,11 +26,10 @@ def doctor(
 
     diagnosis = diagnose(device)
     diagnosis.facts["stdout"] = stdout_facts()
-    if as_json:
-        typer.echo(json.dumps(diagnosis.to_dict()))
-    else:
-        for line in report_lines(diagnosis.to_dict()):
-            typer.echo(line)
+    facts = diagnosis.to_dict()
+    facts["problems"] = [{key: as_options(text) for key, text in problem.items()} for problem in facts["problems"]]
+    for line in [json.dumps(facts)] if as_json else report_lines(facts):
+        typer.echo(line)
     if not diagnosis.works:
         raise typer.Exit(BROKEN)
 

@@ -6,17 +6,22 @@ import itertools
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from gdq_cli.commands.console import DeviceOption, EngineOption, JsonOption, MaxPixelsOption, make_console
+from gdq_cli.commands.console import (
+    DeviceOption,
+    EngineOption,
+    JsonOption,
+    MaxPixelsOption,
+    make_console,
+    show_progress,
+)
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
 from gdq_cli.errors import ImageError, OptionsError, memory_errors
-from gdq_cli.options import DEFAULT_MODEL, NATIVE_SCALES, UpscaleOptions
+from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,13 +31,9 @@ if TYPE_CHECKING:
 ModelsOption = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="Model name or checkpoint; may be repeated. Default edsr.")
 ]
-NativeScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.")]
-
-
-def check_scale(scale: int) -> None:
-    """Refuse scales that no network has."""
-    if scale not in NATIVE_SCALES:
-        raise OptionsError(f"--scale must be 2, 3 or 4, not {scale}")
+NativeScaleOption = Annotated[
+    int, typer.Option("--scale", "-x", "-s", min=2, max=4, help="Native scale of the model: 2, 3 or 4.")
+]
 
 
 def eval(
@@ -48,11 +49,12 @@ def eval(
             "strong; or several, separated by commas.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of what --degrade draws.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --degrade draws.")] = 0,
     scale: NativeScaleOption = 4,
     models: ModelsOption = None,
     protocol: Annotated[
-        str, typer.Option("--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins).")
+        Literal["gdq", "paper"],
+        typer.Option("--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins)."),
     ] = "gdq",
     bits: Annotated[
         list[str] | None,
@@ -69,14 +71,11 @@ def eval(
     as_json: JsonOption = False,
 ) -> None:
     """Score models against HR pictures: PSNR and SSIM on the luma, FAB, BitOPs, seconds; means over the pictures."""
-    check_scale(scale)
-    if protocol not in ("gdq", "paper"):
-        raise OptionsError(f"--protocol must be gdq or paper, not {protocol}")
     _check_degrade(degrade, seed, lr, protocol)
     options = UpscaleOptions(device=device, threads=threads)
-    from gdq_cli.images import atomic_file, check_target
+    from gdq_cli.files import atomic_file, check_target
     from gdq_cli.measure.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, parse_degradations, row_order
-    from gdq_cli.models.pool import UpscalerPool
+    from gdq_cli.upscaling.pool import UpscalerPool
 
     if as_csv is not None:
         check_target(as_csv, overwrite=overwrite)
@@ -91,12 +90,12 @@ def eval(
     evaluations: list[Evaluation] = []
     for degradation, (model, upscaler) in itertools.product(degradations, upscalers.items()):
         what = f"{model} x{scale}" if degradation is None else f"{model} x{scale} {degradation}"
-        with _count(what, "pictures") as progress, memory_errors():
+        with show_progress(what, "pictures") as progress, memory_errors():
             evaluation = evaluate(
                 upscaler,
                 pairs,
                 bits=bits or (),
-                protocol=cast(Any, protocol),
+                protocol=protocol,
                 lr_source=BICUBIC if lr is None else str(lr),
                 degradation=degradation,
                 seed=seed,
@@ -124,8 +123,6 @@ def _check_degrade(degrade: str | None, seed: int, lr: Path | None, protocol: st
         raise OptionsError("--degrade makes the LR pictures and --lr names others; give one of them")
     if protocol == "paper":
         raise OptionsError("--protocol paper is for clean LR pictures, which the paper's figures are of; not --degrade")
-    if seed < 0:
-        raise OptionsError(f"--seed must be at least 0, not {seed}")
 
 
 def _print_table(table: Table) -> None:
@@ -134,27 +131,6 @@ def _print_table(table: Table) -> None:
     if not console.is_terminal:
         console.width = max(console.width, 200)
     console.print(table)
-
-
-@contextmanager
-def _count(name: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr that counts pieces of work; nothing where stderr is not a terminal."""
-    console = make_console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def bench(
@@ -175,19 +151,17 @@ def bench(
     ] = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: Annotated[
-        list[int] | None, typer.Option("--threads", "-j", help="CPU threads; may be repeated. Default: all cores.")
+        list[int] | None,
+        typer.Option("--threads", "-j", min=1, max=1024, help="CPU threads; may be repeated. Default: all cores."),
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", help="Counted runs of each row, after one to warm up.")] = 5,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Counted runs of each row, after one to warm up.")
+    ] = 5,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Time every engine and bit-width on one picture, in turns; report medians, spread, stages, memory and energy."""
-    check_scale(scale)
-    if repeats < 1:
-        raise OptionsError(f"--repeats must be at least 1, not {repeats}")
-    if any(not 1 <= count <= 1024 for count in threads or ()):
-        raise OptionsError("--threads must be between 1 and 1024")
     import torch
 
     from gdq_cli.engines import choose_device
@@ -195,7 +169,7 @@ def bench(
     from gdq_cli.measure.benchmark import find_engines, natural_picture, run_benchmark, time_stages
     from gdq_cli.measure.evaluation import QUANTIZED_ROWS, row_order
     from gdq_cli.measure.machine import energy_meter, machine_facts
-    from gdq_cli.models.pool import load_checkpoint
+    from gdq_cli.upscaling.pool import load_checkpoint
 
     if "bicubic" in (bits or ()):
         raise OptionsError(f"--bits must be one of {', '.join(QUANTIZED_ROWS)}, not bicubic")
@@ -211,8 +185,8 @@ def bench(
         file = source
         if file is None:
             file = Path(folder) / "in.png"
-            write_image(file, Picture(image), format="png")
-        with _count(f"{checkpoint.name} x{scale}", "runs") as progress:
+            write_image(file, Picture(image), Encoding(format="png"))
+        with show_progress(f"{checkpoint.name} x{scale}", "runs") as progress:
             rows = run_benchmark(
                 upscalers,
                 image,
@@ -267,15 +241,14 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the difference, brightened, as a picture.")
     ] = None,
-    shave: Annotated[int, typer.Option("--shave", help="Pixels to leave out on each side.")] = 0,
+    shave: Annotated[int, typer.Option("--shave", min=0, help="Pixels to leave out on each side.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two pictures: PSNR, SSIM, largest difference, difference picture. Transparency is not compared."""
-    if shave < 0:
-        raise OptionsError(f"--shave must be at least 0, not {shave}")
-    from gdq_cli.images import Picture, check_target, find_format, read_image, write_image
+    from gdq_cli.files import check_target
+    from gdq_cli.images import Picture, find_format, read_image, write_image
     from gdq_cli.measure.comparison import compare_images, difference_picture
 
     if output is not None:
@@ -303,7 +276,7 @@ def compare(
     note = ""
     if output is not None:
         picture, gain = difference_picture(a, b)
-        write_image(output, Picture(picture), format=found.name, overwrite=overwrite)
+        write_image(output, Picture(picture), Encoding(format=found.name), overwrite=overwrite)
         facts |= {"output": str(output), "gain": gain}
         note = f"\n{output}: the difference, {gain} times as bright" if gain > 1 else f"\n{output}: the difference"
     if as_json:

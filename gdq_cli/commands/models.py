@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gdq_cli.commands.console import JsonOption, QuietOption, print_error
+from gdq_cli.commands.console import JsonOption, QuietOption
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
+from gdq_cli.commands.wording import print_error
 from gdq_cli.errors import OptionsError, WeightsError
 
 models = typer.Typer(
@@ -23,21 +24,20 @@ ModelArgument = Annotated[
         metavar="MODEL", help="Model name, hf:owner/repo, hf:owner/repo@revision/file, or a .safetensors file."
     ),
 ]
-ScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", help="Native scale: 2, 3 or 4.")]
+ScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", min=2, max=4, help="Native scale: 2, 3 or 4.")]
 
 
 @models.command("list")
 def list_(as_json: JsonOption = False) -> None:
-    """Models that have a name: bundled, in GDQ_MODEL_DIR, and on the Hub."""
+    """Models that have a name: bundled, and in GDQ_MODEL_DIR."""
     from gdq_cli.models.store import list_models
 
     found = list_models()
     if as_json:
-        typer.echo(json.dumps([{**asdict(m), "path": None if m.path is None else str(m.path)} for m in found]))
+        typer.echo(json.dumps([asdict(m) | {"path": str(m.path)} for m in found]))
         return
     for model in found:
-        where = model.path or "gdq models pull fetches it"
-        typer.echo(f"{model.name:<16} x{model.scale}  {model.size / 1e6:6.1f} MB  {model.place:<13} {where}")
+        typer.echo(f"{model.name:<16} x{model.scale}  {model.size / 1e6:6.1f} MB  {model.place:<13} {model.path}")
 
 
 @models.command()
@@ -45,7 +45,6 @@ def pull(model: ModelArgument, scale: ScaleOption = 4, quiet: QuietOption = Fals
     """Download a model, or bring it up to date; prints where it lies."""
     from gdq_cli.models import store as hub
 
-    _check_scale(scale)
     typer.echo(hub.pull(model, scale, watch=watch_downloads(shown=not quiet)))
 
 
@@ -54,7 +53,6 @@ def path(model: ModelArgument, scale: ScaleOption = 4) -> None:
     """Print where a model lies on this machine; never downloads."""
     from gdq_cli.models import store as hub
 
-    _check_scale(scale)
     typer.echo(hub.resolve(model, scale, offline=True))
 
 
@@ -65,7 +63,6 @@ def info(
     """What a checkpoint is: network, bit-widths, controller, and how it was made."""
     from gdq_cli.models import store as hub
 
-    _check_scale(scale)
     file = hub.resolve(model, scale, offline=offline, watch=watch_downloads(shown=True))
 
     from gdq_cli.models.checkpoint import read_checkpoint
@@ -108,12 +105,11 @@ def verify(
     """Check hashes, contents and integer ranges of checkpoints; exit code 4 if one is not right."""
     from gdq_cli.models import store as hub
 
-    _check_scale(scale)
     failures = 0
     if names:
         wanted = [(name, scale, name) for name in names]
     else:
-        wanted = [(m.name, m.scale, f"{m.name} x{m.scale}") for m in hub.list_models() if m.path is not None]
+        wanted = [(m.name, m.scale, f"{m.name} x{m.scale}") for m in hub.list_models()]
     for name, native, label in wanted:
         try:
             typer.echo(f"ok      {label}: {_verify(hub.resolve(name, native, offline=True))}")
@@ -132,7 +128,7 @@ def _verify(file: Path) -> str:
     expected = hub.expected_sha256(file)
     checkpoint = read_checkpoint(file, expected_sha256=expected)
     if checkpoint.is_quantized:
-        _ = checkpoint.parameters.integers  # checks every range
+        _ = checkpoint.parameters.program  # checks every range
     vouched = "hash as in the manifest" if expected else f"SHA-256 {checkpoint.sha256[:12]}..., nobody vouches for it"
     return f"{file}, {vouched}"
 
@@ -200,8 +196,3 @@ def push(
         typer.echo(release.card)
         return
     typer.echo(push_release(release, private=private))
-
-
-def _check_scale(scale: int) -> None:
-    if scale not in (2, 3, 4):
-        raise OptionsError(f"--scale must be 2, 3 or 4 (a native scale), not {scale}")

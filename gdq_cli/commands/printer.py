@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from gdq_cli.commands.console import RunBar, print_error, print_map
+from gdq_cli.commands.console import Bar, print_json, print_map
+from gdq_cli.commands.summary import picture_line, run_lines, step_line, summary_lines
+from gdq_cli.commands.wording import as_options, print_error
 from gdq_cli.errors import GdqError
+from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
+from gdq_cli.runs.report import Listener, Outcome, RunSummary
+from gdq_cli.upscaling.record import PictureRecord
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gdq_cli.runs.outcome import BatchSummary, Outcome
-    from gdq_cli.runs.plan import Job, Plan
-    from gdq_cli.runs.report import JobReport
 
-
-class RunPrinter:
+class RunPrinter(Listener):
     """Tells what happens in a run: bar and notes on stderr, results on stdout (on stderr if stdout is the picture)."""
 
     def __init__(
@@ -39,53 +39,46 @@ class RunPrinter:
         self._printed: GdqError | None = None  # the latest error: what ends a run is the error of all its pictures
         self._single = len(plan.jobs) == 1
         self._heatmap = self._single if heatmap is None else heatmap
-        self._count = sum(job.header is not None for job in plan.jobs)
+        self._count, self._work = len(plan.planned), sum(job.work for job in plan.planned)
         self._total, self._finished, self._number = len(plan.jobs), 0, 0
         self._done = self._current = 0  # work of the pictures before, and of the one in the network
-        self.bar = RunBar(sum(job.work for job in plan.jobs), shown=not quiet)
+        self.bar = Bar(shown=not quiet)
 
-    def started(self, job: Job) -> None:
-        """Of ``Listener``."""
+    def started(self, job: Planned) -> None:
         self._done += self._current
         self._current = job.work
         self._number += 1
-        self._show(job, 0.0)
+        self.progressed(job, 0, 1)
 
-    def progressed(self, job: Job, share: float) -> None:
-        """Of ``Listener``."""
-        self._show(job, share)
-
-    def _show(self, job: Job, share: float) -> None:
+    def progressed(self, job: Planned, done: int, total: int) -> None:
         number = f"{self._number}/{self._count} " if self._count > 1 else ""
-        self.bar.update(number + Path(job.name).name, self._done + share * job.work)
+        self.bar.update(number + Path(job.name).name, self._done + done / total * job.work, self._work)
 
     def finished(self, outcome: Outcome) -> None:
-        """Of ``Listener``."""
         self.bar.stop()
         self._finished += 1
-        job, report = outcome.job, outcome.report
-        self.bit_map = None if report is None else report.bit_map
+        record = outcome if isinstance(outcome, PictureRecord) else None
+        self.bit_map = None if record is None else record.bit_map
         if self._as_json:
-            typer.echo(json.dumps(outcome.to_dict()), err=self._err)
+            print_json(outcome.to_dict(), err=self._err)
             (sys.stderr if self._err else sys.stdout).flush()
-        elif report is not None and not self._quiet:
-            self._print_report(report)
-        elif outcome.status == "skipped" and self._single and not self._quiet:
-            typer.echo(f"skipped: {job.target_name}: exists already; --overwrite replaces it", err=True)
-        if outcome.error is not None and outcome.error is not self._printed and (self._single or not self._as_json):
-            print_error(outcome.error)
-            self._printed = outcome.error
+        elif record is not None and not self._quiet:
+            self._print_record(record)
+        elif isinstance(outcome, Skipped) and self._single and not self._quiet:
+            typer.echo(f"skipped: {outcome.target_name}: exists already; --overwrite replaces it", err=True)
+        error = outcome.error if isinstance(outcome, Failed) else None
+        if error is not None and error is not self._printed and (self._single or not self._as_json):
+            print_error(error)
+            self._printed = error
 
-    def _print_report(self, report: JobReport) -> None:
-        from gdq_cli.commands.summary import picture_line, step_line, summary_lines
-
+    def _print_record(self, record: PictureRecord) -> None:
         if self._heatmap:
-            print_map(report.bit_map, report.in_size, err=self._err)
-        for warning in report.warnings:
-            typer.echo(f"note: {report.source}: {warning}", err=True)
-        typer.echo(summary_lines(report) if self._single else picture_line(report), err=self._err)
+            print_map(record.bit_map, record.in_size, err=self._err)
+        for warning in record.warnings:
+            typer.echo(f"note: {record.name}: {as_options(warning)}", err=True)
+        typer.echo(summary_lines(record) if self._single else picture_line(record), err=self._err)
         if self._verbose:
-            typer.echo(step_line(report), err=True)
+            typer.echo(step_line(record), err=True)
 
     def describe_interrupt(self) -> str:
         """What to say after Ctrl-C."""
@@ -93,11 +86,9 @@ class RunPrinter:
             return "interrupted"
         return f"interrupted after {self._finished} of {self._total} pictures; the same command goes on from there"
 
-    def print_summary(self, summary: BatchSummary) -> None:
+    def print_summary(self, summary: RunSummary) -> None:
         """The last word."""
-        from gdq_cli.commands.summary import run_lines
-
         if self._as_json:
-            typer.echo(json.dumps({"summary": summary.to_dict()}), err=self._err)
+            print_json({"summary": summary.to_dict()}, err=self._err)
         elif not self._single and not self._quiet:
             typer.echo(run_lines(summary), err=self._err)

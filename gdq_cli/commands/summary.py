@@ -6,12 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdq_cli.runs.report import peak_rss_mib
+from gdq_cli.commands.wording import as_options
+from gdq_cli.runs.plan import Failed, Planned, Skipped
+from gdq_cli.upscaling.record import PictureRecord, peak_rss_mib
 
 if TYPE_CHECKING:
-    from gdq_cli.runs.outcome import BatchSummary
-    from gdq_cli.runs.plan import Job
-    from gdq_cli.runs.report import JobReport
+    from gdq_cli.runs.report import RunSummary
     from gdq_cli.upscaling.upscaler import BitPlan
 
 
@@ -28,29 +28,28 @@ def _operations(giga: float) -> str:
     return f"{giga:.3g} E"
 
 
-def summary_lines(report: JobReport) -> str:
+def summary_lines(record: PictureRecord) -> str:
     """What happened to one picture: sizes, model and engine, what the bits cost, and the time."""
-    seconds = report.seconds
-    engine = f"{report.engine} on {report.device}"
-    if report.device == "cpu":
-        engine += f", {report.threads} thread{'s' if report.threads != 1 else ''}"
-    bits = _bits(report)
-    if report.fab != 32:
+    engine = f"{record.engine} on {record.device}"
+    if record.device == "cpu":
+        engine += f", {record.threads} thread{'s' if record.threads != 1 else ''}"
+    bits = _bits(record)
+    if record.fab != 32:
         bits += (
-            f", {_operations(report.bitops_g)}BitOPs "
-            f"(FP32 {_operations(report.bitops_fp32_g)}, 8 bit {_operations(report.bitops_8bit_g)})"
+            f", {_operations(record.bitops_g)}BitOPs "
+            f"(FP32 {_operations(record.bitops_fp32_g)}, 8 bit {_operations(record.bitops_8bit_g)})"
         )
     return (
-        f"{_sizes(report)}\n"
-        f"{describe_model(f'{report.model} x{report.native_scale}', report.model_reason)} ({engine}) | {bits} | "
-        f"{seconds['total']:.2f} s, network {seconds['network']:.2f} s, {report.output_mp_per_s:.2f} MP/s"
+        f"{_sizes(record)}\n"
+        f"{describe_model(f'{record.model} x{record.native_scale}', record.model_reason)} ({engine}) | {bits} | "
+        f"{record.total_seconds:.2f} s, network {record.seconds['network']:.2f} s, {record.output_mp_per_s:.2f} MP/s"
     )
 
 
-def picture_line(report: JobReport) -> str:
+def picture_line(record: PictureRecord) -> str:
     """The same in one line, for a picture of many."""
-    model = "" if report.model_reason is None else f" | {describe_model(report.model, report.model_reason)}"
-    return f"{_sizes(report)}{model} | {_bits(report)} | {report.seconds['total']:.2f} s"
+    model = "" if record.model_reason is None else f" | {describe_model(record.model, record.model_reason)}"
+    return f"{_sizes(record)}{model} | {_bits(record)} | {record.total_seconds:.2f} s"
 
 
 def describe_model(model: str, reason: str | None) -> str:
@@ -58,33 +57,31 @@ def describe_model(model: str, reason: str | None) -> str:
     return model if reason is None else f"{model} for {reason}"
 
 
-def step_line(report: JobReport) -> str:
+def step_line(record: PictureRecord) -> str:
     """Where the time of one picture went, and the memory so far."""
-    steps = ", ".join(f"{step} {seconds:.3f}" for step, seconds in report.seconds.items() if step != "total")
+    steps = ", ".join(f"{step} {seconds:.3f}" for step, seconds in record.seconds.items())
     peak = peak_rss_mib()
     return f"  seconds: {steps}" + (f" | peak memory {peak:.0f} MiB" if peak is not None else "")
 
 
-def _sizes(report: JobReport) -> str:
-    frames = f", {report.frames} frames" if report.frames > 1 else ""
-    return f"{report.source} {_size(report.in_size)} -> {report.target} {_size(report.out_size)}{frames}"
+def _sizes(record: PictureRecord) -> str:
+    frames = f", {record.frames} frames" if record.frames > 1 else ""
+    return f"{record.name} {_size(record.in_size)} -> {record.target_name} {_size(record.out_size)}{frames}"
 
 
-def _bits(report: JobReport) -> str:
-    return "FP32" if report.fab == 32 else f"FAB {report.fab:.2f} bits"
+def _bits(record: PictureRecord) -> str:
+    return "FP32" if record.fab == 32 else f"FAB {record.fab:.2f} bits"
 
 
-def planned_line(job: Job) -> str:
+def planned_line(job: Planned | Skipped | Failed) -> str:
     """What a run would do with a picture."""
-    if job.problem is not None:
-        return f"{job.name}: would fail: {job.problem}"
-    if job.exists:
+    if isinstance(job, Failed):
+        return f"{job.name}: would fail: {as_options(str(job.error))}"
+    if isinstance(job, Skipped):
         return f"{job.name} -> {job.target_name}: would be skipped, exists"
-    assert job.header is not None
-    assert job.out_size is not None
     size, frames = f"{job.header.width}x{job.header.height}", job.header.frames
     more = f", {frames} frames" if frames > 1 else ""
-    model = describe_model(f"{Path(job.model).name} x{job.native}", job.model_reason)
+    model = describe_model(f"{Path(job.model).name} x{job.native_scale}", job.model_reason)
     target = f"{job.target_name} {_size(job.out_size)}{more}, about {_bytes(job.disk_bytes)}"
     return f"{job.name} {size} -> {target} | {model}"
 
@@ -93,7 +90,7 @@ def _bytes(count: int) -> str:
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{max(1, count >> 10)} KiB"
 
 
-def run_lines(summary: BatchSummary) -> str:
+def run_lines(summary: RunSummary) -> str:
     """Totals of a run, then one line for each failure."""
     totals = f"{summary.ok} upscaled, {summary.skipped} skipped, {summary.failed} failed"
     totals += f" in {summary.seconds:.1f} s"
@@ -108,7 +105,7 @@ def run_lines(summary: BatchSummary) -> str:
         )
         if count
     )
-    reasons = Counter(" ".join(str(outcome.error).split()) for outcome in summary.failures)
+    reasons = Counter(" ".join(as_options(str(outcome.error)).split()) for outcome in summary.failures)
     failed = (
         f"  failed: {reason}" + (f" ({count} pictures)" if count > 1 else "") for reason, count in reasons.items()
     )

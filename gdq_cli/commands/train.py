@@ -1,4 +1,4 @@
-"""Commands that make checkpoints: gdq calibrate and gdq train."""
+"""Commands that make checkpoints: gdq calibrate, gdq train and gdq refine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from gdq_cli.errors import OptionsError, WeightsError
-from gdq_cli.options import DEFAULT_FAB
+from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES
 
 if TYPE_CHECKING:
+    from gdq_cli.bits.controller import Descriptor
+    from gdq_cli.measure.degradation import TrainingDegradation
+    from gdq_cli.measure.pairs import ImagePair
     from gdq_cli.models.checkpoint import Checkpoint
     from gdq_cli.networks import Edsr, Network, NetworkConfig
     from gdq_cli.networks.edsr.config import Upsampler
-    from gdq_cli.training.data import ImagePair
-    from gdq_cli.training.degradation import TrainingDegradation
+    from gdq_cli.training.calibration.calibrate import Gate
     from gdq_cli.training.loop import TrainProgress
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
@@ -29,8 +31,14 @@ ScaleOption = Annotated[
     int | None, typer.Option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
 ]
 FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")]
-DescriptorOption = Annotated[str, typer.Option("--descriptor", help="band_energy, or mean as in the release.")]
-GateOption = Annotated[str, typer.Option("--gate", help="How the controller learns: ridge, or gumbel as in the paper.")]
+DescriptorOption = Annotated[
+    Literal["band_energy", "mean"],
+    typer.Option("--descriptor", metavar="KIND", help="band_energy, or mean as in the release."),
+]
+GateOption = Annotated[
+    Literal["ridge", "gumbel"],
+    typer.Option("--gate", metavar="KIND", help="How the controller learns: ridge, or gumbel as in the paper."),
+]
 DegradationOption = Annotated[
     Literal["none", "photo"],
     typer.Option(
@@ -66,7 +74,7 @@ def calibrate(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Quantize a float32 network by statistics of some pictures, without training."""
-    _check(output, overwrite, target_fab, descriptor, gate)
+    _check(output, overwrite, target_fab)
     from gdq_cli.models.checkpoint import write_checkpoint
     from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
     from gdq_cli.training.start import read_start
@@ -79,8 +87,8 @@ def calibrate(
         training,
         name=_name(output),
         target_fab=target_fab,
-        descriptor="mean" if descriptor == "mean" else "band_energy",
-        gate="gumbel" if gate == "gumbel" else "ridge",
+        descriptor=descriptor,
+        gate=gate,
         static_bits=_static_bits(static_bits, network.config),
         halo=halo,
         facts=facts,
@@ -98,7 +106,10 @@ def train(
         Path | None,
         typer.Option("--from", help="Checkpoint to start from, or plain EDSR weights; without it from scratch."),
     ] = None,
-    stage: Annotated[str, typer.Option("--stage", help="fp32, or quantized (from a calibrated checkpoint).")] = "fp32",
+    stage: Annotated[
+        Literal["fp32", "quantized"],
+        typer.Option("--stage", metavar="KIND", help="fp32, or quantized (from a calibrated checkpoint)."),
+    ] = "fp32",
     steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.")] = 5000,
     batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
     patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
@@ -136,10 +147,8 @@ def train(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network; the state beside the output lets the same command go on after any interruption."""
-    _check(output, overwrite, target_fab, descriptor, gate)
-    if stage not in DEFAULT_RATES:
-        raise OptionsError(f"--stage must be fp32 or quantized, not {stage}")
-    if source is None and (stage != "fp32" or scale not in (2, 3, 4)):
+    _check(output, overwrite, target_fab)
+    if source is None and (stage != "fp32" or scale not in NATIVE_SCALES):
         raise OptionsError(
             "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
         )
@@ -183,7 +192,9 @@ def train(
         )
 
     complete = trainer.run(
-        report, lambda step, average: _print_figures(step, average, start, held_out), minutes and minutes * 60
+        report,
+        lambda step, average: typer.echo(f"step {step}  {_figures(average, start, held_out)}", err=True),
+        minutes and minutes * 60,
     )
     if not complete:
         say = f"step {trainer.step} is kept in {state_file}; now {output} as it stands (Ctrl-C: without)"
@@ -202,10 +213,7 @@ def train(
         ),
     ]
     start = replace(start, name=_name(output), facts=start.facts | {"training": history})
-    checkpoint = _finished(trainer.average, start, training, target_fab, descriptor, gate, seed)
-    from gdq_cli.models.checkpoint import write_checkpoint
-
-    write_checkpoint(output, checkpoint)
+    _write_finished(output, trainer.average, start, training, target_fab, descriptor, gate, seed)
     if complete:
         state_file.unlink(missing_ok=True)
         typer.echo(f"{output}: trained for {steps} steps")
@@ -213,8 +221,47 @@ def train(
         typer.echo(f"{output}: stopped at step {trainer.step} of {steps}; the same command with --overwrite goes on")
 
 
-def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str, gate: str) -> None:
-    """What can be wrong with the options that both commands share."""
+def refine(
+    folder: FolderArgument,
+    source: Annotated[Path, typer.Option("--from", help="Trained checkpoint: an EDSR.")],
+    output: OutputOption,
+    other: Annotated[
+        Path | None, typer.Option("--average", help="First average it with this one, of the same network.")
+    ] = None,
+    share: Annotated[float, typer.Option("--share", min=0, max=1, help="Of the other one in the average.")] = 0.5,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Then move activation steps where the held-out pictures gain by it.")
+    ] = False,
+    target_fab: FabOption = DEFAULT_FAB,
+    descriptor: DescriptorOption = "band_energy",
+    gate: GateOption = "ridge",
+    degradation: DegradationOption = "none",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Finish a trained checkpoint: average two runs, refine steps, and fit a quantized one's controller anew."""
+    _check(output, overwrite, target_fab)
+    from gdq_cli.models.checkpoint import read_checkpoint
+    from gdq_cli.networks import parameters_of
+    from gdq_cli.training.calibration.refine import average_checkpoints, refine_steps
+
+    start = read_checkpoint(source)
+    if not start.is_quantized and (steps or other is None):
+        raise WeightsError(f"{source}: a float32 checkpoint, which has neither steps nor a controller")
+    if other is not None:
+        start = average_checkpoints(start, read_checkpoint(other), share)
+    network = _trainable(source, start.network)
+    training, held_out = _load(folder, start.scale, degradation)
+    if steps:
+        factors = refine_steps(network, held_out, lambda what: typer.echo(what, err=True))
+        start = replace(start, facts=start.facts | {"steps_refined": factors})
+    start = replace(start, parameters=parameters_of(network), name=_name(output))
+    finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed)
+    typer.echo(f"{output}: {_figures(network, finished, held_out)}")
+
+
+def _check(output: Path, overwrite: bool, target_fab: float) -> None:
+    """What can be wrong with the options that all of them share."""
     if output.suffix != ".safetensors":
         raise OptionsError(f"--output {output}: a checkpoint's name ends with .safetensors")
     if not output.parent.is_dir():
@@ -223,19 +270,17 @@ def _check(output: Path, overwrite: bool, target_fab: float, descriptor: str, ga
         raise WeightsError(f"{output}: exists already; --overwrite replaces it")
     if not 4 <= target_fab <= 8:
         raise OptionsError(f"--fab must be between 4 and 8 bits, not {target_fab:g}")
-    if descriptor not in ("band_energy", "mean"):
-        raise OptionsError(f"--descriptor must be band_energy or mean, not {descriptor}")
-    if gate not in ("ridge", "gumbel"):
-        raise OptionsError(f"--gate must be ridge or gumbel, not {gate}")
 
 
 def _static_bits(text: str | None, config: NetworkConfig) -> tuple[int, ...]:
     """Widths of the static layers from text such as 8,8,6,8."""
-    from gdq_cli.networks.cost import static_macs
+    from dataclasses import replace
+
+    from gdq_cli.bits.widths import BIT_WIDTHS
 
     if text is None:
         return ()
-    count = len(static_macs(config))
+    count = len(replace(config, bit_widths=BIT_WIDTHS).static_bits)
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != count or not set(parts) <= {"4", "5", "6", "8"}:
         raise OptionsError(f"--static-bits takes {count} widths of 4, 5, 6 or 8 at scale {config.scale}, not {text}")
@@ -248,8 +293,8 @@ def _name(output: Path) -> str:
 
 def _load(folder: Path, scale: int, degradation: TrainingDegradation) -> tuple[list[ImagePair], list[ImagePair]]:
     """Training and validation images of a folder, with LR of one kind."""
+    from gdq_cli.measure.pairs import list_images, load_pairs, split_validation
     from gdq_cli.training.cleanliness import find_artefacts
-    from gdq_cli.training.data import list_images, load_pairs, split_validation
 
     files = list_images(folder)
     training, held_out = split_validation(files)
@@ -311,7 +356,8 @@ def _history(
     }
 
 
-def _print_figures(step: int, network: Edsr, start: Checkpoint, held_out: list[ImagePair]) -> None:
+def _figures(network: Edsr, start: Checkpoint, held_out: list[ImagePair]) -> str:
+    """Validation PSNR of every width, and of the choice of the controller of ``start``."""
     from gdq_cli.networks import parameters_of
     from gdq_cli.training.validate import validate_auto, validate_network
 
@@ -321,34 +367,38 @@ def _print_figures(step: int, network: Edsr, start: Checkpoint, held_out: list[I
     if start.controller is not None:
         psnr, fab = validate_auto(replace(start, parameters=parameters_of(network)), held_out)
         figures.append(f"auto {psnr:.3f} at FAB {fab:.2f}")
-    typer.echo(f"step {step}  validation PSNR dB: {', '.join(figures)}", err=True)
+    return f"validation PSNR dB: {', '.join(figures)}"
 
 
-def _finished(
+def _write_finished(
+    output: Path,
     network: Edsr,
     start: Checkpoint,
     training: list[ImagePair],
     target_fab: float,
-    descriptor: str,
-    gate: str,
+    descriptor: Descriptor,
+    gate: Gate,
     seed: int,
 ) -> Checkpoint:
-    """The checkpoint to write: ``start`` with a trained network, and with a new controller if it is quantized."""
+    """Write ``start`` with a trained network, and with a new controller if it is quantized."""
+    from gdq_cli.models.checkpoint import write_checkpoint
     from gdq_cli.networks import parameters_of
     from gdq_cli.training.calibration.calibrate import attach_controller
 
     network.cpu()
-    if not network.config.bit_widths:
-        return replace(start, parameters=parameters_of(network))
-    return attach_controller(
-        network,
-        training,
-        name=start.name,
-        target_fab=target_fab,
-        descriptor="mean" if descriptor == "mean" else "band_energy",
-        gate="gumbel" if gate == "gumbel" else "ridge",
-        halo=start.halo,
-        facts=start.facts,
-        seed=seed,
-        progress=lambda what: typer.echo(what, err=True),
-    )
+    finished = replace(start, parameters=parameters_of(network))
+    if start.is_quantized:
+        finished = attach_controller(
+            network,
+            training,
+            name=start.name,
+            target_fab=target_fab,
+            descriptor=descriptor,
+            gate=gate,
+            halo=start.halo,
+            facts=start.facts,
+            seed=seed,
+            progress=lambda what: typer.echo(what, err=True),
+        )
+    write_checkpoint(output, finished)
+    return finished

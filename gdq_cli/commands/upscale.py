@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
@@ -20,16 +19,16 @@ from gdq_cli.commands.console import (
     ModelOption,
     QuietOption,
     ThreadsOption,
+    print_json,
     write_overlay,
 )
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.printer import RunPrinter
 from gdq_cli.errors import OptionsError
-from gdq_cli.options import Bits, TargetSize, UpscaleOptions
+from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
 if TYPE_CHECKING:
-    from gdq_cli.models.pool import UpscalerPool
     from gdq_cli.runs.plan import Plan
+    from gdq_cli.upscaling.pool import UpscalerPool
 
 
 def upscale(
@@ -59,7 +58,7 @@ def upscale(
     lossless: Annotated[bool, typer.Option("--lossless", help="Lossless webp.")] = False,
     background: Annotated[
         str, typer.Option("--background", help="Behind transparent pixels in formats without transparency.")
-    ] = UpscaleOptions.background,
+    ] = "white",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs; default: skip them.")] = False,
     strip_metadata: Annotated[
         bool, typer.Option("--strip-metadata", help="Write no EXIF, colour profile, XMP or resolution.")
@@ -95,21 +94,25 @@ def upscale(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also tell where the time went.")] = False,
 ) -> None:
     """Upscale pictures and show which patch got how many bits."""
-    from gdq_cli.runs.memory import parse_size  # not at the top: gdq --help needs no numpy
+    from gdq_cli.images import parse_colour  # not at the top: gdq --help needs neither numpy nor Pillow
+    from gdq_cli.runs.memory import parse_size
 
+    encoding = Encoding(
+        format=None if format == "auto" else format,
+        quality=quality,
+        lossless=lossless,
+        background=parse_colour(background),
+        strip_metadata=strip_metadata,
+    )
     options = UpscaleOptions(
         size=TargetSize(scale, width, height, longest),
+        encoding=encoding,
         model=model,
         device=device,
         threads=threads,
-        bits=cast(Bits, bits),
+        bits=bits,
         budget=budget,
-        format=format,
-        quality=quality,
-        lossless=lossless,
-        background=background,
         overwrite=overwrite,
-        strip_metadata=strip_metadata,
         alpha=cast(Any, alpha),
         max_pixels=max_pixels,
         name=name,
@@ -125,10 +128,11 @@ def upscale(
     if dry_run:
         raise typer.Exit(_print_plan(plan, as_json))
 
-    from gdq_cli.runs.batch import run_batch
+    from gdq_cli.commands.printer import RunPrinter
+    from gdq_cli.runs.pipeline import run_batch
 
     def make_pool() -> UpscalerPool:
-        from gdq_cli.models.pool import UpscalerPool
+        from gdq_cli.upscaling.pool import UpscalerPool
 
         watch = watch_downloads(shown=not quiet)
         return UpscalerPool(options.model, options.device, options.threads, engine, offline=offline, watch=watch)
@@ -146,19 +150,16 @@ def upscale(
         write_overlay(bitmap_file, plan.jobs[0].source, printer.bit_map, overwrite, max_pixels)
     printer.print_summary(summary)
     if summary.failures:
-        errors = [outcome.error for outcome in summary.failures]
-        decisive = summary.fatal or (errors[0] if len(plan.jobs) == 1 else None)
+        decisive = summary.fatal or (summary.failures[0].error if len(plan.jobs) == 1 else None)
         raise typer.Exit(decisive.exit_code if decisive is not None else 1)
 
 
 def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:
     """What to read and where to write."""
-    from gdq_cli.images import parse_colour
     from gdq_cli.runs.inputs import collect_inputs
     from gdq_cli.runs.names import choose_destination
     from gdq_cli.runs.plan import plan_batch, plan_stream
 
-    parse_colour(options.background)
     stdout = cast(BinaryIO, sys.stdout.buffer)
     if output == "-" and sys.stdout.isatty():
         raise OptionsError("--output - writes image bytes, and stdout is a terminal; redirect it to a file or a pipe")
@@ -175,41 +176,35 @@ def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, rec
 
 def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
     """Refuse a --bitmap that cannot be written before the work, not after it."""
-    from gdq_cli.images import check_target
+    from gdq_cli.files import check_target
 
     if len(plan.jobs) != 1:
         raise OptionsError("--bitmap names one file, so it needs exactly one input")
-    if plan.jobs[0].problem is None and not plan.jobs[0].exists:
+    if plan.planned:
         check_target(target, overwrite=overwrite)
 
 
 def _print_plan(plan: Plan, as_json: bool) -> int:
     """Say what a run would do; the exit code it would have, as far as headers tell."""
     from gdq_cli.commands.summary import planned_line
+    from gdq_cli.runs.plan import Failed
 
-    problems = [job.problem for job in plan.jobs if job.problem is not None]
+    problems = [job.error for job in plan.jobs if isinstance(job, Failed)]
     for job in plan.jobs:
         if as_json:
-            status = "failed" if job.problem is not None else "skipped" if job.exists else "planned"
-            error = None if job.problem is None else str(job.problem)
-            facts: dict[str, Any] = {"input": job.name, "output": job.target_name, "status": status, "error": error}
-            if job.header is not None and job.out_size is not None:
-                facts |= {"in_size": [job.header.height, job.header.width], "out_size": list(job.out_size)}
-                facts |= {"model": job.model, "model_reason": job.model_reason}
-                facts |= {"frames": job.header.frames, "output_bytes_estimate": job.disk_bytes}
-            typer.echo(json.dumps(facts))
+            print_json(job.to_dict() | {"output": job.target_name})
         else:
             typer.echo(planned_line(job))
             for note in job.notes:
                 typer.echo(f"note: {job.name}: {note}", err=True)
-    skipped = sum(job.exists for job in plan.jobs)
-    planned = len(plan.jobs) - skipped - len(problems)
+    planned, failed = len(plan.planned), len(problems)
+    skipped = len(plan.jobs) - planned - failed
     if as_json:
-        counts = {"planned": planned, "skipped": skipped, "failed": len(problems)}
-        typer.echo(json.dumps({"summary": counts | {"ignored": plan.ignored, "earlier_outputs": plan.earlier}}))
+        counts = {"planned": planned, "skipped": skipped, "failed": failed}
+        print_json({"summary": counts | {"ignored": plan.ignored, "earlier_outputs": plan.earlier}})
     elif len(plan.jobs) > 1:
-        size = sum(job.disk_bytes for job in plan.jobs) / 2**20
-        typer.echo(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {len(problems)} would fail")
+        size = sum(job.disk_bytes for job in plan.planned) / 2**20
+        typer.echo(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail")
     if not problems:
         return 0
     return problems[0].exit_code if len(plan.jobs) == 1 else 1

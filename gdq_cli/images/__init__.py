@@ -1,11 +1,10 @@
-"""Pictures in and out: file to `Picture`, `Picture` to file. numpy and Pillow only.
+"""Pictures in and out: file to ``Picture``, ``Picture`` to file. numpy and Pillow only.
 
 How the parts fit together:
 
     picture = read_image(Path("in.jpg"))
-    alpha = None if picture.alpha is None else resize_alpha(picture.alpha, size)
     sr = network(picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha))
-    warnings = write_image(Path("out.png"), picture.with_pixels(sr, alpha=alpha))
+    warnings = write_image(Path("out.png"), picture.with_pixels(sr, alpha=alpha))  # alpha: resampled at sr's size
 """
 
 from gdq_cli.files import PART_SUFFIX, OutputExistsError, atomic_file, check_target, remove_stale_parts
@@ -22,7 +21,7 @@ from gdq_cli.images.formats import (
     suffix_of_format,
 )
 from gdq_cli.images.picture import Frame, Metadata, Picture
-from gdq_cli.images.planes import bleed_colour, flatten, is_grey, luma, resize_alpha, to_8bit, upscale_samples16
+from gdq_cli.images.planes import bleed_colour, flatten, is_grey, luma, to_8bit, upscale_samples16
 from gdq_cli.images.reading.compression import Compression, read_compression
 from gdq_cli.images.reading.container import ImageHeader
 from gdq_cli.images.reading.reader import Frames, probe_image, read_frames, read_image
@@ -60,7 +59,6 @@ __all__ = [
     "read_frames",
     "read_image",
     "remove_stale_parts",
-    "resize_alpha",
     "suffix_of_format",
     "to_8bit",
     "upscale_samples16",

@@ -33,7 +33,7 @@ _DESCRIPTIVE = frozenset(
 
 
 def strip_prefix(block: bytes) -> bytes:
-    """The TIFF-structured block without the `Exif\\0\\0` that JPEG (and some writers elsewhere) put before it."""
+    """The TIFF-structured block without the ``Exif\\0\\0`` that JPEG (and some writers elsewhere) put before it."""
     while block.startswith(PREFIX):
         block = block[len(PREFIX) :]
     return block

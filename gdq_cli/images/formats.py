@@ -28,7 +28,7 @@ class Format:
     animation: bool = False
     pages: bool = False
     carries: frozenset[str] = frozenset()
-    """Fields of `Metadata` that it carries."""
+    """Fields of ``Metadata`` that it carries."""
 
 
 _HAS_AVIF = "avif" in features.get_supported_modules()
@@ -107,7 +107,7 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
 
 
 def sniff_format(head: bytes) -> str | None:
-    """Name of the format of a file whose first bytes (32 suffice) are `head`; None when it is none that gdq reads."""
+    """Name of the format of a file whose first bytes (32 suffice) are ``head``; None when it is none that gdq reads."""
     name = next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
     if name == "webp" and not head.startswith(b"RIFF"):
         return None
@@ -117,14 +117,14 @@ def sniff_format(head: bytes) -> str | None:
 
 
 def name_foreign(head: bytes) -> str | None:
-    """What a file that `sniff_format` does not know is, for the error message; None when that is unknown too."""
+    """What a file that ``sniff_format`` does not know is, for the error message; None when that is unknown too."""
     if any(head[at : at + len(magic)] == magic for at, magic, name in _MAGIC if name == "avif"):
         return "AVIF, which needs Pillow 11.3 or newer"
     return next((name for at, magic, name in _FOREIGN if head[at : at + len(magic)] == magic), None)
 
 
 def find_format(name: str) -> Format:
-    """The writable format of a name (`png`, `jpg`, `jpeg`, `tif`, `.webp`, ...), in any case.
+    """The writable format of a name (``png``, ``jpg``, ``jpeg``, ``tif``, ``.webp``, ...), in any case.
 
     Raises:
         OptionsError: the name is unknown, or gdq does not write that format.
@@ -137,19 +137,19 @@ def find_format(name: str) -> Format:
 
 
 def format_of_suffix(name: str | PurePath) -> Format | None:
-    """The format that a file name's suffix (or a bare suffix such as `.jpg`) stands for; None for any other."""
+    """The format that a file name's suffix (or a bare suffix such as ``.jpg``) stands for; None for any other."""
     path = PurePath(name)
     suffix = path.suffix or path.name
     return next((format for format in FORMATS.values() if suffix.lower() in format.suffixes), None)
 
 
 def suffix_of_format(name: str) -> str:
-    """The usual suffix, with the dot, of a format that gdq writes. Raises OptionsError as `find_format` does."""
+    """The usual suffix, with the dot, of a format that gdq writes. Raises OptionsError as ``find_format`` does."""
     return find_format(name).suffixes[0]
 
 
 def is_image_name(name: str | PurePath) -> bool:
-    """True when a file's name ends like a picture's and it is not hidden (so neither `._x.jpg` nor a `.part` file)."""
+    """Whether a file's name ends like a picture's and is not hidden (so neither ``._x.jpg`` nor a ``.part`` file)."""
     path = PurePath(name)
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
@@ -170,7 +170,7 @@ def check_format_limits(name: str, width: int, height: int, *, frames: int = 1) 
     """Refuse an output that its format cannot hold, before any work goes into it.
 
     Args:
-        name: of the output format, as `find_format` takes it.
+        name: of the output format, as ``find_format`` takes it.
         width: of the output, pixels.
         height: of the output, pixels.
         frames: pictures in one file.

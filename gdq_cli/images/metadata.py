@@ -30,7 +30,7 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
 
     Args:
         im: as opened by Pillow.
-        scan: what `headers` found, for PNG.
+        scan: what ``headers`` found, for PNG.
         notes: doubts are added here.
 
     Returns:
@@ -117,7 +117,7 @@ def _sound_dpi(dpi: object) -> tuple[float, float] | None:
 
 
 def profile_space(icc: bytes | None) -> str | None:
-    """Colour space of an ICC profile's data: `RGB`, `GRAY`, `CMYK`, `Lab`, ...; None without a profile."""
+    """Colour space of an ICC profile's data: ``RGB``, ``GRAY``, ``CMYK``, ``Lab``, ...; None without a profile."""
     return icc[16:20].decode("ascii", "replace").strip() if icc else None
 
 
@@ -133,7 +133,7 @@ def refresh_xmp(xmp: bytes, height: int, width: int) -> bytes:
 
 
 def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata:
-    """What of a picture's metadata goes into a file of `format`, true of the picture's size and orientation.
+    """What of a picture's metadata goes into a file of ``format``, true of the picture's size and orientation.
 
     Args:
         picture: as it is about to be written.

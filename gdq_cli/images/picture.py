@@ -16,7 +16,7 @@ class Metadata:
     """Everything in a file that is not pixels and that an output should keep. Raw bytes; None when absent."""
 
     exif: bytes | None = None
-    """EXIF as a TIFF-structured block, without the leading `Exif\\0\\0`."""
+    """EXIF as a TIFF-structured block, without the leading ``Exif\\0\\0``."""
     icc: bytes | None = None
     """ICC profile, byte for byte. Never a CMYK or Lab profile: such pictures are converted to sRGB when read."""
     xmp: bytes | None = None
@@ -36,19 +36,19 @@ class Picture:
     rgb: U8
     """Shape (H, W, 3), C-contiguous, range [0, 255]: what the network eats, whatever the file held."""
     alpha: U8 | None = None
-    """Shape (H, W), 255 = opaque, not premultiplied; None when every pixel has the same alpha (see `alpha_value`)."""
+    """Shape (H, W), 255 = opaque, not premultiplied; None when every pixel has the same alpha (see ``alpha_value``)."""
     alpha_value: int = 255
-    """The alpha of every pixel where `alpha` is None."""
+    """The alpha of every pixel where ``alpha`` is None."""
     grey: bool = False
     """True when R == G == B everywhere: the output is written as grey."""
     samples16: U16 | None = None
-    """The 16-bit samples of a 16-bit file: (H, W) for grey, (H, W, 3) for RGB; `rgb` is their 8-bit rounding."""
+    """The 16-bit samples of a 16-bit file: (H, W) for grey, (H, W, 3) for RGB; ``rgb`` is their 8-bit rounding."""
     bit_depth: int = 8
     """Bits per sample of the source file, 8 or 16; a writer that has to drop the low bits says so."""
     lossless: bool = False
     """True for a source file that is a lossless WebP."""
     format: str = "png"
-    """Name of the source's format, a key of `formats.FORMATS`."""
+    """Name of the source's format, a key of ``formats.FORMATS``."""
     metadata: Metadata = field(default_factory=Metadata)
     warnings: tuple[str, ...] = ()
     """What was converted, dropped or doubtful while reading, one line each, without the file's name."""
@@ -72,19 +72,14 @@ class Picture:
         """True when any pixel is less than opaque."""
         return self.alpha is not None or self.alpha_value != 255
 
-    @property
-    def grey16(self) -> U16 | None:
-        """The samples of a 16-bit grey picture, (H, W); None for any other picture."""
-        return self.samples16 if self.samples16 is not None and self.samples16.ndim == 2 else None
-
     def with_pixels(self, rgb: U8, *, alpha: U8 | None = None, samples16: U16 | None = None) -> Picture:
         """The same picture with other pixels (of any size): how an upscaled picture inherits metadata and kind.
 
         Args:
             rgb: uint8 (H, W, 3).
-            alpha: uint8 (H, W), for a picture that had `alpha`; leaving it out makes the picture opaque (or of the
-                constant `alpha_value` that it had).
-            samples16: uint16, from `planes.upscale_samples16`, for a picture that had `samples16`.
+            alpha: uint8 (H, W), for a picture that had ``alpha``; leaving it out makes the picture opaque (or of the
+                constant ``alpha_value`` that it had).
+            samples16: uint16, from ``planes.upscale_samples16``, for a picture that had ``samples16``.
         """
         return replace(self, rgb=rgb, alpha=alpha, samples16=samples16)
 

@@ -13,7 +13,7 @@ _BAND_PIXELS = 1 << 20  # work in bands of about a megapixel, so that temporarie
 
 
 def bands(height: int, width: int, pixels: int = _BAND_PIXELS) -> list[slice]:
-    """Row slices that cover a picture, each of about `pixels` pixels and at least one row."""
+    """Row slices that cover a picture, each of about ``pixels`` pixels and at least one row."""
     rows = max(1, pixels // max(1, width))
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
@@ -30,8 +30,8 @@ def bleed_colour(rgb: U8, alpha: U8) -> U8:
         alpha: uint8 (H, W), 0 = transparent.
 
     Returns:
-        uint8 (H, W, 3). Pixels with alpha > 0 are unchanged; `rgb` itself when there is nothing to fill (no transparent
-        pixel) or nothing to fill from (no visible one).
+        uint8 (H, W, 3). Pixels with alpha > 0 are unchanged; ``rgb`` itself when there is nothing to fill (no
+        transparent pixel) or nothing to fill from (no visible one).
     """
     hole = alpha == 0
     if not hole.any() or hole.all():
@@ -84,20 +84,6 @@ def _interpolate(coarse: F32, axis: int) -> F32:
     return result
 
 
-def resize_alpha(alpha: U8, size: tuple[int, int]) -> U8:
-    """Resample an alpha plane with Lanczos, clamped to [0, 255].
-
-    Args:
-        alpha: uint8 (H, W).
-        size: (H, W) of the result.
-
-    Returns:
-        uint8 of that size.
-    """
-    resized = Image.fromarray(np.ascontiguousarray(alpha)).resize((size[1], size[0]), Image.Resampling.LANCZOS)
-    return np.array(resized)
-
-
 def flatten(rgb: U8, alpha: U8, background: tuple[int, int, int]) -> U8:
     """Composite a picture over one colour: round((rgb * alpha + background * (255 - alpha)) / 255).
 
@@ -143,12 +129,12 @@ def to_8bit(samples16: U16) -> U8:
 def upscale_samples16(samples16: U16, sr8: U8) -> U16:
     """Give the network's 8-bit super-resolution the low bits of a 16-bit source.
 
-    The network sees `to_8bit(samples16)`. Its result splits into the Lanczos upsampling of what it saw plus the detail
-    it added; the 16-bit result is the Lanczos upsampling of the 16-bit samples plus that same detail:
+    The network sees ``to_8bit(samples16)``. Its result splits into the Lanczos upsampling of what it saw plus the
+    detail it added; the 16-bit result is the Lanczos upsampling of the 16-bit samples plus that same detail:
 
         sr16 = lanczos(samples16) + (257 * sr8 - lanczos(257 * to_8bit(samples16)))
 
-    Lanczos is linear, so this is `257 * sr8 + lanczos(samples16 - 257 * to_8bit(samples16))`: the network's picture
+    Lanczos is linear, so this is ``257 * sr8 + lanczos(samples16 - 257 * to_8bit(samples16))``: the network's picture
     plus the upsampled rounding error of its input. Smooth gradients get their 16-bit steps back; edges are the
     network's.
 

@@ -41,7 +41,7 @@ class Entry:
 
 
 def fetch_from(block: bytes) -> Fetch:
-    """A `Fetch` over bytes in memory."""
+    """A ``Fetch`` over bytes in memory."""
     return lambda offset, size: block[offset : offset + size] if offset >= 0 else b""
 
 
@@ -51,7 +51,7 @@ def read_ifd(fetch: Fetch, offset: int, order: str, *, big: bool = False) -> tup
     Args:
         fetch: access to the source.
         offset: where the directory starts.
-        order: `<` or `>`.
+        order: ``<`` or ``>``.
         big: BigTIFF layout (64-bit counts and offsets).
 
     Returns:
@@ -86,9 +86,9 @@ def read_ifd(fetch: Fetch, offset: int, order: str, *, big: bool = False) -> tup
 
 
 def pack_ifd(entries: Iterable[Entry], order: str, at: int, *, big: bool = False) -> bytes:
-    """One directory with its values and nested directories, laid out for offset `at` of the file.
+    """One directory with its values and nested directories, laid out for offset ``at`` of the file.
 
-    The link to the next directory is 0; it lies at `at + next_link(len(entries))`.
+    The link to the next directory is 0; it lies at ``at + next_link(len(entries))``.
     """
     ordered = sorted(entries, key=lambda entry: entry.tag)
     head, record, pointer = ("Q", "HHQ", "Q") if big else ("H", "HHL", "L")
@@ -114,7 +114,7 @@ def pack_ifd(entries: Iterable[Entry], order: str, at: int, *, big: bool = False
 
 
 def next_link(count: int, *, big: bool = False) -> int:
-    """Offset, from the start of a directory of `count` entries, of its link to the next directory."""
+    """Offset, from the start of a directory of ``count`` entries, of its link to the next directory."""
     return 8 + 20 * count if big else 2 + 12 * count
 
 

@@ -21,7 +21,8 @@ from gdq_cli.errors import DeviceError
 from gdq_cli.images import Picture, read_image, write_image
 from gdq_cli.measure.machine import EnergyMeter, PeakMemory, RaplMeter
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import cost
+from gdq_cli.options import Encoding
+from gdq_cli.program import cost
 from gdq_cli.upscaling.upscaler import Upscaler
 
 CPU_ENGINES = ("native", "onednn", "reference")
@@ -208,17 +209,17 @@ def run_benchmark(
 ) -> list[BenchRow]:
     """Time bit choice and network of every engine at every width, and the same network in FP32 torch.
 
-    The FP32 rows are ``torch`` (in our patches) and, for pictures of up to :data:`WHOLE_PIXELS`, ``torch, whole
+    The FP32 rows are ``torch`` (in our patches) and, for pictures of up to ``WHOLE_PIXELS``, ``torch, whole
     picture`` (no halo to compute twice). Ratios are to the faster of the two at the same number of threads.
 
     Args:
-        upscalers: from :func:`find_engines`.
+        upscalers: from ``find_engines``.
         image: (H, W, 3) uint8 LR picture.
         bits: ``fp32``, widths, ``auto``.
         threads: numbers of CPU threads.
         repeats: counted runs of each row.
         progress: called with finished and all runs.
-        energy: see :func:`interleave`.
+        energy: see ``interleave``.
     """
     first = next(iter(upscalers.values()))
     runs: dict[Setting, Callable[[], object]] = {}
@@ -268,7 +269,7 @@ def _cost(upscaler: Upscaler, image: U8, bits: str) -> tuple[float, float]:
     """FAB and BitOPs (1e9) of a bit map on our patches, without running the network."""
     plan = upscaler.plan_bits(image, bits=bits)
     window_pixels = plan.patches.window[0] * plan.patches.window[1]
-    return plan.fab, cost.bit_operations(upscaler.checkpoint.config, plan.bit_widths, window_pixels)
+    return plan.fab, cost.bit_operations(upscaler.checkpoint.parameters.outline, plan.bit_widths, window_pixels)
 
 
 def time_stages(upscaler: Upscaler, source: Path, *, bits: str, repeats: int) -> dict[str, float]:
@@ -289,7 +290,7 @@ def time_stages(upscaler: Upscaler, source: Path, *, bits: str, repeats: int) ->
             read = time.perf_counter()
             result = upscaler.upscale(picture.rgb, bits=bits)
             upscaled = time.perf_counter()
-            write_image(target, Picture(result.image), format="png", overwrite=True)
+            write_image(target, Picture(result.image), Encoding(format="png"), overwrite=True)
             end = time.perf_counter()
             if repeat:
                 for stage, seconds in (

@@ -115,7 +115,7 @@ def _torch_build(found: Diagnosis) -> dict[str, Any]:
         found.add(
             "warning",
             f"torch uses {threads} of {cores} usable cores",
-            "unset OMP_NUM_THREADS, or give --threads",
+            "unset OMP_NUM_THREADS, or give `threads`",
         )
     return {
         "version": torch.__version__,
@@ -141,7 +141,7 @@ def _cpu() -> dict[str, Any]:
 
 
 def _devices(found: Diagnosis) -> list[dict[str, Any]]:
-    """What ``--device`` may name here."""
+    """What the argument ``device`` may name here."""
     devices: list[dict[str, Any]] = [{"device": "cpu", "name": cpu_name()}]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
@@ -218,7 +218,7 @@ def _weights(found: Diagnosis) -> tuple[list[Checkpoint], dict[str, Any]]:
             "quantized": checkpoint.is_quantized,
         }
         checkpoints.append(checkpoint)
-    named = [model for model in hub.list_models() if model.place != "bundled" and model.path is not None]
+    named = [model for model in hub.list_models() if model.place != "bundled"]
     facts["others"] = [
         {"model": f"{model.name} x{model.scale}", "place": model.place, "path": str(model.path), "size": model.size}
         for model in named
@@ -236,14 +236,14 @@ def _engines(found: Diagnosis, checkpoints: list[Checkpoint], device: str) -> It
     try:
         place = choose_device(device)
     except GdqError as error:
-        found.add("error", str(error), "give --device cpu, or auto")
+        found.add("error", str(error), "give `device=cpu`, or auto")
         return
     for index, checkpoint in enumerate(checkpoints):
         name = f"{checkpoint.name} x{checkpoint.scale}"
         try:
             choice = choose_engine(checkpoint.parameters, place)
         except GdqError as error:
-            found.add("error", f"{name}: {error}", "give --device cpu, or install torch again")
+            found.add("error", f"{name}: {error}", "give `device=cpu`, or install torch again")
             continue
         chosen = choice.engine.name
         exact = chosen == "reference"

@@ -17,10 +17,10 @@ from PIL import Image
 
 from gdq_cli.errors import ImageError, OptionsError
 from gdq_cli.images import read_image
+from gdq_cli.measure.degradation import EVAL_DEGRADATIONS, EvalDegradation, degrade
 from gdq_cli.measure.metrics import WINDOW_SIZE, psnr_y, ssim_y
+from gdq_cli.measure.pairs import ImagePair, downscale, list_images
 from gdq_cli.measure.paper_protocol import upscale_paper
-from gdq_cli.training.data import ImagePair, downscale, list_images
-from gdq_cli.training.degradation import EVAL_DEGRADATIONS, EvalDegradation, degrade
 from gdq_cli.upscaling.upscaler import Upscaler
 
 Protocol = Literal["gdq", "paper"]
@@ -40,7 +40,7 @@ CSV_COLUMNS = ("model", "scale", "protocol", "bits", "name", *FIGURES, "model_sh
 
 U8 = NDArray[np.uint8]
 LrMaker = Callable[[U8, int], U8]
-"""Makes LR from HR and a scale, as :func:`downscale` does."""
+"""Makes LR from HR and a scale, as ``downscale`` does."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class EvaluationRow:
     images: tuple[PictureScore, ...]
 
     def mean(self, figure: str) -> float | None:
-        """Mean of a figure of :class:`PictureScore`; None where the pictures have none."""
+        """Mean of a figure of ``PictureScore``; None where the pictures have none."""
         values = [getattr(image, figure) for image in self.images]
         return None if None in values else sum(values) / len(values)
 
@@ -135,7 +135,7 @@ def row_order(bits: Sequence[str], quantized: bool) -> tuple[str, ...]:
     known = (BICUBIC, *QUANTIZED_ROWS)
     for name in bits:
         if name not in known:
-            raise OptionsError(f"--bits must be one of {', '.join(known)}, not {name}")
+            raise OptionsError(f"`bits` must be one of {', '.join(known)}, not {name}")
     chosen = dict.fromkeys(bits or (QUANTIZED_ROWS if quantized else ("fp32",)))
     return tuple(sorted(chosen, key=lambda name: {BICUBIC: 0, "fp32": 1}.get(name, 2)))
 
@@ -149,7 +149,7 @@ def parse_degradations(text: str) -> tuple[EvalDegradation, ...]:
     names = dict.fromkeys(name.strip() for name in text.split(","))
     for name in names:
         if name not in EVAL_DEGRADATIONS:
-            raise OptionsError(f"--degrade must be of {', '.join(EVAL_DEGRADATIONS)}, not {name or 'empty'}")
+            raise OptionsError(f"`degrade` must be of {', '.join(EVAL_DEGRADATIONS)}, not {name or 'empty'}")
     return cast(tuple[EvalDegradation, ...], tuple(names))
 
 
@@ -172,7 +172,7 @@ def find_pairs(hr_folder: Path, lr_folder: Path | None, scale: int) -> list[tupl
         ImageError: if a folder is missing or empty, or a picture has no partner.
     """
     if (hr_folder / "HR").is_dir() and (hr_folder / "LR").is_dir():
-        raise ImageError(f"{hr_folder}: holds LR pictures, too; give {hr_folder / 'HR'} --lr {hr_folder / 'LR'}")
+        raise ImageError(f"{hr_folder}: holds LR pictures, too; give {hr_folder / 'HR'} and `lr={hr_folder / 'LR'}`")
     files = list_images(hr_folder)
     if lr_folder is None:
         return [(file, None) for file in files]
@@ -234,7 +234,7 @@ def score(pair: ImagePair, bits: str, upscaler: Upscaler, protocol: Protocol) ->
 
     Args:
         pair: of pictures.
-        bits: :data:`BICUBIC`, ``fp32``, a width, or ``auto``.
+        bits: ``BICUBIC``, ``fp32``, a width, or ``auto``.
         upscaler: of the pair's scale.
         protocol: whose patches.
     """
@@ -275,7 +275,7 @@ def evaluate(
 
     Args:
         upscaler: checkpoint and engine.
-        pairs: from :func:`find_pairs`.
+        pairs: from ``find_pairs``.
         bits: rows to compute; empty for all that the checkpoint has.
         protocol: whose patches.
         lr_source: for the report.

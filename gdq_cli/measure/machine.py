@@ -155,7 +155,7 @@ class PeakMemory:
     """Largest resident memory of this process since ``reset``, where the system can forget earlier peaks (Linux)."""
 
     def reset(self) -> bool:
-        """Start anew; False where that is not possible, and :meth:`mib` therefore means nothing."""
+        """Start anew; False where that is not possible, and ``mib`` therefore means nothing."""
         try:
             (_PROC / "self" / "clear_refs").write_text("5")
         except OSError:

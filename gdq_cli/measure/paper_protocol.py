@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
 from gdq_cli.errors import OptionsError, WeightsError
-from gdq_cli.networks import controller_head, cost
+from gdq_cli.networks import controller_head
+from gdq_cli.program import cost
 from gdq_cli.upscaling.upscaler import Upscaler
 
 PATCH_SIZE = 96
@@ -97,7 +98,7 @@ def upscale_paper(upscaler: Upscaler, image: NDArray[np.uint8], *, bits: str = "
     if bits not in ("auto", "fp32", *map(str, BIT_WIDTHS)):
         raise OptionsError(f"bits must be auto, fp32 or one of {BIT_WIDTHS}, not {bits}")
     if bits != "fp32" and not upscaler.checkpoint.is_quantized:
-        raise WeightsError(f"{upscaler.checkpoint.name} x{upscaler.scale} is a float32 checkpoint: use --bits fp32")
+        raise WeightsError(f"{upscaler.checkpoint.name} x{upscaler.scale} is a float32 checkpoint: use `bits=fp32`")
     start = time.perf_counter()
     choose = _chooser(upscaler, bits)
     scale = upscaler.scale
@@ -116,7 +117,9 @@ def upscale_paper(upscaler: Upscaler, image: NDArray[np.uint8], *, bits: str = "
         )
         target[row.core * scale : row.core_stop * scale, col.core * scale : col.core_stop * scale] = sr[inside]
         bit_map[i, j] = bit_width
-        bitops += cost.bit_operations(upscaler.checkpoint.config, [bit_width], len(pixels) * pixels.shape[1])
+        bitops += cost.bit_operations(
+            upscaler.checkpoint.parameters.outline, [bit_width], len(pixels) * pixels.shape[1]
+        )
     return PaperResult(target, bit_map, float(bit_map.mean()), bitops, time.perf_counter() - start)
 
 
@@ -127,6 +130,6 @@ def _chooser(upscaler: Upscaler, bits: str) -> Callable[[NDArray[np.uint8]], int
         return lambda _: forced
     checkpoint, controller = upscaler.checkpoint, upscaler.checkpoint.controller
     if controller is None:
-        raise WeightsError(f"{checkpoint.name} x{checkpoint.scale} has no controller: force a width with --bits")
+        raise WeightsError(f"{checkpoint.name} x{checkpoint.scale} has no controller: force a width with `bits`")
     head = controller_head(checkpoint.parameters)
     return lambda pixels: controller.choose(pixels[None], head)[0].bit_width

@@ -1,12 +1,11 @@
 """Files from the Hugging Face Hub through its own client, which honours HF_HOME, HF_ENDPOINT, HF_TOKEN and the rest.
 
-A file is used only after its SHA-256 was checked: against the manifest's, else against the one under which the Hub
-itself stores it. A file with another hash is set aside, so the next run downloads it again.
+A file is used only after its SHA-256 was checked against the one under which the Hub itself stores it. A file with
+another hash is set aside, so the next run downloads it again.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from gdq_cli.models.hub_names import HubName, pick_file
 MAX_FILE = 1 << 29
 """Larger files than this are no checkpoint that gdq reads."""
 
-_CLIENT_PACKAGES = ("huggingface_hub", "httpx", "httpx2", "httpcore", "requests", "urllib3", "hf_xet")
+_CLIENT_PACKAGES = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "hf_xet")
 
 
 @dataclass(frozen=True)
@@ -113,27 +112,15 @@ def download_file(name: HubName, scale: int, watch: Watch | None = None) -> Path
         options: dict[str, Any] = {"revision": name.revision}
         if watch is not None and not present:
             watch(download, 0)
-            if "tqdm_class" in inspect.signature(hf_hub_download).parameters:  # huggingface_hub >= 1.0
-                options["tqdm_class"] = _bar_class(download, watch)
+            options["tqdm_class"] = _bar_class(download, watch)
         try:
             with _small_blocks():
-                path = _resuming(lambda: Path(hf_hub_download(name.repo, file, **options)))
+                path = Path(hf_hub_download(name.repo, file, **options))
         finally:
             if watch is not None and not present:
                 watch(download, None)
     _check(path, name, facts.etag)
     return path
-
-
-def _resuming(download: Callable[[], Path]) -> Path:
-    """Call again when a body breaks off: clients before 1.0 keep what they have, but leave going on to their caller."""
-    for _ in range(4):
-        try:
-            return download()
-        except Exception as error:
-            if type(error).__name__ != "ChunkedEncodingError":  # requests'; later clients resume by themselves
-                raise
-    return download()
 
 
 @contextmanager
@@ -170,12 +157,9 @@ def _find_file(name: HubName, scale: int) -> str:
 
 
 def _check(path: Path, name: HubName, etag: str | None = None) -> None:
-    """The file's hash against the manifest's, else the Hub's own, under which its client also stores the file."""
+    """The file's hash against the Hub's own, under which its client also stores the file."""
     blob = path.resolve()
-    expected = name.sha256
-    for told in (etag, blob.name):
-        if expected is None and told is not None and re.fullmatch(r"[0-9a-f]{64}", told):
-            expected = told
+    expected = next((told for told in (etag, blob.name) if told and re.fullmatch(r"[0-9a-f]{64}", told)), None)
     if expected is None:
         return
     sha256 = file_sha256(blob)

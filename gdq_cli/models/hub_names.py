@@ -1,16 +1,9 @@
-"""Names of files on the Hugging Face Hub: ``hf:owner/repo[@revision][/file]``, and the manifest of our own models.
-
-The manifest, hub_manifest.json, maps a bare model name and a scale to what must be downloaded:
-``{"models": {"edsr": {"4": {"repo", "revision", "file", "size", "sha256"}}}}``.
-"""
+"""Names of files on the Hugging Face Hub: ``hf:owner/repo[@revision][/file]``."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from gdq_cli.errors import WeightsError
 
@@ -31,15 +24,11 @@ class HubName:
         repo: ``owner/repo``.
         revision: branch, tag or commit.
         file: path in the repository; None to choose the checkpoint of the scale.
-        sha256: hash that the file must have; None to trust the Hub's own.
-        size: in bytes, if known.
     """
 
     repo: str
     revision: str = "main"
     file: str | None = None
-    sha256: str | None = None
-    size: int | None = None
 
     def __str__(self) -> str:
         revision = "" if self.revision == "main" else f"@{self.revision}"
@@ -79,36 +68,3 @@ def pick_file(name: HubName, files: list[str], scale: int) -> str:
         listed = f"it has {', '.join(candidates[:5])}" if candidates else "it has no .safetensors file"
         raise WeightsError(f"{name} has no x{scale} checkpoint; {listed}")
     raise WeightsError(f"{name} has several x{scale} checkpoints; name one: {name}/{of_scale[0]}")
-
-
-def hub_manifest() -> dict[tuple[str, int], HubName]:
-    """(model, scale) -> file on the Hub, for the models that gdq knows by a bare name.
-
-    Raises:
-        WeightsError: if the manifest is damaged.
-    """
-    try:
-        return parse_manifest(json.loads(manifest_path().read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{manifest_path()}: the manifest is missing or damaged ({error})") from error
-
-
-def manifest_path() -> Path:
-    """The manifest that is part of the package."""
-    return Path(__file__).with_name("hub_manifest.json")
-
-
-def parse_manifest(values: Any) -> dict[tuple[str, int], HubName]:
-    """Check a manifest's fields.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: if a field is missing or of another kind.
-    """
-    found = {}
-    for model, scales in values["models"].items():
-        for scale, entry in scales.items():
-            name = parse_hub_name(f"{PREFIX}{entry['repo']}@{entry['revision']}/{entry['file']}")
-            if not re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) or type(entry["size"]) is not int:
-                raise ValueError(f"{model} x{scale} has no proper sha256 and size")
-            found[model, int(scale)] = HubName(name.repo, name.revision, name.file, entry["sha256"], entry["size"])
-    return found

@@ -63,7 +63,7 @@ def prepare_release(folder: Path, name: HubName, license: str | None = None) -> 
         return Release(name, files, _checked_card(own))
     licenses = {license} if license else {str(c.facts["license"]) for c in checkpoints if "license" in c.facts}
     if len(licenses) != 1:
-        raise OptionsError(f"{folder}: say the licence of these weights with --license, for example apache-2.0")
+        raise OptionsError(f"{folder}: say the licence of these weights with `license`, for example apache-2.0")
     return Release(name, files, model_card(name, files, checkpoints, licenses.pop()))
 
 

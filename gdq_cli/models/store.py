@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gdq_cli.errors import WeightsError
 from gdq_cli.models.hub_download import Download, Watch, cached_file, download_file, is_offline
-from gdq_cli.models.hub_names import PREFIX, HubName, hub_manifest, parse_hub_name
+from gdq_cli.models.hub_names import PREFIX, HubName, parse_hub_name
 
 __all__ = [
     "Download",
@@ -38,15 +38,15 @@ class LocalModel:
 
     Attributes:
         name, scale: what to ask for.
-        place: ``bundled``, ``GDQ_MODEL_DIR``, ``Hub cache`` or ``Hub`` (not here yet).
-        path: of the local file; None if it must be downloaded.
+        place: ``bundled`` or ``GDQ_MODEL_DIR``.
+        path: of the file.
         size: in bytes.
     """
 
     name: str
     scale: int
     place: str
-    path: Path | None
+    path: Path
     size: int
 
 
@@ -76,7 +76,7 @@ def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | Non
 
     Returns:
         Path of a local file. Files from the Hub have been checked by SHA-256; bundled ones are checked when they are
-        read (:func:`expected_sha256`).
+        read (``expected_sha256``).
 
     Raises:
         WeightsError: if there is no such model, or it cannot be had.
@@ -95,19 +95,16 @@ def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | Non
     local = _find_local(model, scale)
     if local is not None:
         return local
-    entry = hub_manifest().get((model, scale))
-    if entry is not None:
-        return _from_hub(entry, scale, offline, watch)
     known = sorted({f"{found.name} x{found.scale}" for found in list_models()})
     folder = os.environ.get(MODEL_DIR)
-    places = f" (bundled, in {MODEL_DIR}={folder}, or known on the Hub)" if folder else ""
+    places = f" (bundled, or in {MODEL_DIR}={folder})" if folder else ""
     raise WeightsError(f"no model '{model}' at x{scale}{places}; there are: {', '.join(known)}")
 
 
 def native_scale(model: str, wanted: int) -> int:
     """The scale to run for a wanted one: the next larger where a model known by name has no checkpoint for it.
 
-    Any other model, and one without a larger scale, is left as it is: :func:`resolve` says what is wrong with it.
+    Any other model, and one without a larger scale, is left as it is: ``resolve`` says what is wrong with it.
     """
     if model.startswith(PREFIX) or _looks_like_path(model) or _find_local(model, wanted):
         return wanted
@@ -116,21 +113,21 @@ def native_scale(model: str, wanted: int) -> int:
 
 
 def pull(model: str, scale: int, *, watch: Watch | None = None) -> Path:
-    """Bring a model's file up to date with the Hub; bundled models and files are simply found.
+    """Bring a file up to date with the Hub; any other model is simply found.
 
     Raises:
-        WeightsError: as :func:`resolve`; also if the network is out of bounds.
+        WeightsError: as ``resolve``; also if the network is out of bounds.
     """
-    name = parse_hub_name(model) if model.startswith(PREFIX) else hub_manifest().get((model, scale))
-    if name is None or (not model.startswith(PREFIX) and _find_local(model, scale)):
+    if not model.startswith(PREFIX):
         return resolve(model, scale, watch=watch)
+    name = parse_hub_name(model)
     if is_offline():
         raise WeightsError(f"{name}: HF_HUB_OFFLINE is set, so nothing is downloaded; unset it to pull")
     return download_file(name, scale, watch)
 
 
 def list_models() -> list[LocalModel]:
-    """All models that have a name: bundled ones, those of GDQ_MODEL_DIR, and those of the Hub manifest."""
+    """All models that have a name: bundled ones and those of GDQ_MODEL_DIR."""
     found: dict[tuple[str, int], LocalModel] = {}
     folders = [("bundled", bundled_folder(), sorted(bundled_manifest()))]
     own = _model_dir()
@@ -142,10 +139,6 @@ def list_models() -> list[LocalModel]:
             if match and (folder / file).is_file():
                 key = match["model"], int(match["scale"])
                 found.setdefault(key, LocalModel(*key, place, folder / file, (folder / file).stat().st_size))
-    for key, name in hub_manifest().items():
-        path = cached_file(name, key[1])
-        place = "Hub cache" if path else "Hub"
-        found.setdefault(key, LocalModel(*key, place, path, name.size or 0))
     return [found[key] for key in sorted(found)]
 
 

@@ -18,7 +18,7 @@ class Found:
 
     Attributes:
         path: of the file.
-        below: its folder relative to the folder that was named; kept under --output.
+        below: its folder relative to the folder that was named; kept below the folder of the outputs.
         listed: found in a folder or by a glob, not named itself.
     """
 
@@ -88,7 +88,7 @@ def collect_inputs(names: Sequence[str], *, recursive: bool = False, exclude: Pa
         else:
             found.fail(name, "no such file or folder")
     if not found.files and not found.problems:
-        hint = "; --recursive looks into the folders below" if nested else ""
+        hint = "; `recursive` looks into the folders below" if nested else ""
         raise ImageError(f"{', '.join(names)}: no pictures in this folder{hint}")
     one_file = len(names) == 1 and [file.listed for file in found.files.values()] in ([], [False])
     return Inputs(tuple(found.files.values()), found.ignored, tuple(found.problems), one_file)

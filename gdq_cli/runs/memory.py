@@ -38,10 +38,10 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise OptionsError(f"--memory takes a size such as 2GiB or 800M, not {text!r}")
+        raise OptionsError(f"`memory` takes a size such as 2GiB or 800M, not {text!r}")
     size = float(match[1]) * _UNITS[match[2].lower()]
     if not MINIMUM <= size < 2**60:
-        raise OptionsError(f"--memory must be at least {MINIMUM >> 20} MiB, not {text!r}")
+        raise OptionsError(f"`memory` must be at least {MINIMUM >> 20} MiB, not {text!r}")
     return int(size)
 
 

@@ -31,7 +31,7 @@ class Destination:
 
 
 def choose_destination(output: str | None, stdout: BinaryIO, inputs: Inputs | None) -> Destination:
-    """What --output means for these inputs (None: standard input).
+    """What ``output`` means for these inputs (None: standard input).
 
     Raises:
         OptionsError: if one file is to hold several pictures, or its suffix is of no format that gdq writes.
@@ -42,7 +42,7 @@ def choose_destination(output: str | None, stdout: BinaryIO, inputs: Inputs | No
     count = 1 if inputs is None else len(inputs.files) + len(inputs.problems)
     if output == "-":
         if count != 1:
-            raise OptionsError("--output - is one picture; give exactly one input")
+            raise OptionsError("`output` - is one picture; give exactly one input")
         return Destination(file=stdout)
     path = Path(output).expanduser()
     if path.is_dir() or output.endswith(("/", os.sep)):
@@ -50,7 +50,7 @@ def choose_destination(output: str | None, stdout: BinaryIO, inputs: Inputs | No
     if one or (count == 1 and is_image_name(path)):
         return Destination(file=path)
     if path.exists() or is_image_name(path):
-        raise OptionsError(f"--output {output} is one file, but there are {count} inputs; give a folder")
+        raise OptionsError(f"`output` {output} is one file, but there are {count} inputs; give a folder")
     return Destination(folder=path)
 
 
@@ -65,7 +65,7 @@ class OutputNames:
 
     @classmethod
     def of_run(cls, options: UpscaleOptions, destination: Destination) -> OutputNames:
-        """By --name, --suffix or the default. Raises OptionsError as ``choose_template``."""
+        """By the options or the default. Raises OptionsError as ``choose_template``."""
         return cls(options, destination, choose_template(options.name, options.suffix, options.size))
 
     def probe(self, path: Path) -> ImageHeader:
@@ -75,8 +75,8 @@ class OutputNames:
 
     def suffix(self, source: PurePath, header: ImageHeader | None = None) -> str:
         """The suffix of an output, with the dot."""
-        if self.options.format != "auto":
-            return suffix_of_format(self.options.format)
+        if self.options.encoding.format is not None:
+            return suffix_of_format(self.options.encoding.format)
         found = format_of_suffix(source) if source.suffix else None
         if found is not None and found.name not in ("gif", "avif"):
             return _STILL_SUFFIXES.get(source.suffix.lower(), source.suffix)

@@ -1,76 +1,76 @@
-"""The three steps of a run, each on its own thread: decoding ahead, the network, encoding behind it.
+"""A run over many pictures, from a plan to a summary: decoding ahead, the network, encoding behind it.
 
-The network stays on the caller's thread, so that Ctrl-C reaches it; listeners are called on that thread too. Queues are
-short and a memory gate lets pictures in, so a run of any length needs the memory of a few pictures.
+Each step has its own thread. The network stays on the caller's, so that Ctrl-C reaches it; listeners are called on that
+thread too. Queues are short and a memory gate lets pictures in, so a run of any length needs the memory of a few.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
-from gdq_cli.errors import DeviceError, GdqError, memory_errors
-from gdq_cli.images import Frame, OutputExistsError
+from gdq_cli.errors import DeviceError, GdqError, ImageError, memory_errors
+from gdq_cli.files import OutputExistsError, remove_stale_parts
+from gdq_cli.images import Frame
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.runs.memory import MemoryGate, default_budget
-from gdq_cli.runs.outcome import BatchSummary, Listener, Outcome
-from gdq_cli.runs.plan import Plan
+from gdq_cli.runs.plan import Plan, Planned
+from gdq_cli.runs.report import Listener, Outcome, RunSummary
 from gdq_cli.runs.task import Task
 
 if TYPE_CHECKING:
-    from gdq_cli.models.pool import UpscalerPool
+    from gdq_cli.upscaling.pool import UpscalerPool
 
-_QUEUE = 2  # frames that wait between two steps
-POLL_SECONDS = 0.05
-
-
-@dataclass(frozen=True)
-class _End:
-    """The last item of a task in a queue; with an error if its frames are incomplete."""
-
-    error: GdqError | None = None
+T = TypeVar("T")
+_QUEUE = 2  # what may wait between two steps: pictures, and frames of each
+_POLL_SECONDS = 0.05
 
 
-class StoppedError(Exception):
-    """Another thread has ended the run."""
+def run_batch(
+    plan: Plan, options: UpscaleOptions, make_pool: Callable[[], UpscalerPool], listener: Listener | None = None
+) -> RunSummary:
+    """Upscale what a plan says. One bad picture does not stop the run.
+
+    A run killed at any moment leaves complete files only (see ``files.atomic_file``); the same run again goes on where
+    it ended. Ctrl-C (KeyboardInterrupt on the calling thread) passes through after the file being encoded is complete.
+
+    Args:
+        plan: from ``plan_batch``.
+        options: the same that made the plan.
+        make_pool: called when the first picture is being decoded; not at all when there is nothing to upscale.
+        listener: told what happens.
+
+    Raises:
+        ImageError: if a folder for outputs cannot be made.
+    """
+    start = time.perf_counter()
+    run = _Run(plan, options, listener or Listener())
+    run.summary.stale = _prepare_folders(plan)
+    for job in plan.jobs:
+        if not isinstance(job, Planned):
+            run.finish(job)
+    if run.unfinished:
+        run.run(make_pool)
+    run.summary.seconds = time.perf_counter() - start
+    return run.summary
 
 
-class FatalError(Exception):
-    """No picture can work: ``error`` says why."""
-
-    def __init__(self, error: GdqError) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-class _Pipe:
-    """A bounded queue whose waits end when the run is stopped."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._queue: queue.Queue[tuple[Task, Frame | _End] | None] = queue.Queue(_QUEUE)
-        self._stop = stop
-
-    def put(self, item: tuple[Task, Frame | _End] | None, while_waiting: Callable[[], None] = lambda: None) -> None:
-        while True:
-            if self._stop.is_set():
-                raise StoppedError
-            try:
-                return self._queue.put(item, timeout=POLL_SECONDS)
-            except queue.Full:
-                while_waiting()
-
-    def get(self, while_waiting: Callable[[], None] = lambda: None) -> tuple[Task, Frame | _End] | None:
-        while True:
-            if self._stop.is_set():
-                raise StoppedError
-            try:
-                return self._queue.get(timeout=POLL_SECONDS)
-            except queue.Empty:
-                while_waiting()
+def _prepare_folders(plan: Plan) -> int:
+    """Make the folders of outputs, and remove what killed runs left there; how many such files."""
+    removed = 0
+    for folder in plan.folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"{folder}: this folder cannot be made ({error.strerror or error})") from error
+        with suppress(OSError):
+            removed += remove_stale_parts(folder)
+    return removed
 
 
 def as_failure(error: Exception, name: str) -> GdqError:
@@ -87,187 +87,204 @@ def as_failure(error: Exception, name: str) -> GdqError:
         return DeviceError(f"{name}: internal error ({type(error).__name__}: {text}); please report it")
 
 
-class _TaskFrames:
-    """The upscaled frames of one task, taken from a pipe up to the task's end."""
-
-    def __init__(self, pipe: _Pipe, first: Frame | _End) -> None:
-        self._pipe = pipe
-        self._first: Frame | _End | None = first
-        self._ended = False
-
-    def __iter__(self) -> Iterator[Frame]:
-        return self
-
-    def __next__(self) -> Frame:
-        frame = None if self._ended else self._take()
-        if frame is None:
-            raise StopIteration
-        return frame
-
-    def _take(self) -> Frame | None:
-        """The next frame, None at the end. Raises what ended the task early."""
-        frame, self._first = self._first, None
-        if frame is None:
-            item = self._pipe.get()
-            assert item is not None
-            frame = item[1]
-        if isinstance(frame, Frame):
-            return frame
-        self._ended = True
-        if frame.error is not None:
-            raise frame.error
-        return None
-
-    def finish(self) -> None:
-        """Take the end, after the last frame."""
-        for _ in self:
-            raise RuntimeError("the encoder left frames behind")
-
-    def skip(self) -> None:
-        """Take everything up to the end, whatever it is."""
-        while not self._ended:
-            with suppress(GdqError):
-                self._take()
+class _StoppedError(BaseException):
+    """The run has ended on another thread. No Exception, so that no fault of a picture is made of it."""
 
 
-class Pipeline:
-    """The three steps and what they share."""
+class _Pipe(Generic[T]):
+    """A bounded queue with an end, whose waits end when the run is stopped."""
 
-    def __init__(self, plan: Plan, options: UpscaleOptions, listener: Listener, summary: BatchSummary) -> None:
-        self.options, self.listener, self.summary = options, listener, summary
-        self.jobs = [job for job in plan.jobs if job.problem is None and not job.exists]
-        self.gate = MemoryGate(options.memory if options.memory is not None else default_budget())
-        self.stop = threading.Event()
-        self.decoded, self.upscaled = _Pipe(self.stop), _Pipe(self.stop)
-        self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self.crash: BaseException | None = None
-        self._unfinished = {id(job): job for job in plan.jobs}
+    def __init__(self, stop: threading.Event) -> None:
+        self._queue: queue.Queue[T | None] = queue.Queue(_QUEUE)
+        self._stop = stop
 
-    def start(self) -> list[threading.Thread]:
-        """Start the outer two steps."""
-        threads = [
-            threading.Thread(target=self._guard, args=(step,), name=f"gdq-{step.__name__.strip('_')}", daemon=True)
-            for step in (self._read, self._write)
-        ]
-        for thread in threads:
-            thread.start()
-        return threads
+    def put(self, item: T | None, idle: Callable[[], None] = lambda: None) -> None:
+        """Add an item, or None for the end; ``idle`` is called while waiting."""
+        self._wait(partial(self._queue.put, item, timeout=_POLL_SECONDS), idle)
 
-    def _guard(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except StoppedError:
-            pass
-        except BaseException as error:
-            self.crash = error
-            self.stop_all()
+    def items(self, idle: Callable[[], None] = lambda: None) -> Iterator[T]:
+        """Take the items up to the end."""
+        while (item := self._wait(partial(self._queue.get, timeout=_POLL_SECONDS), idle)) is not None:
+            yield item
+            del item  # which may be large, before waiting for the next one
 
-    def stop_all(self) -> None:
-        """End all waiting; a step that is at work ends after that."""
-        self.stop.set()
-        self.gate.close()
-
-    def _read(self) -> None:
-        for job in self.jobs:
-            task = Task(job, self.options, self.gate.budget)
-            if not self.gate.enter(task.memory):
-                return
-            end = _End()
+    def _wait(self, attempt: Callable[[], T | None], idle: Callable[[], None]) -> T | None:
+        while not self._stop.is_set():
             try:
-                for frame in task.read():
-                    if task.error is not None:  # in a later step
-                        break
-                    self.decoded.put((task, frame))
-            except StoppedError:
-                raise
-            except Exception as error:
-                end = _End(as_failure(error, job.name))
-            self.decoded.put((task, end))
+                return attempt()
+            except (queue.Full, queue.Empty):
+                idle()
+        raise _StoppedError
+
+
+class _RunningTask(Task):
+    """A task between the threads: its frames before and behind the network, and the first fault, which spares the
+    other steps the frames to come."""
+
+    def __init__(self, job: Planned, options: UpscaleOptions, budget: int, stop: threading.Event) -> None:
+        super().__init__(job, options, budget)
+        self.decoded, self.upscaled = _Pipe[Frame](stop), _Pipe[Frame](stop)
+        self.error: GdqError | None = None
+
+    def fail(self, error: Exception) -> GdqError:
+        """Note a fault; the one that counts."""
+        self.error = self.error or as_failure(error, self.job.name)
+        return self.error
+
+    def fill(self) -> None:
+        """Decode all frames."""
+        try:
+            for frame in self.read():
+                if self.error is not None:
+                    break
+                self.decoded.put(frame)
+        except Exception as error:
+            self.fail(error)
         self.decoded.put(None)
 
-    def upscale(self, pool: UpscalerPool) -> None:
-        """The middle step, on the calling thread."""
-        current: Task | None = None
-        frames = 0
-        while (item := self.decoded.get(self.drain)) is not None:
-            task, frame = item
-            if task is not current:
-                current, frames = task, 0
-                self.listener.started(task.job)
-            if isinstance(frame, Frame):
-                if task.error is None:
-                    self._upscale_frame(task, frame, frames, pool)
-                frames += 1
-            else:
-                self.upscaled.put((task, frame if task.error is None else _End(task.error)), self.drain)
-            del item, frame
-        self.upscaled.put(None, self.drain)
+    def results(self) -> Iterator[Frame]:
+        """The upscaled frames; raises the fault where they are incomplete."""
+        yield from self.upscaled.items()
+        if self.error is not None:
+            raise self.error
 
-    def _upscale_frame(self, task: Task, frame: Frame, index: int, pool: UpscalerPool) -> None:
-        def progress(done: int, total: int) -> None:
-            self.listener.progressed(task.job, (index + done / total) / task.header.frames)
-            self.drain()
-            if self.stop.is_set():
-                raise StoppedError
 
+class _Run:
+    """The three steps and what they share."""
+
+    def __init__(self, plan: Plan, options: UpscaleOptions, listener: Listener) -> None:
+        self.options, self.listener = options, listener
+        self.summary = RunSummary(ignored=plan.ignored, earlier=plan.earlier)
+        self.unfinished = {id(job): job for job in plan.planned}
+        self._jobs = plan.planned
+        self._one_model = len({(job.model, job.native_scale) for job in self._jobs}) == 1
+        self._gate = MemoryGate(options.memory if options.memory is not None else default_budget())
+        self._stop = threading.Event()
+        self._decoded, self._upscaled = _Pipe[_RunningTask](self._stop), _Pipe[_RunningTask](self._stop)
+        self._outcomes: queue.SimpleQueue[tuple[Planned, Outcome]] = queue.SimpleQueue()
+        self._crash: BaseException | None = None
+
+    def run(self, make_pool: Callable[[], UpscalerPool]) -> None:
+        """Take all planned pictures through the steps."""
+        steps = (self._read, self._write)
+        threads = [threading.Thread(target=self._guard, args=(step,), daemon=True) for step in steps]
+        for thread in threads:
+            thread.start()
         try:
-            task.load(pool)
+            self._upscale(make_pool)
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(_POLL_SECONDS)
+                    self._drain()
+        except _StoppedError:
+            pass
+        finally:
+            self._stop_all()
+            for thread in threads:
+                thread.join()
+        self._drain()
+        if self._crash is not None:
+            raise self._crash
+        if self.summary.fatal is not None:
+            for job in list(self.unfinished.values()):
+                self.finish(job.failed(self.summary.fatal), job)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """A step on its own thread: what ends it ends the run."""
+        try:
+            step()
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            self._crash = error
+            self._stop_all()
+
+    def _stop_all(self) -> None:
+        """End all waiting; a step that is at work ends after that."""
+        self._stop.set()
+        self._gate.close()
+
+    def _read(self) -> None:
+        for job in self._jobs:
+            task = _RunningTask(job, self.options, self._gate.budget, self._stop)
+            if not self._gate.enter(task.memory):
+                return
+            self._decoded.put(task)
+            task.fill()
+        self._decoded.put(None)
+
+    def _upscale(self, make_pool: Callable[[], UpscalerPool]) -> None:
+        try:
+            pool = make_pool()
         except GdqError as error:
-            if len({(job.model, job.native) for job in self.jobs}) == 1:
-                raise FatalError(error) from error  # no model, no engine: no other picture would fare better
-            task.error = error
-            return
-        try:
-            with task.store.trimmed():
-                sr = task.upscale(frame, pool, progress)
-        except StoppedError:
-            raise
-        except Exception as error:
-            task.error = as_failure(error, task.job.name)
-            return
-        self.upscaled.put((task, sr), self.drain)
+            self._give_up(error)
+        for task in self._decoded.items(self._drain):
+            self.listener.started(task.job)
+            self._upscaled.put(task, self._drain)
+            self._upscale_task(task, pool)
+        self._upscaled.put(None, self._drain)
 
-    def _write(self) -> None:
-        while (item := self.upscaled.get()) is not None:
-            task, frames = item[0], _TaskFrames(self.upscaled, item[1])
-            del item
+    def _upscale_task(self, task: _RunningTask, pool: UpscalerPool) -> None:
+        frames = task.header.frames
+
+        def progress(index: int, done: int, total: int) -> None:
+            self.listener.progressed(task.job, index * total + done, frames * total)
+            self._drain()
+            if self._stop.is_set():
+                raise _StoppedError
+
+        for index, frame in enumerate(task.decoded.items(self._drain)):
+            if task.error is not None:
+                continue
+            try:
+                task.load(pool)
+            except GdqError as error:
+                if self._one_model:  # no model, no engine: no other picture would fare better
+                    self._give_up(error)
+                task.fail(error)
+                continue
             try:
                 with task.store.trimmed():
-                    task.write(frames)
-                    frames.finish()
-                outcome = Outcome(task.job, "ok", task.report())
-            except (StoppedError, BrokenPipeError):  # the reader of standard output has gone
-                raise
-            except OutputExistsError:  # made by another program in the meantime
-                outcome = Outcome(task.job, "skipped")
+                    sr = task.upscale(frame, pool, partial(progress, index))
             except Exception as error:
-                outcome = Outcome(task.job, "failed", error=as_failure(error, task.job.name))
-            task.error = task.error or outcome.error  # spares the other steps the frames to come
-            frames.skip()
-            self.gate.leave(task.memory)
-            self.outcomes.put(outcome)
-            del task, frames
+                task.fail(error)
+                continue
+            task.upscaled.put(sr, self._drain)
+            del sr
+        task.upscaled.put(None, self._drain)
 
-    def drain(self) -> None:
-        """Tell the listener what the writer has finished."""
-        while True:
-            try:
-                outcome = self.outcomes.get_nowait()
-            except queue.Empty:
-                return
-            self.finish(outcome)
-
-    def finish(self, outcome: Outcome) -> None:
-        """Count an outcome and tell the listener."""
-        del self._unfinished[id(outcome.job)]
-        self.summary.add(outcome)
-        if outcome.report is not None:
-            seconds = outcome.report.seconds
-            self.summary.seconds_network += seconds["bits"] + seconds["network"]
-        self.listener.finished(outcome)
-
-    def give_up(self, error: GdqError) -> None:
-        """Every picture that is not finished has failed."""
+    def _give_up(self, error: GdqError) -> NoReturn:
         self.summary.fatal = error
-        for job in list(self._unfinished.values()):
-            self.finish(Outcome(job, "failed", error=error))
+        raise _StoppedError from error
+
+    def _write(self) -> None:
+        for task in self._upscaled.items():
+            frames = task.results()
+            outcome: Outcome
+            try:
+                with task.store.trimmed():
+                    outcome = task.write(frames)
+            except BrokenPipeError:  # the reader of standard output has gone
+                raise
+            except Exception as fault:
+                error = task.fail(fault)
+                made_meanwhile = isinstance(error, OutputExistsError)  # by another program
+                outcome = task.job.skipped() if made_meanwhile else task.job.failed(error)
+            with suppress(GdqError):  # which the outcome tells
+                for _ in frames:
+                    pass
+            self._gate.leave(task.memory)
+            self._outcomes.put((task.job, outcome))
+
+    def _drain(self) -> None:
+        """Tell the listener what the writer has finished."""
+        with suppress(queue.Empty):
+            while True:
+                job, outcome = self._outcomes.get_nowait()
+                self.finish(outcome, job)
+
+    def finish(self, outcome: Outcome, job: Planned | None = None) -> None:
+        """Count an outcome, of a job that was planned, and tell the listener."""
+        self.unfinished.pop(id(job), None)
+        self.summary.add(outcome)
+        self.listener.finished(outcome)

@@ -11,7 +11,7 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.images import (
@@ -25,7 +25,7 @@ from gdq_cli.images import (
 )
 from gdq_cli.models.choice import choose_model, describe_lack
 from gdq_cli.models.store import native_scale
-from gdq_cli.options import UpscaleOptions
+from gdq_cli.options import Encoding, UpscaleOptions
 from gdq_cli.runs.inputs import Inputs
 from gdq_cli.runs.names import Destination, OutputNames, free_target, path_key, without_outputs
 
@@ -39,52 +39,103 @@ STDIN = "standard input"
 
 @dataclass(frozen=True)
 class Job:
-    """One picture of a run.
+    """One picture of a run: where it comes from and where it goes.
 
     Attributes:
         source: file, or a stream of the whole standard input.
         name: what messages call the picture.
         target: file or stream.
-        header: what the source's header says; None where the job is skipped or hopeless.
-        out_size: (H, W) of the output; None with ``header``.
-        model: that upscales it, and ``native`` the scale at which it does.
-        model_reason: what about the file chose the model; None where --model did.
-        format: of the output.
         notes: for the user, about the choice of the name and of the scale.
-        problem: why it cannot work; None if nothing is known to be wrong.
-        exists: the output is there already, so the picture is skipped.
     """
 
     source: Path | BinaryIO
     name: str
     target: Path | BinaryIO
-    header: ImageHeader | None = None
-    out_size: tuple[int, int] | None = None
-    model: str = ""
-    model_reason: str | None = None
-    native: int = 0
-    format: str = "png"
     notes: tuple[str, ...] = ()
-    problem: GdqError | None = None
-    exists: bool = False
+    status: ClassVar[str]
 
     @property
     def target_name(self) -> str:
+        """What messages call the output."""
         return str(self.target) if isinstance(self.target, Path) else "standard output"
+
+    def skipped(self) -> Skipped:
+        """The job if its output is there already."""
+        return Skipped(self.source, self.name, self.target, self.notes)
+
+    def failed(self, error: GdqError) -> Failed:
+        """The job if it cannot work."""
+        return Failed(self.source, self.name, self.target, self.notes, error=error)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, keys as in docs/cli.md."""
+        return {"input": self.name, "output": self.target_name, "status": self.status, "error": None}
+
+
+@dataclass(frozen=True)
+class Skipped(Job):
+    """A picture whose output is there already."""
+
+    status: ClassVar = "skipped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(Job):
+    """A picture of which nothing comes.
+
+    Attributes:
+        error: why.
+    """
+
+    status: ClassVar = "failed"
+    error: GdqError
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"output": None, "error": str(self.error)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned(Job):
+    """A picture that will be upscaled.
+
+    Attributes:
+        header: what the source's header says.
+        out_size: (H, W) of the output.
+        model: that upscales it, and ``native_scale`` the scale at which it does.
+        model_reason: what about the file chose the model; None where the user did.
+        encoding: that of the options, its format settled.
+    """
+
+    status: ClassVar = "planned"
+    header: ImageHeader
+    out_size: tuple[int, int]
+    model: str
+    model_reason: str | None
+    native_scale: int
+    encoding: Encoding
 
     @property
     def work(self) -> int:
         """LR pixels of all frames, for progress."""
-        return 0 if self.header is None else self.header.width * self.header.height * self.header.frames
+        return self.header.width * self.header.height * self.header.frames
 
     @property
     def disk_bytes(self) -> int:
         """Estimated size of the output."""
-        if self.out_size is None or self.header is None:
-            return 0
         samples = self.out_size[0] * self.out_size[1] * (4 if self.header.has_alpha else 3) * self.header.frames
-        deep = self.header.bit_depth > 8 and self.format in ("png", "tiff", "ppm")
-        return int(samples * (2 if deep else 1) * _DISK_SHARE.get(self.format, 1.0))
+        format = self.encoding.format or ""
+        deep = self.header.bit_depth > 8 and format in ("png", "tiff", "ppm")
+        return int(samples * (2 if deep else 1) * _DISK_SHARE.get(format, 1.0))
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {
+            "in_size": [self.header.height, self.header.width],
+            "out_size": list(self.out_size),
+            "model": self.model,
+            "model_reason": self.model_reason,
+            "frames": self.header.frames,
+            "output_bytes_estimate": self.disk_bytes,
+        }
 
 
 @dataclass(frozen=True)
@@ -97,15 +148,20 @@ class Plan:
         earlier: pictures in these folders that are outputs of this or an earlier run.
     """
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[Planned | Skipped | Failed, ...]
     ignored: int = 0
     earlier: int = 0
 
     @property
+    def planned(self) -> list[Planned]:
+        """What there is to do."""
+        return [job for job in self.jobs if isinstance(job, Planned)]
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Folders that outputs go to."""
-        jobs = [job for job in self.jobs if job.problem is None]
-        return tuple(dict.fromkeys(job.target.parent for job in jobs if isinstance(job.target, Path)))
+        targets = [job.target for job in self.jobs if not isinstance(job, Failed)]
+        return tuple(dict.fromkeys(target.parent for target in targets if isinstance(target, Path)))
 
 
 def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination) -> Plan:
@@ -121,24 +177,25 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
         WeightsError: if the list of bundled models is damaged.
     """
     names = OutputNames.of_run(options, destination)
-    if options.format != "auto":
-        find_format(options.format)
+    if options.encoding.format is not None:
+        find_format(options.encoding.format)
     files, earlier = without_outputs(inputs.files, names)
     sources = {path_key(found.path) for found in files}
-    jobs = [Job(Path(name), name, Path(name), problem=error) for name, error in inputs.problems]
+    jobs: list[Planned | Skipped | Failed] = []
+    jobs += [Failed(Path(name), name, Path(name), error=error) for name, error in inputs.problems]
     taken: dict[str, Path] = {}
     for found in files:
         job = Job(found.path, str(found.path), found.path)
         try:
-            target, note = free_target(found, names, taken)
-            job = replace(job, target=target, notes=note)
+            target, notes = free_target(found, names, taken)
+            job = replace(job, target=target, notes=notes)
             if isinstance(target, Path):
                 _refuse_input(target, found.path, sources, options.overwrite)
             jobs.append(_check_job(job, options, destination, names.headers.get(found.path)))
         except (OptionsError, WeightsError):
             raise
         except GdqError as error:
-            jobs.append(replace(job, problem=error))
+            jobs.append(job.failed(error))
     return Plan(tuple(jobs), inputs.ignored, earlier)
 
 
@@ -156,25 +213,27 @@ def plan_stream(source: bytes, options: UpscaleOptions, destination: Destination
     except (OptionsError, WeightsError):
         raise
     except GdqError as error:
-        return Plan((replace(job, problem=error),))
+        return Plan((job.failed(error),))
 
 
 def _refuse_input(target: Path, source: Path, sources: set[str], overwrite: bool) -> None:
-    """An output never replaces its input, and with --overwrite no other input of the run either."""
+    """An output never replaces its input, and with ``overwrite`` no other input of the run either."""
     own = path_key(target) == path_key(source)
     if own or (overwrite and path_key(target) in sources):
         what = "the input" if own else "another input"
-        raise ImageError(f"{target}: the output would replace {what}; choose another --output or --name")
+        raise ImageError(f"{target}: the output would replace {what}; choose another `output` or `name`")
 
 
-def _check_job(job: Job, options: UpscaleOptions, destination: Destination, header: ImageHeader | None) -> Job:
+def _check_job(
+    job: Job, options: UpscaleOptions, destination: Destination, header: ImageHeader | None
+) -> Planned | Skipped | Failed:
     """What the header and the file system tell about a job. Raises GdqError if it cannot work."""
     target = job.target
     if isinstance(target, Path):
         if isinstance(job.source, Path) and _same_file(job.source, target):
-            raise ImageError(f"{target}: the output would replace the input; choose another --output")
+            raise ImageError(f"{target}: the output would replace the input; choose another `output`")
         if not options.overwrite and target.is_file():
-            return replace(job, exists=True)
+            return job.skipped()
         if destination.folder is None or target.parent.is_dir():  # others are created when the run starts
             check_target(target, overwrite=options.overwrite)
     header = header or probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
@@ -183,24 +242,26 @@ def _check_job(job: Job, options: UpscaleOptions, destination: Destination, head
         wanted, out_size = options.size.resolve((header.height, header.width))
         check_format_limits(format, out_size[1], out_size[0], frames=header.frames)
         _check_frames(format, header)
-        if options.lossless and format in _LOSSY:
-            raise OptionsError(f"{format} is never lossless here; use --format webp, png or tiff")
+        if options.encoding.lossless and format in _LOSSY:
+            raise OptionsError(f"{format} is never lossless here; use `format=webp`, png or tiff")
     except OptionsError as error:  # of this picture; other sizes may do
-        return replace(job, problem=OptionsError(f"{job.name}: {error}"))
+        return job.failed(OptionsError(f"{job.name}: {error}"))
     except ImageError as error:
         raise ImageError(f"{job.name}: {error}") from error
     model, reason = choose_model(options.model, header.compression)
     native = native_scale(model, wanted)
     notes = job.notes if native == wanted else (*job.notes, describe_lack(model, wanted, native))
-    return replace(
-        job,
+    return Planned(
+        job.source,
+        job.name,
+        target,
+        notes,
         header=header,
         out_size=out_size,
         model=model,
         model_reason=reason,
-        native=native,
-        format=format,
-        notes=notes,
+        native_scale=native,
+        encoding=replace(options.encoding, format=format),
     )
 
 
@@ -212,13 +273,13 @@ def _check_frames(format: str, header: ImageHeader) -> None:
 
 
 def output_format(target: Path | BinaryIO, options: UpscaleOptions, header: ImageHeader) -> str:
-    """The format by --format, else by the target's suffix, else (a stream) that of the input."""
-    if options.format != "auto":
-        return find_format(options.format).name
+    """The format by the options, else by the target's suffix, else (a stream) that of the input."""
+    if options.encoding.format is not None:
+        return find_format(options.encoding.format).name
     if isinstance(target, Path):
         if not target.suffix:
             raise OptionsError(
-                f"--output {target}: no such folder (end it with / to have it made), and no image suffix"
+                f"`output` {target}: no such folder (end it with / to have it made), and no image suffix"
             )
         return find_format(target.suffix).name
     return default_format(header.format, animated=header.animated)
@@ -231,11 +292,11 @@ def _same_file(source: Path, target: Path) -> bool:
         return False
 
 
-def check_disk(job: Job, extra: int = 0) -> None:
+def check_disk(job: Planned, extra: int = 0) -> None:
     """Refuse a picture whose output will hardly fit on the disk.
 
     Args:
-        job: with a header.
+        job: to run.
         extra: bytes of temporary files in the same folder.
 
     Raises:

@@ -1,96 +1,83 @@
-"""What is reported about one picture."""
+"""What a run tells: what becomes of each picture while it runs, and the totals at its end."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from gdq_cli.errors import GdqError
+from gdq_cli.runs.plan import Failed, Planned, Skipped
+from gdq_cli.upscaling.record import PictureRecord
+
+Outcome = PictureRecord | Skipped | Failed
+"""What became of one picture: each has ``status``, ``name`` and ``to_dict``."""
 
 
-@dataclass(frozen=True)
-class JobReport:
-    """What happened to one picture; ``to_dict`` is the --json contract of the command line.
+@dataclass
+class RunSummary:
+    """Totals of a run.
 
     Attributes:
-        model_reason: what about the file chose the model; None where --model did.
-        native_scale: of the network; what ``scale`` adds to it is resampling.
-        frames: in the file.
-        bit_map: (rows, cols) of the first frame.
-        bits: patches by bit-width, over all frames.
-        seconds: by step; ``total`` is their sum, without the time spent waiting for other pictures.
+        ok, skipped: pictures.
+        ignored: files in the given folders that are hidden or no pictures.
+        earlier: outputs of earlier runs in these folders.
+        stale: unfinished files of killed runs that were removed.
+        seconds: of the whole run; ``seconds_network`` of it the network was busy.
+        failures: in the order in which they happened.
+        fatal: what ended the run early, because no picture could have worked: no model, no device.
     """
 
-    source: str
-    target: str
-    model: str
-    model_reason: str | None
-    model_sha256: str
-    scale: float
-    native_scale: int
-    engine: str
-    device: str
-    threads: int
-    in_size: tuple[int, int]
-    out_size: tuple[int, int]
-    frames: int
-    bit_map: NDArray[np.int64]
-    bits: dict[int, int]
-    bitops_g: float
-    bitops_8bit_g: float
-    bitops_fp32_g: float
-    seconds: dict[str, float]
-    warnings: tuple[str, ...] = field(default=())
+    ok: int = 0
+    skipped: int = 0
+    ignored: int = 0
+    earlier: int = 0
+    stale: int = 0
+    seconds: float = 0.0
+    seconds_network: float = 0.0
+    failures: list[Failed] = field(default_factory=list)
+    fatal: GdqError | None = None
 
     @property
-    def fab(self) -> float:
-        """Feature average bit-width over all patches of all frames."""
-        return sum(width * count for width, count in self.bits.items()) / sum(self.bits.values())
+    def failed(self) -> int:
+        """Pictures."""
+        return len(self.failures)
 
     @property
-    def output_mp_per_s(self) -> float:
-        """Megapixels of the delivered picture per second of the whole job."""
-        return self.frames * self.out_size[0] * self.out_size[1] / 1e6 / max(self.seconds["total"], 1e-9)
+    def network_share(self) -> float:
+        """Part of the time in which the network was busy, 0 to 1."""
+        return min(1.0, self.seconds_network / self.seconds) if self.seconds > 0 else 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a picture."""
+        if isinstance(outcome, PictureRecord):
+            self.ok += 1
+            self.seconds_network += outcome.seconds["bits"] + outcome.seconds["network"]
+        elif isinstance(outcome, Skipped):
+            self.skipped += 1
+        else:
+            self.failures.append(outcome)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, keys as in docs/cli.md."""
-        quantized = max(self.bits) <= 8
         return {
-            "input": self.source,
-            "output": self.target,
-            "status": "ok",
-            "error": None,
-            "model": self.model,
-            "model_reason": self.model_reason,
-            "model_sha256": self.model_sha256,
-            "scale": self.scale,
-            "engine": self.engine,
-            "device": self.device,
-            "threads": self.threads,
-            "in_size": list(self.in_size),
-            "out_size": list(self.out_size),
-            "frames": self.frames,
-            "patches": sum(self.bits.values()),
-            "bits": ({"4": 0, "5": 0, "6": 0, "8": 0} if quantized else {})
-            | {str(width): count for width, count in sorted(self.bits.items())},
-            "fab": self.fab,
-            "bitops_g": self.bitops_g,
-            "bitops_8bit_g": self.bitops_8bit_g,
-            "bitops_fp32_g": self.bitops_fp32_g,
+            "ok": self.ok,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "ignored": self.ignored,
+            "earlier_outputs": self.earlier,
             "seconds": self.seconds,
-            "output_mp_per_s": self.output_mp_per_s,
-            "peak_rss_mib": peak_rss_mib(),
-            "warnings": list(self.warnings),
+            "network_share": self.network_share,
         }
 
 
-def peak_rss_mib() -> float | None:
-    """Largest resident memory of this process so far, in MiB; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+class Listener:
+    """Is told what happens, on the thread that called ``run_batch``; this one does not listen."""
+
+    def started(self, job: Planned) -> None:
+        """The network begins with a picture."""
+
+    def progressed(self, job: Planned, done: int, total: int) -> None:
+        """So many patches of all of the picture are through the network."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """A picture is written, skipped or failed."""

@@ -1,4 +1,4 @@
-"""What outputs are called: the template of ``--name``, its fields, and how it becomes a file name. No torch here."""
+"""What outputs are called: the template, its fields, and how it becomes a file name. No torch here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gdq_cli.options import DEFAULT_SCALE, TargetSize
 
 FIELDS = ("stem", "name", "ext", "scale", "width", "height", "model", "bits")
 """Fields of a template: the input's name without and with its suffix, the output's suffix without the dot, the factor,
-the output's sides in pixels, the model's name, and what --bits (or --budget) says."""
+the output's sides in pixels, the model's name, and ``bits`` or ``budget``."""
 
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
 _SIZE_TAG = r"(?:x\d+(?:\.\d+)?|[whl]\d+)"
@@ -48,16 +48,16 @@ class NameTemplate:
         try:
             parsed = list(string.Formatter().parse(text))
         except ValueError as error:
-            raise OptionsError(f"--name {text!r}: {error}; a literal brace is written twice") from error
+            raise OptionsError(f"`name` {text!r}: {error}; a literal brace is written twice") from error
         fields = [field for _, field, _, _ in parsed if field is not None]
         unknown = [field for field in fields if field not in FIELDS]
         if unknown:
             known = ", ".join("{" + field + "}" for field in FIELDS)
-            raise OptionsError(f"--name {text!r}: there is no field {{{unknown[0]}}}; known are {known}")
+            raise OptionsError(f"`name` {text!r}: there is no field {{{unknown[0]}}}; known are {known}")
         if any("{" in (spec or "") for _, _, spec, _ in parsed):
-            raise OptionsError(f"--name {text!r}: a format cannot hold another field")
+            raise OptionsError(f"`name` {text!r}: a format cannot hold another field")
         if not text or _FORBIDDEN.search("".join(literal for literal, *_ in parsed)):
-            raise OptionsError(f"--name {text!r}: a file name, without / or \\; folders are chosen by --output")
+            raise OptionsError(f"`name` {text!r}: a file name, without / or \\; folders are chosen by `output`")
         self.fields = frozenset(fields)
         self._full = text if text.endswith(".{ext}") else text + ".{ext}"
 
@@ -78,9 +78,9 @@ class NameTemplate:
         try:
             name = self._full.format_map(values)
         except (ValueError, TypeError) as error:
-            raise OptionsError(f"--name {self.text!r}: {error}") from error
+            raise OptionsError(f"`name` {self.text!r}: {error}") from error
         if _FORBIDDEN.search(name) or name.startswith("."):
-            raise OptionsError(f"--name {self.text!r} gives {name!r}, which is hidden or not a file name")
+            raise OptionsError(f"`name` {self.text!r} gives {name!r}, which is hidden or not a file name")
         return name
 
 
@@ -90,13 +90,13 @@ def escape(text: str) -> str:
 
 
 def choose_template(name: str | None, suffix: str | None, size: TargetSize) -> NameTemplate:
-    """The template that --name or --suffix ask for, or the default ``{stem}_x4``.
+    """The template that ``name`` or ``suffix`` ask for, or the default ``{stem}_x4``.
 
     Raises:
         OptionsError: if both are given or one is not fit for a file name.
     """
     if name is not None and suffix is not None:
-        raise OptionsError("--name and --suffix contradict each other; give one of them")
+        raise OptionsError("`name` and `suffix` contradict each other; give one of them")
     if name is not None:
         return NameTemplate(name)
     return NameTemplate("{stem}" + (escape(suffix) if suffix is not None else f"_{size_tag(size)}"))

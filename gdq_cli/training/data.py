@@ -6,7 +6,6 @@ import copy
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,83 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gdq_cli.errors import ImageError, OptionsError
-from gdq_cli.images import IMAGE_SUFFIXES, read_image
-from gdq_cli.training.degradation import EvalDegradation, TrainingDegradation, degrade
-
-VALIDATION_IMAGES = 50
-"""Images held out from a training folder, evenly spaced by file name."""
+from gdq_cli.errors import OptionsError
+from gdq_cli.measure.degradation import TrainingDegradation, degrade
+from gdq_cli.measure.pairs import ImagePair, downscale
 
 LR_MARGIN = 2  # LR pixels that the antialiased bicubic reaches to each side: a cut patch shows no edge inside them
 SMALLEST_ZOOM = 0.5
 HIGHEST_GAIN = 2.0
 DEGRADED_MARGIN = 8  # LR pixels around a patch that are degraded with it, so that no border shows inside
-
-
-@dataclass(frozen=True)
-class ImagePair:
-    """An HR image and its LR version: uint8 RGB, (H * scale, W * scale, 3) and (H, W, 3)."""
-
-    name: str
-    hr: NDArray[np.uint8]
-    lr: NDArray[np.uint8]
-
-
-def downscale(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """LR image by Pillow's antialiased bicubic (a = -0.5): MATLAB's imresize up to rounding.
-
-    Args:
-        hr: (H * scale, W * scale, 3) uint8.
-        scale: factor that divides both sides.
-    """
-    height, width = hr.shape[0] // scale, hr.shape[1] // scale
-    return np.array(Image.fromarray(hr).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted by path.
-
-    Raises:
-        ImageError: if there is no such folder or no image in it.
-    """
-    if not folder.is_dir():
-        raise ImageError(f"{folder}: no such folder of images")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    if not files:
-        raise ImageError(f"{folder}: no images in this folder")
-    return files
-
-
-def split_validation(files: list[Path], count: int = VALIDATION_IMAGES) -> tuple[list[Path], list[Path]]:
-    """Split sorted files into (training, validation); validation gets every n-th, at most a fifth of them."""
-    step = max(5, round(len(files) / count))
-    held_out = files[(step - 1) // 2 :: step][:count]
-    return [f for f in files if f not in set(held_out)], held_out
-
-
-def load_pairs(
-    files: list[Path], scale: int, degradation: TrainingDegradation | EvalDegradation = "none", seed: int = 0
-) -> list[ImagePair]:
-    """Read HR images, cut them to a multiple of ``scale`` and make their LR versions.
-
-    Args:
-        files: to read.
-        scale: between HR and LR.
-        degradation: what the LR versions went through, drawn for each picture from ``seed`` and its place in the list.
-        seed: see there.
-
-    Raises:
-        ImageError: if a file is not a readable image.
-    """
-    pairs = []
-    for index, file in enumerate(files):
-        hr = read_image(file).rgb
-        hr = np.ascontiguousarray(hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale])
-        if hr.size:
-            rng = np.random.default_rng((seed, index))
-            lr = downscale(hr, scale) if degradation == "none" else degrade(hr, scale, degradation, rng)
-            pairs.append(ImagePair(file.name, hr, lr))
-    return pairs
 
 
 class PatchSampler:
@@ -126,7 +56,7 @@ class PatchSampler:
     ) -> None:
         self._pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= patch]
         if not self._pairs:
-            raise OptionsError(f"no training image is at least {patch} LR pixels on each side; use a smaller --patch")
+            raise OptionsError(f"no training image is at least {patch} LR pixels on each side; use a smaller `patch`")
         self._patch = patch
         self._by_texture = by_texture
         self._vary = vary
@@ -235,12 +165,12 @@ class StepSampler(PatchSampler):
     pay where patches cost more than training on them does: on a GPU.
 
     Args:
-        pairs: as for :class:`PatchSampler`, which knows the further keywords, too.
+        pairs: as for ``PatchSampler``, which knows the further keywords, too.
         patch: side of an LR patch.
         seed: of every draw.
         workers: processes that draw ahead; 0 draws when asked.
         device: to which batches go, as bytes.
-        variation: see :class:`PatchSampler`.
+        variation: see ``PatchSampler``.
     """
 
     def __init__(
@@ -277,7 +207,7 @@ class StepSampler(PatchSampler):
         self._ahead = None
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """The patches of the next step; see :meth:`PatchSampler.draw`."""
+        """The patches of the next step; see ``PatchSampler.draw``."""
         if count != self._count:
             self._count, self._ahead = count, None
         self._ahead = self._ahead or self._start()

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
+from gdq_cli.errors import FileError, GdqError, OptionsError, WeightsError
 from gdq_cli.files import atomic_file
 from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.data import PatchSampler
@@ -50,7 +50,7 @@ class TrainOptions:
             if getattr(self, name) < 1:
                 raise OptionsError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.rate < 1 or not 0 <= self.ema < 1:
-            raise OptionsError(f"--rate and --ema must lie between 0 and 1, not {self.rate:g} and {self.ema:g}")
+            raise OptionsError(f"`rate` and `ema` must lie between 0 and 1, not {self.rate:g} and {self.ema:g}")
 
 
 class DivergedError(GdqError):
@@ -157,7 +157,7 @@ class Trainer:
         if not math.isfinite(loss) or not bool(torch.isfinite(norm)):
             raise DivergedError(
                 f"the loss is not finite at step {self.step}; {self._state_file} keeps the last good state: "
-                "go on from it with a smaller --rate"
+                "go on from it with a smaller `rate`"
             )
         for optimizer in self._optimizers:
             optimizer.step()
@@ -199,7 +199,7 @@ class Trainer:
         try:
             with atomic_file(self._state_file, overwrite=True) as stream:
                 stream.write(packed.getbuffer())
-        except ImageError as error:
+        except FileError as error:
             raise WeightsError(str(error)) from error
 
     def _load(self) -> None:

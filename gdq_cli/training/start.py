@@ -13,16 +13,16 @@ from torch import Tensor
 from gdq_cli.errors import WeightsError
 from gdq_cli.models.checkpoint import is_checkpoint, read_checkpoint
 from gdq_cli.models.convert import convert_file
-from gdq_cli.networks import Edsr, EdsrConfig, FloatNetwork, FloatNetworkT, Srresnet, build_network
+from gdq_cli.networks import KINDS, Edsr, EdsrConfig, Network, NetworkT, build_network
 from gdq_cli.networks.edsr.config import Upsampler
 
 
-def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict[str, Any]]:
+def read_start(path: Path, scale: int | None = None) -> tuple[Network, dict[str, Any]]:
     """Read a float32 network to start from.
 
     Args:
         path: a gdq checkpoint (quantizers are dropped), or any file of float32 weights that
-            :func:`gdq_cli.models.convert.convert_file` knows.
+            ``gdq_cli.models.convert.convert_file`` knows.
         scale: that it must have; None if it may have any.
 
     Returns:
@@ -32,8 +32,8 @@ def read_start(path: Path, scale: int | None = None) -> tuple[FloatNetwork, dict
         WeightsError: if it is neither, or of another scale.
     """
     checkpoint = read_checkpoint(path) if is_checkpoint(path) else convert_file(path, path.stem)
-    if isinstance(checkpoint.network, Srresnet):
-        raise WeightsError(f"{path}: {checkpoint.network.name} networks can be run but not calibrated or trained")
+    if not KINDS[checkpoint.config.name].trainable:
+        raise WeightsError(f"{path}: {checkpoint.config.name} networks can be run but not calibrated or trained")
     if scale not in (None, checkpoint.scale):
         raise WeightsError(f"{path}: a network of scale x{checkpoint.scale}, not x{scale}")
     return float_copy(checkpoint.network), checkpoint.facts
@@ -96,9 +96,9 @@ def collapse_upsampler(network: Edsr) -> tuple[Tensor, Tensor]:
     return taps.transpose(0, 1).contiguous(), bias
 
 
-def float_copy(network: FloatNetworkT) -> FloatNetworkT:
+def float_copy(network: NetworkT) -> NetworkT:
     """The float32 network below a quantized one: the same weights without quantizers."""
-    copy = cast(FloatNetworkT, build_network(replace(network.config, bit_widths=(), static_bits=())))
+    copy = cast(NetworkT, build_network(replace(network.config, bit_widths=(), static_bits=())))
     kept = copy.state_dict().keys()
     copy.load_state_dict({key: value for key, value in network.state_dict().items() if key in kept})
     copy.eval()

@@ -11,10 +11,10 @@ import torch
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines import choose_engine
 from gdq_cli.measure.metrics import psnr_y
+from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import parameters_of
 from gdq_cli.networks.edsr.network import Edsr
-from gdq_cli.training.data import ImagePair
 from gdq_cli.upscaling.upscaler import Upscaler
 
 

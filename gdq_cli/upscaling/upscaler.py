@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gdq_cli.bits.controller import BitChoice, spend_budget
+from gdq_cli.bits.patches import PatchPlan, plan_patches
 from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
 from gdq_cli.engines import Engine
+from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import controller_head, cost
-from gdq_cli.upscaling.patches import PatchPlan, plan_patches
+from gdq_cli.networks import controller_head
+from gdq_cli.program import cost
+from gdq_cli.upscaling.record import PictureRecord
 
 Progress = Callable[[int, int], None]
-"""Called with the number of finished patches and of all patches."""
+"""Called with the finished and all units of some work, such as patches; may raise to end it."""
 
 
 @dataclass(frozen=True)
@@ -50,32 +55,75 @@ class BitPlan:
         return cost.feature_average_bits(self.bit_widths)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UpscaleResult:
     """An upscaled image and what it took.
 
     Attributes:
-        image: (H * scale, W * scale, 3) uint8 RGB.
+        image: (H * scale, W * scale, 3) uint8 RGB; from ``gdq_cli.Model`` of the kind that was given: also
+            (..., 4) RGBA or (...) grey.
         plan: the bit map and its reasons.
-        bitops_g, bitops_8bit_g, bitops_fp32_g: BitOPs in 1e9 as run, with all patches at 8 bits, and in float32.
-        seconds_bits, seconds_network: time to choose bit-widths and to run the network.
+        record: all facts; the properties are those of general interest.
     """
 
     image: NDArray[np.uint8]
     plan: BitPlan
-    bitops_g: float
-    bitops_8bit_g: float
-    bitops_fp32_g: float
-    seconds_bits: float
-    seconds_network: float
+    record: PictureRecord
+
+    @property
+    def pil(self) -> Image.Image:
+        """The image as a Pillow image of mode RGB, RGBA or L."""
+        return Image.fromarray(self.image)
+
+    @property
+    def model(self) -> str:
+        """The model that ran."""
+        return self.record.model
+
+    @property
+    def model_reason(self) -> str | None:
+        """What about the image chose the model; None where the caller did."""
+        return self.record.model_reason
+
+    @property
+    def native_scale(self) -> int:
+        """The scale at which the model ran; the result of one larger than asked for was reduced."""
+        return self.record.native_scale
 
     @property
     def bit_map(self) -> NDArray[np.int64]:
-        return self.plan.bit_map
+        """(rows, cols) bit-widths."""
+        return self.record.bit_map
 
     @property
     def fab(self) -> float:
-        return self.plan.fab
+        """Feature average bit-width."""
+        return self.record.fab
+
+    @property
+    def bitops_g(self) -> float:
+        """BitOPs in 1e9 as run."""
+        return self.record.bitops_g
+
+    @property
+    def bitops_8bit_g(self) -> float:
+        """BitOPs in 1e9 with all patches at 8 bits."""
+        return self.record.bitops_8bit_g
+
+    @property
+    def bitops_fp32_g(self) -> float:
+        """BitOPs in 1e9 in float32."""
+        return self.record.bitops_fp32_g
+
+    @property
+    def seconds_bits(self) -> float:
+        """Time to choose bit-widths."""
+        return self.record.seconds["bits"]
+
+    @property
+    def seconds_network(self) -> float:
+        """Time of the network."""
+        return self.record.seconds["network"]
 
 
 class Upscaler:
@@ -111,14 +159,14 @@ class Upscaler:
         start = time.perf_counter()
         patches = plan_patches((image.shape[0], image.shape[1]), halo=self.checkpoint.halo)
         if bits != "auto" and budget is not None:
-            raise OptionsError(f"a budget chooses bit-widths, so it contradicts bits={bits}")
+            raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={bits}`")
         if bits == "fp32":
             return BitPlan(patches, (FP32_BITS,) * len(patches), (), time.perf_counter() - start)
         if not self.checkpoint.is_quantized:
-            raise WeightsError(f"{self.checkpoint.name} x{self.scale} is a float32 checkpoint: use --bits fp32")
+            raise WeightsError(f"{self.checkpoint.name} x{self.scale} is a float32 checkpoint: use `bits=fp32`")
         if bits != "auto":
             if bits not in map(str, BIT_WIDTHS):
-                raise OptionsError(f"bits must be auto, fp32 or one of {BIT_WIDTHS}, not {bits}")
+                raise OptionsError(f"`bits` must be auto, fp32 or one of {BIT_WIDTHS}, not {bits}")
             return BitPlan(patches, (int(bits),) * len(patches), (), time.perf_counter() - start)
         choices = self._choose(image, patches)
         if budget is None:
@@ -133,7 +181,7 @@ class Upscaler:
     def _choose(self, image: NDArray[np.uint8], patches: PatchPlan) -> list[BitChoice]:
         controller = self.checkpoint.controller
         if controller is None:
-            raise WeightsError(f"{self.checkpoint.name} x{self.scale} has no controller: force a width with --bits")
+            raise WeightsError(f"{self.checkpoint.name} x{self.scale} has no controller: force a width with `bits`")
         choices: list[BitChoice] = []
         sums = None
         if self._band_sums is not None and controller.descriptor == "band_energy":
@@ -179,14 +227,22 @@ class Upscaler:
             raise OptionsError(f"the target must be {shape} uint8, not {target.shape} {target.dtype}")
         self.engine.run(image, plan.patches, plan.bit_widths, target, progress)
         seconds = time.perf_counter() - start
-        config, window_pixels = self.checkpoint.config, plan.patches.window[0] * plan.patches.window[1]
-        count = len(plan.patches)
-        return UpscaleResult(
-            target,
-            plan,
-            cost.bit_operations(config, plan.bit_widths, window_pixels),
-            cost.bit_operations(config, (8,) * count, window_pixels),
-            cost.bit_operations(config, (FP32_BITS,) * count, window_pixels),
-            plan.seconds,
-            seconds,
+        program, count = self.checkpoint.parameters.outline, len(plan.patches)
+        window_pixels = plan.patches.window[0] * plan.patches.window[1]
+        record = PictureRecord(
+            model=self.checkpoint.name,
+            model_sha256=self.checkpoint.sha256,
+            native_scale=self.scale,
+            engine=self.engine.name,
+            device=self.engine.device,
+            threads=thread_count(),
+            in_size=plan.patches.size,
+            out_size=shape[:2],
+            bit_map=plan.bit_map,
+            bits=Counter(map(int, plan.bit_widths)),
+            bitops_g=cost.bit_operations(program, plan.bit_widths, window_pixels),
+            bitops_8bit_g=cost.bit_operations(program, (8,) * count, window_pixels),
+            bitops_fp32_g=cost.bit_operations(program, (FP32_BITS,) * count, window_pixels),
+            seconds={"bits": plan.seconds, "network": seconds},
         )
+        return UpscaleResult(target, plan, record)

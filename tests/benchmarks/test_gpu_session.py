@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from gdq_cli.measure.pairs import list_images, split_validation
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.training.data import StepSampler, list_images, split_validation
+from gdq_cli.training.data import StepSampler
 from tests.helpers.networks import make_network
 from tests.helpers.paths import ROOT
 from tests.helpers.pictures import make_pairs, make_picture

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from gdq_cli.bitmaps.overlay import overlay_image
 from gdq_cli.bitmaps.terminal import FP32_BITS, PALETTE
-from gdq_cli.upscaling.patches import plan_patches
+from gdq_cli.bits.patches import plan_patches
 from tests.helpers.pictures import make_picture
 
 WIDTHS = (4, 5, 6, 8)

@@ -14,7 +14,7 @@ from PIL import Image
 from gdq_cli.bitmaps import page as heatmap_report
 from gdq_cli.bitmaps.page import html_report
 from gdq_cli.bitmaps.terminal import FP32_BITS, PALETTE
-from gdq_cli.upscaling.patches import plan_patches
+from gdq_cli.bits.patches import plan_patches
 from tests.helpers.chromium import PROGRAM, Chromium
 from tests.helpers.pictures import make_picture
 

@@ -8,7 +8,7 @@ import pytest
 
 from gdq_cli.bitmaps.table import CSV_COLUMNS, bit_map_csv, bit_map_dict
 from gdq_cli.bits.controller import BitChoice
-from gdq_cli.upscaling.patches import PatchPlan, plan_patches
+from gdq_cli.bits.patches import PatchPlan, plan_patches
 
 PLAN = plan_patches((100, 151), patch_size=50)
 CHOICES = [

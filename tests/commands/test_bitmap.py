@@ -52,7 +52,7 @@ def test_no_engine_is_asked_for_a_map(picture: Path, model: Path, monkeypatch: p
     def refuse(*arguments: object) -> None:
         raise AssertionError("an engine was chosen")
 
-    monkeypatch.setattr("gdq_cli.models.pool.choose_engine", refuse)
+    monkeypatch.setattr("gdq_cli.upscaling.pool.choose_engine", refuse)
     facts = json.loads(gdq("bitmap", picture, "-x", 2, "-m", model, "--json"))
     assert facts["grid"] == [1, 3]
     assert {reason for row in facts["reason"] for reason in row} <= {"controller", "entropy"}

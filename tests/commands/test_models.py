@@ -52,7 +52,7 @@ def test_path_and_pull_of_what_is_here(folder: Path) -> None:
     assert gdq("models", "path", "small", "-x", 2).strip() == file
     assert gdq("models", "pull", "small", "-x", 2).strip() == file
     assert "no model 'small' at x4" in gdq("models", "path", "small", code=4)
-    assert "native scale" in gdq("models", "path", "small", "-x", 5, code=2)
+    assert "--scale" in gdq("models", "path", "small", "-x", 5, code=2)
 
 
 def test_info(folder: Path, small_checkpoint: Checkpoint) -> None:

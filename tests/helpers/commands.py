@@ -8,6 +8,7 @@ import sys
 from typer.testing import CliRunner
 
 from gdq_cli.commands.app import app
+from gdq_cli.commands.wording import as_options
 from gdq_cli.errors import GdqError
 
 runner = CliRunner()
@@ -18,7 +19,7 @@ def gdq(*arguments: object, code: int = 0) -> str:
     result = runner.invoke(app, [str(argument) for argument in arguments])
     found = result.exception.exit_code if isinstance(result.exception, GdqError) else result.exit_code
     assert found == code, (result.output, result.exception)
-    return str(result.exception) if isinstance(result.exception, GdqError) else result.output
+    return as_options(str(result.exception)) if isinstance(result.exception, GdqError) else result.output
 
 
 def run_process(*arguments: object, **options: object) -> subprocess.CompletedProcess[bytes]:

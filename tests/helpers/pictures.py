@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gdq_cli.training.data import ImagePair, downscale
+from gdq_cli.measure.pairs import ImagePair, downscale
 
 
 def make_picture(height: int, width: int, seed: int = 0) -> np.ndarray:

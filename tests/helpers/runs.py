@@ -9,13 +9,15 @@ from typing import Any, cast
 
 from PIL import Image
 
-from gdq_cli.errors import WeightsError
-from gdq_cli.models.pool import UpscalerPool
-from gdq_cli.options import TargetSize, UpscaleOptions
-from gdq_cli.runs.batch import Outcome, run_batch
+from gdq_cli.errors import GdqError, WeightsError
+from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 from gdq_cli.runs.inputs import collect_inputs
 from gdq_cli.runs.names import choose_destination
-from gdq_cli.runs.plan import Job, Plan, plan_batch
+from gdq_cli.runs.pipeline import run_batch
+from gdq_cli.runs.plan import Failed, Plan, Planned, plan_batch
+from gdq_cli.runs.report import Listener, Outcome
+from gdq_cli.upscaling.pool import UpscalerPool
+from gdq_cli.upscaling.record import PictureRecord
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.pictures import make_picture
 
@@ -34,7 +36,7 @@ class Pool:
         return self.upscaler
 
 
-class Recorder:
+class Recorder(Listener):
     """Keeps what a run told."""
 
     def __init__(self) -> None:
@@ -42,15 +44,24 @@ class Recorder:
         self.shares: list[float] = []
         self.threads: set[int] = set()
 
-    def started(self, job: Job) -> None:
+    def started(self, job: Planned) -> None:
         self.threads.add(threading.get_ident())
 
-    def progressed(self, job: Job, share: float) -> None:
-        self.shares.append(share)
+    def progressed(self, job: Planned, done: int, total: int) -> None:
+        self.shares.append(done / total)
 
     def finished(self, outcome: Outcome) -> None:
         self.threads.add(threading.get_ident())
         self.outcomes.append(outcome)
+
+    @property
+    def records(self) -> list[PictureRecord]:
+        return [outcome for outcome in self.outcomes if isinstance(outcome, PictureRecord)]
+
+    @property
+    def errors(self) -> dict[str, GdqError]:
+        """Of the failed pictures, by file name."""
+        return {Path(outcome.name).name: outcome.error for outcome in self.outcomes if isinstance(outcome, Failed)}
 
 
 def save(path: Path, height: int = 12, width: int = 16, seed: int = 0) -> Path:
@@ -59,8 +70,12 @@ def save(path: Path, height: int = 12, width: int = 16, seed: int = 0) -> Path:
     return path
 
 
+def make_options(format: str | None = None, **options: Any) -> UpscaleOptions:
+    return UpscaleOptions(**({"size": X2, "encoding": Encoding(format=format)} | options))
+
+
 def make_plan(*names: Path | str, output: Path | str | None = None, recursive: bool = False, **options: Any) -> Plan:
-    chosen = UpscaleOptions(**({"size": X2} | options))
+    chosen = make_options(**options)
     exclude = None if output is None else Path(output)
     inputs = collect_inputs([str(name) for name in names], recursive=recursive, exclude=exclude)
     place = choose_destination(None if output is None else str(output), io.BytesIO(), inputs)
@@ -70,5 +85,5 @@ def make_plan(*names: Path | str, output: Path | str | None = None, recursive: b
 def run(plan: Plan, upscaler: Upscaler, **options: Any) -> Recorder:
     recorder = Recorder()
     pool = cast(UpscalerPool, Pool(upscaler))
-    run_batch(plan, UpscaleOptions(**({"size": X2} | options)), lambda: pool, recorder)
+    run_batch(plan, make_options(**options), lambda: pool, recorder)
     return recorder

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdq_cli.errors import ImageError
+from gdq_cli.errors import FileError, ImageError
 from gdq_cli.images import (
     OutputExistsError,
     Picture,
@@ -28,6 +28,7 @@ from gdq_cli.images import (
     write_image,
 )
 from gdq_cli.images.writing import writer
+from gdq_cli.options import Encoding
 from tests.helpers.image_samples import photo
 
 RGB = photo(24, 33)
@@ -42,7 +43,7 @@ FAILURES: list[tuple[BaseException, type[BaseException], str]] = [
     (SystemExit(1), SystemExit, "^1$"),
     (MemoryError("full"), MemoryError, "full"),
     (RuntimeError("a bug"), RuntimeError, "a bug"),
-    (OSError(errno.ENOSPC, "No space left on device"), ImageError, "cannot be written .the disk is full"),
+    (OSError(errno.ENOSPC, "No space left on device"), FileError, "cannot be written .the disk is full"),
     (OSError("encoder error -2"), ImageError, "the encoder failed .encoder error -2"),
 ]
 
@@ -84,14 +85,14 @@ def test_a_failing_encoder_gives_a_stream_nothing(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(writer, "encode_png", encode)
     with (tmp_path / "stream").open("wb") as stream, pytest.raises(KeyboardInterrupt):
-        write_image(stream, Picture(RGB), format="png")
+        write_image(stream, Picture(RGB), Encoding(format="png"))
     assert (tmp_path / "stream").read_bytes() == b""
 
 
 def test_an_existing_file_stays_unless_told_otherwise(tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     target.write_bytes(b"precious")
-    with pytest.raises(OutputExistsError, match=r"out\.png: exists already; --overwrite replaces it"):
+    with pytest.raises(OutputExistsError, match=r"out\.png: exists already; `overwrite` replaces it"):
         write_image(target, Picture(RGB))
     assert target.read_bytes() == b"precious"
     write_image(target, Picture(RGB), overwrite=True)
@@ -184,7 +185,7 @@ def test_targets_that_cannot_be(tmp_path: Path) -> None:
             lambda target: write_image(target, Picture(RGB)),
             lambda target: check_target(target, overwrite=True),
         ):
-            with pytest.raises(ImageError, match=words) as caught:
+            with pytest.raises(FileError, match=words) as caught:
                 call(target)
             assert str(caught.value).startswith(f"{target}: cannot be written (")
     assert names(tmp_path) == ["file", "folder.png"]
@@ -192,7 +193,7 @@ def test_targets_that_cannot_be(tmp_path: Path) -> None:
 
 def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *args, **options: False)
-    with pytest.raises(ImageError, match="no permission to write to"):
+    with pytest.raises(FileError, match="no permission to write to"):
         write_image(tmp_path / "out.png", Picture(RGB))
     monkeypatch.undo()
 
@@ -200,7 +201,7 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(ImageError, match="no permission"):
+    with pytest.raises(FileError, match="no permission"):
         write_image(tmp_path / "out.png", Picture(RGB))
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from gdq_cli.errors import ImageError
 from gdq_cli.images import Picture, read_frames, read_image, write_image
 from gdq_cli.images.metadata import refresh_xmp
+from gdq_cli.options import Encoding
 from tests.helpers.damage import mutate
 from tests.helpers.image_samples import photo, png_chunk, saved, small_files
 
@@ -147,7 +148,8 @@ def test_many_threads_read_and_write(monkeypatch: pytest.MonkeyPatch) -> None:
                 with pytest.raises(ImageError):
                     read_image(io.BytesIO(FILES["jpg"][:-300]))
                 stream = io.BytesIO()
-                write_image(stream, picture, format=("png", "tiff", "webp")[turn % 3], lossless=True, threads=2)
+                encoding = Encoding(format=("png", "tiff", "webp")[turn % 3], lossless=True)
+                write_image(stream, picture, encoding, threads=2)
                 stream.seek(0)
                 np.testing.assert_array_equal(read_image(stream).rgb, picture.rgb)
         except BaseException as e:

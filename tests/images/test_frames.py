@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdq_cli.errors import ImageError
+from gdq_cli.errors import FileError, ImageError
 from gdq_cli.images import Frame, Frames, Metadata, OutputExistsError, Picture, probe_image, read_frames, write_frames
+from gdq_cli.options import Encoding
 from tests.helpers.image_samples import exif_block, photo, rgb_profile, saved, small_files, tiff16_rgb
 
 TIMES = [40, 80, 120]
@@ -87,7 +88,7 @@ def test_how_often_it_plays(format: str, loop: int | None, plays: int) -> None:
     frames = read_frames(io.BytesIO(data))
     for target in ("png", "webp"):
         stream = io.BytesIO()
-        write_frames(stream, frames, frames.header, format=target)
+        write_frames(stream, frames, frames.header, Encoding(format=target))
         assert probe_image(rewound(stream)).plays == plays
 
 
@@ -112,7 +113,7 @@ def test_a_still_picture_is_one_frame() -> None:
 def test_an_animation_is_written_with_all_frames_and_times(source: str, target: str) -> None:
     frames = read_frames(io.BytesIO(animation(source, moving(), loop=0)))
     stream = io.BytesIO()
-    assert write_frames(stream, frames, frames.header, format=target, lossless=target == "webp") == ()
+    assert write_frames(stream, frames, frames.header, Encoding(format=target, lossless=target == "webp")) == ()
     again = read_frames(rewound(stream))
     assert again.header.plays == 0
     for old, new in zip(frames, again, strict=True):
@@ -128,7 +129,7 @@ def test_an_opaque_animation_is_written_without_alpha() -> None:
     read = read_frames(io.BytesIO(animation("PNG", frames)))
     assert not read.header.has_alpha
     stream = io.BytesIO()
-    write_frames(stream, read, read.header, format="png")
+    write_frames(stream, read, read.header, Encoding(format="png"))
     assert Image.open(stream).mode == "RGB"
     for frame, expected in zip(read_frames(rewound(stream)), frames, strict=True):
         np.testing.assert_array_equal(frame.picture.rgb, np.asarray(expected))
@@ -140,7 +141,7 @@ def test_equal_frames_and_odd_times_survive_in_apng() -> None:
     header = read_frames(io.BytesIO(animation("PNG", moving()))).header
     header = type(header)("png", 9, 9, header.compression, len(times), True, 0, False)
     stream = io.BytesIO()
-    write_frames(stream, [Frame(picture, time) for time in times], header, format="png")
+    write_frames(stream, [Frame(picture, time) for time in times], header, Encoding(format="png"))
     assert [frame.duration_ms for frame in read_frames(rewound(stream))] == pytest.approx(times)
 
 
@@ -150,7 +151,7 @@ def test_metadata_of_an_animation_is_kept(target: str) -> None:
     header = probe_image(io.BytesIO(animation("PNG", moving())))
     stream = io.BytesIO()
     frames = [Frame(Picture(photo(20, 25, seed), metadata=metadata), 50.0) for seed in range(3)]
-    write_frames(stream, frames, header, format=target)
+    write_frames(stream, frames, header, Encoding(format=target))
     image = Image.open(stream)
     assert image.info["icc_profile"] == rgb_profile()
     assert image.getexif()[0x010F] == "Camera Makers"
@@ -168,7 +169,7 @@ def test_every_page_of_a_document_is_read_and_written() -> None:
     frames = read_frames(io.BytesIO(data))
     assert (len(frames), frames.header.animated) == (3, False)
     stream = io.BytesIO()
-    assert write_frames(stream, frames, frames.header, format="tiff") == ()
+    assert write_frames(stream, frames, frames.header, Encoding(format="tiff")) == ()
     for source in (frames, read_frames(rewound(stream))):
         for frame, page in zip(source, pages, strict=True):
             np.testing.assert_array_equal(rgba_of(frame.picture), np.asarray(page.convert("RGBA")))
@@ -214,7 +215,7 @@ def test_16_bit_pages() -> None:
     header = type(one.header)("tiff", 11, 9, 2, bit_depth=16)
     stream = io.BytesIO()
     pages = [frame for _ in range(2) for frame in one]
-    write_frames(stream, pages, header, format="tiff")
+    write_frames(stream, pages, header, Encoding(format="tiff"))
     for frame in read_frames(rewound(stream)):
         np.testing.assert_array_equal(frame.picture.samples16, samples)
 
@@ -225,7 +226,7 @@ def test_16_bit_pages() -> None:
 def test_formats_that_hold_no_such_thing_are_refused(source: str, target: str) -> None:
     frames = read_frames(io.BytesIO(small_files()[source]))
     with pytest.raises(ImageError, match="holds"):
-        write_frames(io.BytesIO(), frames, frames.header, format=target)
+        write_frames(io.BytesIO(), frames, frames.header, Encoding(format=target))
 
 
 def test_frames_are_taken_one_at_a_time() -> None:
@@ -243,7 +244,7 @@ def test_frames_are_taken_one_at_a_time() -> None:
                 alive.append(len(living))
                 yield Frame(picture, 20.0)
 
-        write_frames(io.BytesIO(), source(), header, format=target)
+        write_frames(io.BytesIO(), source(), header, Encoding(format=target))
         assert max(alive) <= 4
 
 
@@ -258,7 +259,7 @@ def test_what_the_frames_raise_passes_through(target: str, failure: type[BaseExc
         raise failure
 
     with pytest.raises(failure if isinstance(failure, type) else type(failure)):
-        write_frames(io.BytesIO(), source(), header, format=target)
+        write_frames(io.BytesIO(), source(), header, Encoding(format=target))
 
 
 @pytest.mark.parametrize("target", ["png", "webp"])
@@ -266,7 +267,7 @@ def test_what_the_frames_raise_passes_through(target: str, failure: type[BaseExc
 def test_a_wrong_number_of_frames_is_a_bug_of_the_caller(target: str, count: int) -> None:
     header = replace(probe_image(io.BytesIO(small_files()["apng"])), width=25, height=20, frames=count)
     with pytest.raises(ValueError, match="frames"):
-        write_frames(io.BytesIO(), [Frame(Picture(photo(20, 25)), 20.0)] * 3, header, format=target)
+        write_frames(io.BytesIO(), [Frame(Picture(photo(20, 25)), 20.0)] * 3, header, Encoding(format=target))
 
 
 def test_no_frame_is_made_for_a_target_that_cannot_be(tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ def test_no_frame_is_made_for_a_target_that_cannot_be(tmp_path: Path) -> None:
 
     with pytest.raises(OutputExistsError):
         write_frames(tmp_path / "out.webp", source(), header)
-    with pytest.raises(ImageError, match="no folder"):
+    with pytest.raises(FileError, match="no folder"):
         write_frames(tmp_path / "none" / "out.webp", source(), header)
     assert made == []
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from gdq_cli.images import Metadata, Picture, exif, metadata, read_image, write_image
+from gdq_cli.options import Encoding
 from tests.helpers.image_samples import exif_block, fake_profile, photo, rgb_profile, saved, tiff_file, xmp_packet
 
 RGB = photo(40, 30)
@@ -44,7 +45,7 @@ def doubled(picture: Picture, format: str, **options: Any) -> tuple[bytes, tuple
     """The picture at twice its size, written."""
     stream = io.BytesIO()
     larger = picture.with_pixels(picture.rgb.repeat(2, 0).repeat(2, 1))
-    notes = write_image(stream, larger, format=format, **options)
+    notes = write_image(stream, larger, Encoding(format=format, **options))
     return stream.getvalue(), notes
 
 
@@ -84,7 +85,7 @@ def test_the_profile_is_the_same_bytes_after_a_walk_through_formats() -> None:
     data = saved(Image.fromarray(RGB), "JPEG", icc_profile=profile)
     for format in ("png", "webp", "tiff", "jpg", "png"):
         stream = io.BytesIO()
-        write_image(stream, read_image(io.BytesIO(data)), format=format)
+        write_image(stream, read_image(io.BytesIO(data)), Encoding(format=format))
         data = stream.getvalue()
         assert Image.open(io.BytesIO(data)).info["icc_profile"] == profile
 
@@ -92,7 +93,7 @@ def test_the_profile_is_the_same_bytes_after_a_walk_through_formats() -> None:
 def test_a_large_profile_is_split_over_jpeg_segments() -> None:
     profile = rgb_profile()[:132] + np.random.default_rng(0).bytes(150_000)
     stream = io.BytesIO()
-    write_image(stream, Picture(RGB, metadata=Metadata(icc=profile)), format="jpg")
+    write_image(stream, Picture(RGB, metadata=Metadata(icc=profile)), Encoding(format="jpg"))
     assert Image.open(stream).info["icc_profile"] == profile
 
 

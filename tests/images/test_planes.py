@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gdq_cli.images import bleed_colour, flatten, is_grey, luma, resize_alpha, to_8bit, upscale_samples16
+from gdq_cli.images import bleed_colour, flatten, is_grey, luma, to_8bit, upscale_samples16
 from tests.helpers.image_samples import photo
 
 
@@ -59,19 +59,6 @@ def test_bleed_holds_on_a_long_picture() -> None:
     rgb = np.zeros((1, 70001, 3), np.uint8)
     rgb[0, 0] = (7, 130, 255)
     assert (bleed_colour(rgb, alpha) == (7, 130, 255)).all()
-
-
-def test_alpha_is_resized_by_lanczos_and_clamped() -> None:
-    alpha = np.zeros((20, 30), np.uint8)
-    alpha[:, 15:] = 255
-    resized = resize_alpha(alpha, (80, 120))
-    assert resized.shape == (80, 120)
-    assert resized.dtype == np.uint8
-    assert resized.flags.writeable
-    assert (resized[:, :40] <= 8).all()
-    assert (resized[:, 80:] >= 247).all()
-    expected = Image.fromarray(alpha).resize((120, 80), Image.Resampling.LANCZOS)
-    np.testing.assert_array_equal(resized, np.asarray(expected))
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))

@@ -22,6 +22,7 @@ from torch import Tensor
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.base import Engine
 from gdq_cli.errors import ImageError, OptionsError, WeightsError
+from gdq_cli.measure.degradation import EVAL_DEGRADATIONS, EvalDegradation, degrade
 from gdq_cli.measure.evaluation import (
     BICUBIC,
     Evaluation,
@@ -37,12 +38,12 @@ from gdq_cli.measure.evaluation import (
     score,
 )
 from gdq_cli.measure.metrics import psnr_y, ssim_y
+from gdq_cli.measure.pairs import ImagePair, downscale
 from gdq_cli.measure.paper_protocol import PATCH_SIZE, plan_axis, upscale_paper
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
-from gdq_cli.networks import controller_head, cost
+from gdq_cli.networks import controller_head
+from gdq_cli.program import cost
 from gdq_cli.program.layers import IntegerConv
-from gdq_cli.training.data import ImagePair, downscale
-from gdq_cli.training.degradation import EVAL_DEGRADATIONS, EvalDegradation, degrade
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.networks import make_network
 from tests.helpers.paths import ROOT, SHARED
@@ -129,8 +130,8 @@ def test_paper_patches_run_alone_and_join_hard(small_checkpoint: Checkpoint) -> 
     assert engine.calls == [((1, 3, 100, 96), 6), ((1, 3, 100, 110), 6)]
     assert result.bit_map.tolist() == [[6, 6]]
     assert result.fab == 6
-    config = small_checkpoint.network.config
-    assert result.bitops_g == pytest.approx(cost.bit_operations(config, [6], 100 * 96 + 100 * 110))
+    program = small_checkpoint.parameters.program
+    assert result.bitops_g == pytest.approx(cost.bit_operations(program, [6], 100 * 96 + 100 * 110))
 
 
 def test_paper_patches_choose_by_what_they_see(small_checkpoint: Checkpoint) -> None:
@@ -183,7 +184,7 @@ def test_pairs_by_name(tmp_path: Path) -> None:
         find_pairs(hr, tmp_path / "absent", 2)
     save(tmp_path, "set/HR/a.png", make_picture(40, 40))
     save(tmp_path, "set/LR/a.png", make_picture(20, 20))
-    with pytest.raises(ImageError, match=r"holds LR pictures, too; give \S+HR --lr \S+LR"):
+    with pytest.raises(ImageError, match=r"holds LR pictures, too; give \S+HR and `lr=\S+LR`"):
         find_pairs(tmp_path / "set", None, 2)
 
 
@@ -303,7 +304,7 @@ def test_colour_shift_is_that_of_the_farthest_channel() -> None:
 def test_degradations_by_name() -> None:
     assert parse_degradations("light, jpeg75,light") == ("light", "jpeg75")
     for text in ("jpeg80", "photo", "", "light,"):
-        with pytest.raises(OptionsError, match=r"--degrade must be of clean, .* strong, not \w+$"):
+        with pytest.raises(OptionsError, match=r"`degrade` must be of clean, .* strong, not \w+$"):
             parse_degradations(text)
 
 

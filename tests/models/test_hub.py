@@ -13,7 +13,7 @@ from PIL import Image
 from gdq_cli.errors import WeightsError
 from gdq_cli.models import store as hub
 from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
-from gdq_cli.models.hub_names import HubName, hub_manifest, parse_hub_name, parse_manifest, pick_file
+from gdq_cli.models.hub_names import HubName, parse_hub_name, pick_file
 from tests.helpers.hub_server import COMMIT, HubServer, Repository, error_line, run
 from tests.helpers.pictures import make_picture
 
@@ -143,36 +143,6 @@ def test_a_cached_file_that_rots_is_set_aside(server: HubServer, home: Path) -> 
     run(server, home, "models", "path", "hf:gdq/small", "-x", 2)
 
 
-WITH_MANIFEST = """
-import sys
-from pathlib import Path
-from gdq_cli.models import hub_names
-manifest = Path(sys.argv.pop(1))
-hub_names.manifest_path = lambda: manifest
-from gdq_cli.commands.app import main
-main()
-"""
-
-
-def test_the_manifest_vouches_for_bare_names(server: HubServer, home: Path, weights: bytes, tmp_path: Path) -> None:
-    digest = hashlib.sha256(weights).hexdigest()
-    entry = {"repo": "gdq/small", "revision": COMMIT, "file": FILE, "size": len(weights), "sha256": digest}
-    manifest = tmp_path / "manifest.json"
-    start = ("-c", WITH_MANIFEST, manifest, "models")
-    manifest.write_text(json.dumps({"models": {"tiny": {"2": {**entry, "sha256": "0" * 64}}}}))
-    line = error_line(run(server, home, *start, "pull", "tiny", "-x", 2, code=4)[1])
-    assert "expected 000000000000" in line
-    assert "set aside" in line
-    manifest.write_text(json.dumps({"models": {"tiny": {"2": entry}}}))
-    listed = [line.split() for line in run(server, home, *start, "list")[0].splitlines() if line.startswith("tiny")]
-    assert listed[0][4:] == ["Hub", "gdq", "models", "pull", "fetches", "it"]
-    stdout, stderr = run(server, home, *start, "pull", "tiny", "-x", 2)
-    assert Path(stdout.strip()).read_bytes() == weights
-    assert f"(revision {COMMIT}, {len(weights) / 1e6:.1f} MB)" in stderr
-    assert "Hub cache" in run(server, home, *start, "list", HF_HUB_OFFLINE="1")[0]
-    assert run(server, home, *start, "path", "tiny", "-x", 2)[0] == stdout
-
-
 def test_the_users_own_folder(tmp_path: Path, weights: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine_x2.safetensors").write_bytes(weights)
     monkeypatch.setenv("GDQ_MODEL_DIR", str(tmp_path))
@@ -232,18 +202,3 @@ def test_pick_file() -> None:
     ):
         with pytest.raises(WeightsError, match=message):
             pick_file(name, files, 4)
-
-
-def test_the_packages_manifest_is_well_formed() -> None:
-    for (model, scale), name in hub_manifest().items():
-        assert name.file
-        assert name.sha256
-        assert (model, scale) not in [(m.name, m.scale) for m in hub.list_models() if m.place == "bundled"]
-
-
-@pytest.mark.parametrize(
-    "entry", [{}, {"repo": "a/b", "revision": "main", "file": "x.safetensors", "size": 1, "sha256": "1"}]
-)
-def test_a_damaged_manifest(entry: dict[str, object]) -> None:
-    with pytest.raises((ValueError, KeyError)):
-        parse_manifest({"models": {"m": {"4": entry}}})

@@ -22,13 +22,15 @@ from gdq_cli.engines import choose_engine
 from gdq_cli.errors import DeviceError, ImageError, OptionsError, WeightsError
 from gdq_cli.images import read_frames
 from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
-from gdq_cli.models.pool import UpscalerPool
 from gdq_cli.options import TargetSize, UpscaleOptions
-from gdq_cli.runs.batch import Outcome, run_batch
 from gdq_cli.runs.inputs import collect_inputs
 from gdq_cli.runs.names import Destination, choose_destination
-from gdq_cli.runs.plan import Job, Plan
+from gdq_cli.runs.pipeline import run_batch
+from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
+from gdq_cli.runs.report import Outcome
+from gdq_cli.runs.task import Task
 from gdq_cli.runs.templates import NameTemplate, choose_template
+from gdq_cli.upscaling.pool import UpscalerPool
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.pictures import make_picture
 from tests.helpers.runs import X2, Pool, Recorder, make_plan, run, save
@@ -89,7 +91,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         "no such file or folder",
         "matches no file",
     ]
-    with pytest.raises(ImageError, match="no pictures in this folder; --recursive"):
+    with pytest.raises(ImageError, match="no pictures in this folder; `recursive`"):
         collect_inputs([str(tmp_path / "empty")])
 
 
@@ -121,11 +123,9 @@ def test_outputs_that_would_have_one_name(tmp_path: Path, upscaler: Upscaler) ->
     assert "because a_x2.png is the output of" in plan.jobs[1].notes[0]
     recorder = run(plan, upscaler, format="png")
     assert [outcome.status for outcome in recorder.outcomes] == ["ok"] * 4
-    report = recorder.outcomes[1].report
-    assert report is not None
-    assert report.warnings == plan.jobs[1].notes
+    assert recorder.records[1].warnings == plan.jobs[1].notes
     again = make_plan(*folders, output=tmp_path / "out", format="png")
-    assert [job.exists for job in again.jobs] == [True] * 4
+    assert [type(job) for job in again.jobs] == [Skipped] * 4
 
 
 @pytest.mark.parametrize("options", [{}, {"suffix": "-big"}, {"name": "big_{stem}"}, {"format": "png"}])
@@ -198,14 +198,14 @@ def test_fields_of_the_size_are_those_of_the_output(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["{nothing}", "a/{stem}", "..\\{stem}", "{stem", "", "{stem.__class__}", "{0}", "{}"])
 def test_bad_templates(name: str) -> None:
-    with pytest.raises(OptionsError, match="--name"):
+    with pytest.raises(OptionsError, match="`name`"):
         NameTemplate(name)
 
 
 def test_bad_template_values(tmp_path: Path) -> None:
     source = save(tmp_path / "a.png")
     for name in ("{stem:d}", ".{stem}"):
-        with pytest.raises(OptionsError, match="--name"):
+        with pytest.raises(OptionsError, match="`name`"):
             make_plan(source, name=name)
     with pytest.raises(OptionsError, match="contradict"):
         choose_template("{stem}", "x", X2)
@@ -245,20 +245,20 @@ def test_limits_are_checked_on_the_header(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "pages.tiff", save_all=True, append_images=frames[1:])
     for plan, message in (
         (make_plan(long, format="webp"), "webp holds at most 16383"),
-        (make_plan(long, max_pixels=100), "--max-pixels"),
+        (make_plan(long, max_pixels=100), "`max_pixels`"),
         (make_plan(long, size=TargetSize(width=10)), "smaller than the input"),
         (make_plan(tmp_path / "moving.gif", format="jpg"), "moving.gif: "),
         (make_plan(tmp_path / "pages.tiff", format="png"), "pages.tiff: png holds no documents"),
     ):
-        assert message in str(plan.jobs[0].problem)
+        assert isinstance(plan.jobs[0], Failed)
+        assert message in str(plan.jobs[0].error)
 
 
 def test_disk_space(tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(save(tmp_path / "a.png", 100, 100))
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
-    outcome = run(plan, upscaler).outcomes[0]
-    assert "has only 0 MiB free" in str(outcome.error)
+    assert "has only 0 MiB free" in str(run(plan, upscaler).errors["a.png"])
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -285,12 +285,38 @@ def test_broken_pictures_do_not_stop_a_run(tmp_path: Path, upscaler: Upscaler) -
     plan = make_plan(tmp_path, output=str(tmp_path / "out") + "/")
     summary = run_batch(plan, options, lambda: cast(UpscalerPool, Pool(upscaler)), recorder)
     assert (summary.ok, summary.skipped, summary.failed) == (28, 0, 7)
-    failed = [outcome for outcome in recorder.outcomes if outcome.status == "failed"]
-    assert all("-broken.png: not a readable image" in str(outcome.error) for outcome in failed)
-    assert all(json.loads(json.dumps(outcome.to_dict()))["error"] for outcome in failed)
+    assert all("-broken.png: not a readable image" in str(error) for error in recorder.errors.values())
+    assert all(json.loads(json.dumps(failed.to_dict()))["error"] for failed in summary.failures)
     assert len(list((tmp_path / "out").iterdir())) == 28
     assert recorder.threads == {threading.get_ident()}
     assert 0 < summary.network_share <= 1
+
+
+def test_the_steps_overlap(tmp_path: Path, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the second picture is in the network, the third is decoded and the first is written."""
+    for index in range(3):
+        save(tmp_path / f"{index}.png")
+    begun = {"read 2": threading.Event(), "write 0": threading.Event()}
+
+    def watch(step: str) -> None:
+        original = getattr(Task, step)
+
+        def watched(task: Task, *arguments: Any) -> Any:
+            begun.get(f"{step} {Path(task.job.name).stem}", threading.Event()).set()
+            return original(task, *arguments)
+
+        monkeypatch.setattr(Task, step, watched)
+
+    class Waiting(Recorder):
+        def progressed(self, job: Planned, done: int, total: int) -> None:
+            if job.name.endswith("1.png"):
+                self.shares += [event.wait(30) for event in begun.values()]
+
+    watch("read")
+    watch("write")
+    recorder = Waiting()
+    run_batch(make_plan(tmp_path), UpscaleOptions(size=X2), lambda: cast(UpscalerPool, Pool(upscaler)), recorder)
+    assert recorder.shares == [True, True]
 
 
 def test_outputs_equal_those_of_single_runs(tmp_path: Path, upscaler: Upscaler) -> None:
@@ -318,9 +344,8 @@ def test_animations_and_documents(tmp_path: Path, upscaler: Upscaler) -> None:
     assert [frame.duration_ms for frame in moving] == durations
     assert moving.header.plays == 0
     assert [frame.picture.size for frame in read_frames(tmp_path / "pages_x2.tiff")] == [(20, 28), (20, 28), (14, 18)]
-    report = recorder.outcomes[0].report
-    assert report is not None
-    assert (report.frames, sum(report.bits.values())) == (9, 9)
+    record = recorder.records[0]
+    assert (record.frames, sum(record.bits.values())) == (9, 9)
     still = upscaler.upscale(next(iter(read_frames(tmp_path / "moving.png"))).picture.rgb).image
     assert np.array_equal(next(iter(read_frames(tmp_path / "moving_x2.png"))).picture.rgb, still)
 
@@ -332,7 +357,7 @@ def test_an_animation_that_breaks_off(tmp_path: Path, upscaler: Upscaler) -> Non
     (tmp_path / "a.gif").write_bytes(data[: len(data) * 2 // 3])
     save(tmp_path / "b.png")
     recorder = run(make_plan(tmp_path), upscaler)
-    assert {Path(outcome.job.name).name: outcome.status for outcome in recorder.outcomes} == {
+    assert {Path(outcome.name).name: outcome.status for outcome in recorder.outcomes} == {
         "a.gif": "failed",
         "b.png": "ok",
     }
@@ -358,7 +383,7 @@ def test_an_encoder_that_fails_in_the_middle(tmp_path: Path, upscaler: Upscaler,
     monkeypatch.setattr(png, "_delay", fail)
     recorder = run(make_plan(tmp_path), upscaler)
     assert [outcome.status for outcome in recorder.outcomes] == ["failed", "ok"]
-    assert "the disk is full" in str(recorder.outcomes[0].error)
+    assert "the disk is full" in str(recorder.errors["a.png"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.jpg", "b_x2.jpg"]
 
 
@@ -375,14 +400,12 @@ def test_a_fault_in_the_network_is_one_pictures_fault(tmp_path: Path, upscaler: 
         return original(*arguments, **options)
 
     monkeypatch.setattr(upscaler, "upscale", upscale)
-    outcomes = {Path(outcome.job.name).name: outcome for outcome in run(make_plan(tmp_path), upscaler).outcomes}
-    assert [outcomes[f"{index}.png"].status for index in range(4)] == ["failed", "ok", "failed", "failed"]
-    errors = [str(outcomes[f"{index}.png"].error) for index in (0, 2, 3)]
-    assert [isinstance(outcomes[f"{index}.png"].error, DeviceError) for index in (0, 2, 3)] == [True] * 3
-    assert "out of memory" in errors[0]
-    assert "out of memory on the device" in errors[1]
-    assert "internal error (KeyError" in errors[2]
-    assert all(f"{index}.png" in error for index, error in zip((0, 2, 3), errors, strict=True))
+    errors = run(make_plan(tmp_path), upscaler).errors
+    assert sorted(errors) == ["0.png", "2.png", "3.png"]
+    assert all(isinstance(error, DeviceError) and name in str(error) for name, error in errors.items())
+    assert "out of memory" in str(errors["0.png"])
+    assert "out of memory on the device" in str(errors["2.png"])
+    assert "internal error (KeyError" in str(errors["3.png"])
 
 
 def test_no_model_ends_the_run_at_once(tmp_path: Path, upscaler: Upscaler) -> None:
@@ -402,7 +425,7 @@ def test_ctrl_c_ends_the_run_with_complete_files(tmp_path: Path, upscaler: Upsca
         save(tmp_path / f"{index:02d}.png", seed=index)
 
     class Impatient(Recorder):
-        def started(self, job: Job) -> None:
+        def started(self, job: Planned) -> None:
             if job.name.endswith("10.png"):
                 raise KeyboardInterrupt
 
@@ -453,9 +476,8 @@ KILLER = """
 import os, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from gdq_cli.runs import batch
 from gdq_cli.commands import app as cli
-from gdq_cli.models import pool as models
+from gdq_cli.upscaling import pool as models
 out, arguments, delays = sys.argv[1], sys.argv[1:-1], [float(delay) for delay in sys.argv[-1].split()]
 count = lambda: sum(not name.startswith(".") for name in os.listdir(out)) if os.path.isdir(out) else 0
 for delay in delays:

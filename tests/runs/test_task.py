@@ -18,16 +18,16 @@ from gdq_cli.engines import choose_engine
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import DeviceError, ImageError, OptionsError
-from gdq_cli.images import read_image, resize_alpha, upscale_samples16
+from gdq_cli.images import read_image, upscale_samples16
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.models.pool import UpscalerPool
 from gdq_cli.options import TargetSize, UpscaleOptions
-from gdq_cli.runs.batch import run_batch
 from gdq_cli.runs.inputs import Found, Inputs
 from gdq_cli.runs.memory import MINIMUM, ArrayStore, MemoryGate, default_budget, free_memory, parse_size
 from gdq_cli.runs.names import Destination
+from gdq_cli.runs.pipeline import run_batch
 from gdq_cli.runs.plan import plan_batch
 from gdq_cli.runs.task import Task
+from gdq_cli.upscaling.pool import UpscalerPool
 from gdq_cli.upscaling.resample import deepen_into, resize_into
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.image_samples import png16
@@ -54,7 +54,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "many", "-1G", "1M", "2X", "1e9", "nan", "9" * 400 + "G"])
 def test_bad_sizes(text: str) -> None:
-    with pytest.raises(OptionsError, match="--memory"):
+    with pytest.raises(OptionsError, match="`memory`"):
         parse_size(text)
 
 
@@ -140,7 +140,7 @@ def test_pictures_in_flight_stay_within_the_budget(tmp_path: Path, upscaler: Ups
     for index in range(8):
         save(tmp_path / f"{index}.png", 30, 30, index)
     plan = make_plan(tmp_path)
-    need = Task(plan.jobs[0], UpscaleOptions(size=TargetSize(scale=2)), 1 << 30).memory
+    need = Task(plan.planned[0], UpscaleOptions(size=TargetSize(scale=2)), 1 << 30).memory
     used: list[int] = []
     enter = MemoryGate.enter
 
@@ -189,13 +189,12 @@ def test_deep_bands_are_those_of_the_whole(factor: int, shape: tuple[int, ...], 
 # The steps
 
 
-def test_a_report_is_plain_json(tmp_path: Path, upscaler: Upscaler) -> None:
+def test_a_record_is_plain_json(tmp_path: Path, upscaler: Upscaler) -> None:
     source = save(tmp_path / "a.png", 100, 210)
-    report = run(make_plan(source), upscaler).outcomes[0].report
-    assert report is not None
-    facts = json.loads(json.dumps(report.to_dict()))
-    assert facts["patches"] == sum(facts["bits"].values()) == report.bit_map.size == 2
-    assert facts["fab"] == report.bit_map.mean() == upscaler.plan_bits(read_image(source).rgb).fab
+    record = run(make_plan(source), upscaler).records[0]
+    facts = json.loads(json.dumps(record.to_dict()))
+    assert facts["patches"] == sum(facts["bits"].values()) == record.bit_map.size == 2
+    assert facts["fab"] == record.bit_map.mean() == upscaler.plan_bits(read_image(source).rgb).fab
     seconds = dict(facts["seconds"])
     assert seconds.pop("total") == pytest.approx(sum(seconds.values()))
     assert facts["output_mp_per_s"] == pytest.approx(200 * 420 / 1e6 / facts["seconds"]["total"])
@@ -212,7 +211,8 @@ def test_alpha_by_every_way(tmp_path: Path, upscaler: Upscaler) -> None:
     assert alphas["drop"] is None
     grey = np.repeat(rgba[:, :, 3:], 3, axis=2)
     assert np.array_equal(cast(np.ndarray, alphas["network"]), upscaler.upscale(grey).image[:, :, 1])
-    assert np.abs(cast(np.ndarray, alphas["lanczos"]).astype(int) - resize_alpha(rgba[:, :, 3], (80, 100))).max() <= 1
+    lanczos = np.asarray(Image.fromarray(rgba[:, :, 3]).resize((100, 80), Image.Resampling.LANCZOS))
+    assert np.abs(cast(np.ndarray, alphas["lanczos"]).astype(int) - lanczos).max() <= 1
 
 
 def test_streams_in_and_out(tmp_path: Path, upscaler: Upscaler) -> None:
@@ -235,9 +235,9 @@ def test_values_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
         network.body_conv.weight.mul_(1e30)
     upscaler = Upscaler(Checkpoint(network, None), choose_engine(network).engine)
     save(tmp_path / "a.png")
-    outcome = run(make_plan(tmp_path, bits="fp32"), upscaler, bits="fp32").outcomes[0]
-    assert isinstance(outcome.error, DeviceError)
-    assert "no numbers" in str(outcome.error)
+    error = run(make_plan(tmp_path, bits="fp32"), upscaler, bits="fp32").errors["a.png"]
+    assert isinstance(error, DeviceError)
+    assert "no numbers" in str(error)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -267,8 +267,10 @@ def test_a_full_device_halves_the_batch_and_says_so_once(
         save(tmp_path / f"{index}.png", 144, 288, index)
     recorder = run(make_plan(tmp_path, bits="8"), Upscaler(small_checkpoint, engine), bits="8")
     assert [outcome.status for outcome in recorder.outcomes] == ["ok", "ok"]
-    warnings = [outcome.report.warnings for outcome in recorder.outcomes if outcome.report is not None]
-    assert warnings == [("out of memory on cuda:0: went on with smaller batches",), ()]
+    assert [record.warnings for record in recorder.records] == [
+        ("out of memory on cuda:0: went on with smaller batches",),
+        (),
+    ]
     assert cast(FullDevice, engine).calls == [6, 3, 3, 3, 3]
     for index in range(2):
         expected = upscaler.upscale(make_picture(144, 288, index), bits="8").image
@@ -282,4 +284,4 @@ def test_a_device_too_small_for_one_patch(tmp_path: Path, small_checkpoint: Chec
     options = UpscaleOptions(size=TargetSize(scale=2))
     summary = run_batch(make_plan(tmp_path), options, lambda: pool, recorder)
     assert summary.failed == 1
-    assert "out of memory on the device" in str(recorder.outcomes[0].error)
+    assert "out of memory on the device" in str(recorder.errors["a.png"])

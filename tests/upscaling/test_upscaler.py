@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
+from gdq_cli.bits.patches import plan_patches
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.models.pool import load_checkpoint
-from gdq_cli.upscaling.patches import plan_patches
+from gdq_cli.upscaling.pool import load_checkpoint
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.networks import make_network
 from tests.helpers.paths import ROOT
@@ -125,7 +125,7 @@ def test_float_checkpoints_run_in_float_only() -> None:
     network = make_network(2)
     upscaler = Upscaler(Checkpoint(network, None), choose_engine(network).engine)
     assert upscaler.upscale(make_picture(8, 8), bits="fp32").image.shape == (16, 16, 3)
-    with pytest.raises(WeightsError, match="--bits fp32"):
+    with pytest.raises(WeightsError, match="`bits=fp32`"):
         upscaler.upscale(make_picture(8, 8))
 
 

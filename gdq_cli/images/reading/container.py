@@ -99,11 +99,11 @@ class ImageContainer:
             size = f"{width} x {height}" if pixels == width * height else f"frames that span {pixels}"
             raise ImageError(
                 f"{self.name}: {size} pixels are more than the limit of {self.max_pixels}; "
-                "raise --max-pixels to read it"
+                "raise `max_pixels` to read it"
             )
 
     def _open(self) -> Any:
-        """A fresh Pillow image. The plugin is called directly: `Image.open` would apply Pillow's own pixel limit."""
+        """A fresh Pillow image. The plugin is called directly: ``Image.open`` would apply Pillow's own pixel limit."""
         self.stream.seek(0)
         factory, _ = Image.OPEN[FORMATS[self.format].pillow]
         pixels = self.scan.largest if self.scan is not None else 0
@@ -200,7 +200,7 @@ class ImageContainer:
         )
 
     def read_frame(self, index: int) -> Frame:
-        """Decode one frame or page, by its place in `pages`."""
+        """Decode one frame or page, by its place in ``pages``."""
         number, notes, paged = self.pages[index], list(self.notes), len(self.pages) > 1
         with reported(self.name, notes, f"frame {index + 1} of {len(self.pages)}, " if paged else ""):
             if number < self.im.tell():

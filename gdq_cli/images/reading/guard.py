@@ -1,8 +1,8 @@
 """Pillow's process-wide switches, held still while a thread of ours reads a picture.
 
-Pillow reports doubts with `warnings.warn` and refuses large pictures by one global number. Neither suits a library
+Pillow reports doubts with ``warnings.warn`` and refuses large pictures by one global number. Neither suits a library
 whose threads read pictures side by side: a warning belongs to the picture that caused it, and gdq has its own pixel
-limit. `warnings.catch_warnings` swaps global state and is not safe across threads; the counted swap below is.
+limit. ``warnings.catch_warnings`` swaps global state and is not safe across threads; the counted swap below is.
 libtiff, which Pillow wraps, writes its complaints straight to stderr; it is told not to for as long.
 """
 
@@ -45,7 +45,7 @@ def _show(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Stands in for `warnings.showwarning`: a reading thread keeps its warnings, any other gets the usual treatment."""
+    """Stands in for ``warnings.showwarning``: a reading thread keeps its warnings, others are treated as usual."""
     if _notes.current is None:
         _saved_show(message, category, filename, lineno, file, line)
     elif (text := " ".join(str(message).split())) not in _notes.current:
@@ -73,7 +73,7 @@ def _silence_libtiff() -> Callable[[], None] | None:
 
 @contextmanager
 def collect_warnings(notes: list[str]) -> Iterator[None]:
-    """Add the warnings that Pillow raises in this thread to `notes`, one line each, instead of printing them."""
+    """Add the warnings that Pillow raises in this thread to ``notes``, one line each, instead of printing them."""
     global _readers, _saved_show, _saved_filters, _restore_libtiff
     with _lock:
         if _readers == 0:
@@ -102,7 +102,7 @@ def collect_warnings(notes: list[str]) -> Iterator[None]:
 
 @contextmanager
 def lifted_pixel_limit(pixels: int) -> Iterator[None]:
-    """Let Pillow decode a picture of `pixels` pixels that gdq's own limit has allowed.
+    """Let Pillow decode a picture of ``pixels`` pixels that gdq's own limit has allowed.
 
     Does nothing for a picture that Pillow accepts anyway, so a program that uses gdq as a library keeps Pillow's
     protection except while gdq decodes a picture beyond it.

@@ -134,7 +134,7 @@ def scan_webp(stream: BinaryIO) -> Scan:
 
 
 def _bitstreams(stream: BinaryIO, end: int) -> Iterator[bytes]:
-    """Chunk types of the coded pictures from here to `end`, `VP8 ` (lossy) or `VP8L`: one, or each frame's."""
+    """Chunk types of the coded pictures from here to ``end``, ``VP8 `` (lossy) or ``VP8L``: one, or each frame's."""
     for _ in range(_MAX_CHUNKS):
         if stream.tell() >= end or len(head := stream.read(8)) < 8:
             return

@@ -1,4 +1,4 @@
-"""Pillow's many modes to the planes of a `Picture`: 8-bit RGB, alpha, grey, 16-bit samples."""
+"""Pillow's many modes to the planes of a ``Picture``: 8-bit RGB, alpha, grey, 16-bit samples."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ _KINDS = {"I": "32-bit integer", "F": "floating-point"}
 
 
 def low_bytes_decodable(im: Image.Image) -> bool:
-    """True when a second decode of this 16-bit picture can give its low bytes (see `decode_planes16`)."""
+    """True when a second decode of this 16-bit picture can give its low bytes (see ``decode_planes16``)."""
     known = (*_LOW_BYTES, "LA;16B")
     return bool(_tiles(im)) and all(_rawmode(tile.args) in known for tile in _tiles(im))
 
@@ -166,7 +166,7 @@ def decode_planes16(high: Image.Image, low: Image.Image) -> Planes:
     """Decode a 16-bit colour (or grey and alpha) picture with all its bits.
 
     Args:
-        high: the opened, not yet loaded picture; `low_bytes_decodable` is true of it.
+        high: the opened, not yet loaded picture; ``low_bytes_decodable`` is true of it.
         low: the same picture opened a second time.
     """
     key = high.info.get("transparency")

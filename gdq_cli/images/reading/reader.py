@@ -1,4 +1,4 @@
-"""Reading: a path or stream to a `Picture`, or to the frames of an animation or document."""
+"""Reading: a path or stream to a ``Picture``, or to the frames of an animation or document."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_image(source: Source, *, max_pixels: int | None = None, page: int = 0, 
         name: what error messages call the picture; by default the path, or the stream's name.
 
     Returns:
-        The upright picture. Whatever was converted or is doubtful stands in its `warnings`.
+        The upright picture. Whatever was converted or is doubtful stands in its ``warnings``.
 
     Raises:
         ImageError: no such file, not a picture, damaged, too large, no such page: one line that begins with the name.
@@ -35,7 +35,7 @@ def read_image(source: Source, *, max_pixels: int | None = None, page: int = 0, 
 def probe_image(source: Source, *, max_pixels: int | None = None, name: str | None = None) -> ImageHeader:
     """Read the header only: for limits, plans and dry runs. A seekable stream is left where it was.
 
-    Args and errors as of `read_image`. A file whose header is sound can still turn out damaged when it is decoded.
+    Args and errors as of ``read_image``. A file whose header is sound can still turn out damaged when it is decoded.
     """
     if isinstance(source, (str, os.PathLike)) or not source.seekable():
         with open_container(source, name, max_pixels) as file:
@@ -73,5 +73,5 @@ class Frames:
 
 
 def read_frames(source: Source, *, max_pixels: int | None = None, name: str | None = None) -> Frames:
-    """Open a file for reading all its frames or pages. Arguments and errors as of `read_image`."""
+    """Open a file for reading all its frames or pages. Arguments and errors as of ``read_image``."""
     return Frames(source, max_pixels, name)

@@ -29,7 +29,7 @@ def encode_jpeg(stream: BinaryIO, raster: Raster, metadata: Metadata, quality: i
     Args:
         stream: of the output.
         raster: 8 bits, one or three channels, sides up to 65500.
-        metadata: blocks that fit (see `metadata.fit_metadata`).
+        metadata: blocks that fit (see ``metadata.fit_metadata``).
         quality: libjpeg's, 1 to 100.
         threads: for encoding.
     """

@@ -32,7 +32,7 @@ class Raster:
     alpha: bool
     deep: bool
     background: tuple[int, int, int]
-    """Shows through transparent pixels where `alpha` is False."""
+    """Shows through transparent pixels where ``alpha`` is False."""
 
     @property
     def height(self) -> int:
@@ -55,7 +55,7 @@ class Raster:
         return self.width * self.channels * (2 if self.deep else 1)
 
     def rows(self, top: int, bottom: int) -> Samples:
-        """Rows `top` to `bottom` (excluded), C-contiguous (rows, W, channels), uint16 when `deep`, else uint8."""
+        """Rows ``top`` to ``bottom`` (excluded), C-contiguous (rows, W, channels), uint16 when ``deep``, else uint8."""
         picture, span = self.picture, slice(top, bottom)
         colour: Samples = picture.rgb[span]
         if self.deep and picture.samples16 is not None:
@@ -105,7 +105,7 @@ def lay_out(picture: Picture, format: Format, background: tuple[int, int, int], 
 
 
 def spans(height: int, rows: int) -> list[tuple[int, int]]:
-    """Consecutive (top, bottom) bands of `rows` rows; the last one may be shorter."""
+    """Consecutive (top, bottom) bands of ``rows`` rows; the last one may be shorter."""
     return [(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
@@ -115,7 +115,7 @@ def default_threads() -> int:
 
 
 def map_bands(encode: Callable[[Band], Encoded], bands: list[Band], threads: int) -> Iterator[Encoded]:
-    """Encode bands in threads, in order, with `threads + 1` in memory at most. `threads` does not change the result."""
+    """Encode bands in threads, in order, with ``threads + 1`` in memory at most; the result is always the same."""
     if threads <= 1 or len(bands) <= 1:
         yield from map(encode, bands)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,29 +19,25 @@ from gdq_cli.images.writing.png import encode_apng
 from gdq_cli.images.writing.raster import Raster, default_threads
 from gdq_cli.images.writing.tiff import TiffWriter
 from gdq_cli.images.writing.writer import (
-    WHITE,
     Target,
-    check_encoding,
     deliver,
     keep_metadata,
     name_of_suffix,
     pillow_metadata,
+    pillow_options,
     prepare,
     save_by_pillow,
     write_image,
 )
+from gdq_cli.options import DEFAULT_ENCODING, Encoding
 
 
 def write_frames(
     target: Target,
     frames: Iterable[Frame],
     header: ImageHeader,
+    encoding: Encoding = DEFAULT_ENCODING,
     *,
-    format: str | None = None,
-    quality: int | None = None,
-    lossless: bool = False,
-    background: tuple[int, int, int] = WHITE,
-    strip_metadata: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
 ) -> tuple[str, ...]:
@@ -50,7 +47,7 @@ def write_frames(
         target: as for `write_image`.
         frames: all of them; those of an animation have one size. What this iterable raises passes through.
         header: of the source: how many frames, how often it plays, whether any frame has transparency.
-        format: as for `write_image`; for a stream `default_format` of the source.
+        encoding: as for `write_image`; without a format, that of a stream is `default_format` of the source.
 
     The other arguments, the result and the errors are those of `write_image`.
     """
@@ -62,7 +59,7 @@ def write_frames(
     except StopIteration:
         raise ValueError("there are no frames") from None
     animated = header.animated
-    name = format if format is not None else name_of_suffix(target) or default_format(header.format, animated=animated)
+    name = encoding.format or name_of_suffix(target) or default_format(header.format, animated=animated)
     chosen = find_format(name)
     height, width = first.picture.size
     check_format_limits(chosen.name, width, height, frames=header.frames)
@@ -70,18 +67,9 @@ def write_frames(
         kind = "animations" if animated else "documents of several pages"
         raise ImageError(f"{chosen.name} holds no {kind}; use {'webp or png' if animated else 'tiff'}")
     if header.frames == 1 or not (chosen.animation or chosen.pages):
-        return write_image(
-            target,
-            first.picture,
-            format=chosen.name,
-            quality=quality,
-            lossless=lossless,
-            background=background,
-            strip_metadata=strip_metadata,
-            overwrite=overwrite,
-            threads=threads,
-        )
-    options = check_encoding(chosen, quality, lossless, first.picture)
+        encoding = replace(encoding, format=chosen.name)
+        return write_image(target, first.picture, encoding, overwrite=overwrite, threads=threads)
+    options = pillow_options(chosen, encoding, first.picture)
     notes: list[str] = []
     threads = default_threads() if threads is None else threads
 
@@ -93,12 +81,12 @@ def write_frames(
         if chosen.pages:
             writer: TiffWriter | None = None
             for frame in chain():
-                raster, metadata = prepare(frame.picture, chosen, background, strip_metadata, notes)
+                raster, metadata = prepare(frame.picture, chosen, encoding, notes)
                 size = raster.row_bytes * raster.height * header.frames
                 writer = writer or TiffWriter(stream, size, threads)
                 writer.add_page(raster, metadata)
             return
-        metadata = keep_metadata(first.picture, chosen, strip_metadata, notes)
+        metadata = keep_metadata(first.picture, chosen, encoding, notes)
         rasters = _animation_rasters(chain(), header.has_alpha, (height, width), notes)
         if chosen.name == "png":
             encode_apng(stream, rasters, metadata, header.frames, header.plays, threads)
@@ -119,7 +107,7 @@ def _animation_rasters(
             raise ValueError(f"frames of an animation have one size, got {picture.size} after {size}")
         if picture.bit_depth > 8:
             notes.append("16 bits per sample written as 8")
-        yield Raster(picture, grey=False, alpha=alpha, deep=False, background=WHITE), frame.duration_ms
+        yield Raster(picture, grey=False, alpha=alpha, deep=False, background=Encoding.background), frame.duration_ms
 
 
 class _FrameFeed(Image.Image):

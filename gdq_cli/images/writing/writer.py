@@ -21,11 +21,11 @@ from gdq_cli.images.writing.jpeg import encode_jpeg
 from gdq_cli.images.writing.png import encode_png
 from gdq_cli.images.writing.raster import Raster, default_threads, lay_out, spans
 from gdq_cli.images.writing.tiff import TiffWriter
+from gdq_cli.options import DEFAULT_ENCODING, Encoding
 
 Target = str | os.PathLike[str] | BinaryIO
 
 DEFAULT_QUALITY = {"jpg": 95, "webp": 90, "avif": 85}
-WHITE = (255, 255, 255)
 _LOSSLESS = frozenset({"png", "tiff", "bmp", "ppm", "webp"})
 _MEMORY_BYTES = 1 << 26  # an output that goes to a stream is held in memory up to here, then in a temporary file
 
@@ -33,12 +33,8 @@ _MEMORY_BYTES = 1 << 26  # an output that goes to a stream is held in memory up 
 def write_image(
     target: Target,
     picture: Picture,
+    encoding: Encoding = DEFAULT_ENCODING,
     *,
-    format: str | None = None,
-    quality: int | None = None,
-    lossless: bool = False,
-    background: tuple[int, int, int] = WHITE,
-    strip_metadata: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
 ) -> tuple[str, ...]:
@@ -47,12 +43,7 @@ def write_image(
     Args:
         target: a file in an existing folder, or a binary stream.
         picture: pixels and the metadata to keep; sizes in the metadata are updated, the orientation is reset.
-        format: name of the format; by default that of the target's suffix, for a stream that of the picture's source.
-        quality: 1 to 100 for jpg (default 95, 4:4:4; 4:2:0 below 90), webp (90) and avif (85); others ignore it.
-        lossless: for webp; refused for jpg and avif. Without it a lossless WebP source stays lossless, unless a
-            quality is given.
-        background: R, G, B behind transparent pixels in formats without transparency.
-        strip_metadata: write pixels only: no EXIF, ICC, XMP, resolution, text.
+        encoding: format, quality and the like.
         overwrite: replace an existing file.
         threads: for encoding; by default up to 4. The bytes do not depend on it.
 
@@ -60,16 +51,17 @@ def write_image(
         What the format could not hold and how it was dealt with, one line each, without the file's name.
 
     Raises:
-        OptionsError: unknown format, quality out of range, lossless where there is no such thing.
+        OptionsError: unknown format, lossless where there is no such thing.
         OutputExistsError: the file is there and `overwrite` is False.
-        ImageError: the format cannot hold the picture, or the file cannot be written.
+        FileError: the file cannot be written.
+        ImageError: the format cannot hold the picture, or the stream not be written.
     """
-    chosen = _choose(target, picture, format)
+    chosen = _choose(target, picture, encoding.format)
     notes: list[str] = []
     height, width = picture.size
     check_format_limits(chosen.name, width, height)
-    options = check_encoding(chosen, quality, lossless, picture)
-    raster, metadata = prepare(picture, chosen, background, strip_metadata, notes)
+    options = pillow_options(chosen, encoding, picture)
+    raster, metadata = prepare(picture, chosen, encoding, notes)
     threads = default_threads() if threads is None else threads
 
     def encode(stream: BinaryIO) -> None:
@@ -125,10 +117,9 @@ def _suffixes() -> str:
     return ", ".join("." + name for name in WRITABLE)
 
 
-def check_encoding(format: Format, quality: int | None, lossless: bool, picture: Picture) -> dict[str, Any]:
-    """Pillow's options for the lossy formats, checked."""
-    if quality is not None and not 1 <= quality <= 100:
-        raise OptionsError(f"quality is 1 to 100, not {quality}")
+def pillow_options(format: Format, encoding: Encoding, picture: Picture) -> dict[str, Any]:
+    """What Pillow must know to write a lossy format."""
+    quality, lossless = encoding.quality, encoding.lossless
     if lossless and format.name not in _LOSSLESS:
         raise OptionsError(f"{format.name} is never lossless here; use webp, png or tiff")
     if format.name == "webp" and (lossless or (picture.lossless and quality is None)):
@@ -142,24 +133,23 @@ def check_encoding(format: Format, quality: int | None, lossless: bool, picture:
     return {"quality": quality or DEFAULT_QUALITY["jpg"]} if format.name == "jpg" else {}
 
 
-def prepare(
-    picture: Picture, format: Format, background: tuple[int, int, int], strip: bool, notes: list[str]
-) -> tuple[Raster, Metadata]:
+def prepare(picture: Picture, format: Format, encoding: Encoding, notes: list[str]) -> tuple[Raster, Metadata]:
     """Layout and metadata of one picture in its output format; what gets lost is noted."""
-    metadata = keep_metadata(picture, format, strip, notes)
+    metadata = keep_metadata(picture, format, encoding, notes)
     keep_rgb = format.name == "webp" or profile_space(metadata.icc) == "RGB"
-    raster = lay_out(picture, format, background, keep_rgb=keep_rgb)
+    raster = lay_out(picture, format, encoding.background, keep_rgb=keep_rgb)
     if picture.has_alpha and not format.alpha:
-        notes.append("{} holds no transparency; flattened on #{:02x}{:02x}{:02x}".format(format.name, *background))
+        colour = "#{:02x}{:02x}{:02x}".format(*encoding.background)
+        notes.append(f"{format.name} holds no transparency; flattened on {colour}")
     if picture.bit_depth > 8 and not raster.deep:
         cure = "" if format.depth16 else "; png and tiff keep 16"
         notes.append(f"16 bits per sample written as 8{cure}")
     return raster, metadata
 
 
-def keep_metadata(picture: Picture, format: Format, strip: bool, notes: list[str]) -> Metadata:
+def keep_metadata(picture: Picture, format: Format, encoding: Encoding, notes: list[str]) -> Metadata:
     """What of the metadata goes along; what the format cannot hold is noted."""
-    return Metadata() if strip else fit_metadata(picture, format, notes)
+    return Metadata() if encoding.strip_metadata else fit_metadata(picture, format, notes)
 
 
 def pillow_metadata(metadata: Metadata) -> dict[str, Any]:

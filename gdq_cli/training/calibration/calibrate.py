@@ -12,10 +12,12 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from gdq_cli.bits.controller import Descriptor
+from gdq_cli.bits.patches import HALO
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.engines import choose_engine
+from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import FloatNetwork, FloatNetworkT, build_network, controller_head, parameters_of
+from gdq_cli.networks import Network, NetworkT, build_network, controller_head, parameters_of
 from gdq_cli.options import DEFAULT_FAB
 from gdq_cli.training.calibration.fit_controller import (
     choose_thresholds,
@@ -26,18 +28,16 @@ from gdq_cli.training.calibration.fit_controller import (
 )
 from gdq_cli.training.calibration.gumbel import train_gumbel
 from gdq_cli.training.calibration.steps import SEARCH_PATCHES, calibrate_steps, draw_evenly
-from gdq_cli.training.data import ImagePair
-from gdq_cli.upscaling.patches import HALO
 
 CONTROLLER_PATCHES = 4000
 Gate = Literal["ridge", "gumbel"]
 """How a controller learns: log-linear ridge regression of what 4 bits cost, or Gumbel-softmax as in the paper."""
 
 
-def quantized_copy(network: FloatNetworkT, static_bits: tuple[int, ...] = ()) -> FloatNetworkT:
+def quantized_copy(network: NetworkT, static_bits: tuple[int, ...] = ()) -> NetworkT:
     """A quantized network with the weights of a float32 one; its steps are not calibrated yet."""
     config = replace(network.config, bit_widths=BIT_WIDTHS, static_bits=static_bits)
-    copy = cast(FloatNetworkT, build_network(config))
+    copy = cast(NetworkT, build_network(config))
     missing, unexpected = copy.load_state_dict(network.state_dict(), strict=False)
     assert not unexpected
     assert all(key.endswith(("_step", "equalization")) for key in missing)
@@ -46,7 +46,7 @@ def quantized_copy(network: FloatNetworkT, static_bits: tuple[int, ...] = ()) ->
 
 
 def calibrate_checkpoint(
-    network: FloatNetwork,
+    network: Network,
     pairs: list[ImagePair],
     *,
     name: str,
@@ -68,7 +68,7 @@ def calibrate_checkpoint(
         name: of the model.
         target_fab: average bit-width of the training patches that the controller aims at.
         descriptor: kind of controller descriptor.
-        gate: how the controller learns, see :data:`Gate`.
+        gate: how the controller learns, see ``Gate``.
         static_bits: widths of body conv, each upsampler conv, and tail; 8 everywhere if empty.
         halo: LR pixels of context that patches are read with.
         facts: for the model card; calibration adds its own.
@@ -93,7 +93,7 @@ def calibrate_checkpoint(
 
 
 def attach_controller(
-    network: FloatNetwork,
+    network: Network,
     pairs: list[ImagePair],
     *,
     name: str,

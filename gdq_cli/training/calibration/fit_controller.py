@@ -15,8 +15,8 @@ from gdq_cli.bits.controller import GBC_BITS, Controller, Descriptor
 from gdq_cli.bits.controller_release import ReleaseHead
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.engines import Engine
+from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.program.layers import IntegerHead
-from gdq_cli.training.data import ImagePair
 
 QUANTILE_STEP = 0.005
 """Resolution of the entropy table: 0.5 %, as in the release's table."""
@@ -73,14 +73,14 @@ def measure_patches(
 def describe_patches(
     pairs: list[ImagePair], head: IntegerHead | ReleaseHead, descriptor: Descriptor
 ) -> NDArray[np.float64]:
-    """Descriptors, (N, 3 * C), of the patches that :func:`measure_patches` makes of some images."""
+    """Descriptors, (N, 3 * C), of the patches that ``measure_patches`` makes of some images."""
     probe = Controller(descriptor, np.zeros((3, 1)), np.zeros(3), (0.0, 0.0))
     cores = [np.ascontiguousarray(pair.lr[core]) for pair in pairs for core in _cores(pair)]
     return np.concatenate([probe.descriptors(core[None], head) for core in cores])
 
 
 def count_patches(pair: ImagePair) -> int:
-    """Number of patches that :func:`measure_patches` makes of an image."""
+    """Number of patches that ``measure_patches`` makes of an image."""
     return len(_cores(pair))
 
 
@@ -137,7 +137,7 @@ def fit_controller(
         descriptor: kind of the table's descriptors.
         thresholds: of E2B.
         target_fab: average bit-width on the table's patches.
-        ridge: penalty on the slopes, see :func:`fit_log_linear`.
+        ridge: penalty on the slopes, see ``fit_log_linear``.
 
     Returns:
         The controller whose FAB is closest to the target from below.

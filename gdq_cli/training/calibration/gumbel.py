@@ -1,6 +1,6 @@
 """The paper's way to a controller: Gumbel-softmax with a straight-through gradient, a bit cost that holds the average.
 
-In the released code nothing flows back into the gate (parity/NOTES.md); here it does. The network is frozen, so every
+In the released code nothing flows back into the gate; here it does. The network is frozen, so every
 patch's error at every width is known beforehand, and the gate-weighted sum of the candidates' errors has the exact
 difference between widths as its gradient.
 """

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gdq_cli.networks import FloatNetwork, quantizers
+from gdq_cli.measure.pairs import ImagePair
+from gdq_cli.networks import Network, quantizers
 from gdq_cli.networks.blocks import QuantConv2d
-from gdq_cli.training.data import ImagePair, PatchSampler
+from gdq_cli.training.data import PatchSampler
 
 SEARCH_PATCHES = 256
 ERROR_FLOOR = 3.0  # squared grey levels (43 dB): patches that are better than this count alike
@@ -28,7 +29,7 @@ SEARCH_POSITIONS = 40  # output pixels a patch contributes to the search of step
 
 @torch.inference_mode()
 def calibrate_steps(
-    network: FloatNetwork,
+    network: Network,
     sampler: PatchSampler,
     *,
     patches: int = SEARCH_PATCHES,
@@ -37,7 +38,7 @@ def calibrate_steps(
     """Set every step of a quantized network, in place.
 
     Args:
-        network: from :func:`gdq_cli.training.calibration.calibrate.quantized_copy`.
+        network: from ``gdq_cli.training.calibration.calibrate.quantized_copy``.
         sampler: source of LR patches.
         patches: how many to draw.
         progress: called with the name of each finished layer.
@@ -62,7 +63,7 @@ def calibrate_steps(
             hook.remove()
 
 
-def _importance(network: FloatNetwork, pixels: Tensor, hr: Tensor) -> Tensor:
+def _importance(network: Network, pixels: Tensor, hr: Tensor) -> Tensor:
     """What an error in each patch costs in dB: the reciprocal of the float network's squared error there, (N,).
 
     Without it the search favours textured patches, where the network errs most, and coarse steps; PSNR, the mean of

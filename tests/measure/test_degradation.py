@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gdq_cli.measure.degradation import EVAL_DEGRADATIONS, Steps, degrade
+from gdq_cli.measure.pairs import ImagePair, downscale, load_pairs
 from gdq_cli.training import data
-from gdq_cli.training.data import DEGRADED_MARGIN, ImagePair, PatchSampler, downscale, load_pairs
-from gdq_cli.training.degradation import EVAL_DEGRADATIONS, Steps, degrade
+from gdq_cli.training.data import DEGRADED_MARGIN, PatchSampler
 from tests.helpers.pictures import make_pairs, make_picture
 
 KINDS = ("photo", *EVAL_DEGRADATIONS)

@@ -26,7 +26,7 @@ def load_checkpoint(model: str, scale: int, *, offline: bool = False, watch: hub
     checkpoint = read_checkpoint(path, expected_sha256=hub.expected_sha256(path))
     if checkpoint.scale != scale:
         raise WeightsError(
-            f"{path}: an x{checkpoint.scale} checkpoint cannot upscale x{scale}; use -x {checkpoint.scale}"
+            f"{path}: an x{checkpoint.scale} checkpoint cannot upscale x{scale}; use `scale={checkpoint.scale}`"
         )
     return checkpoint
 
@@ -35,7 +35,7 @@ class UpscalerPool:
     """Upscalers on one device, loaded when first asked for.
 
     Args:
-        model: the one meant where none is named; see :func:`load_checkpoint`.
+        model: the one meant where none is named; see ``load_checkpoint``.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         threads: CPU threads; None for the cores this process may use.
         engine: ``auto`` or the name of one engine.
@@ -73,7 +73,7 @@ class UpscalerPool:
         return self._load(scale, model or self._model)[0]
 
     def choice(self, scale: int) -> EngineChoice:
-        """Which engine runs a native scale, and why not a faster one. Raises as :meth:`get`."""
+        """Which engine runs a native scale, and why not a faster one. Raises as ``get``."""
         return self._load(scale, self._model)[1]
 
     def _load(self, scale: int, model: str) -> tuple[Upscaler, EngineChoice]:
