@@ -31,7 +31,7 @@ def test_code_range_refuses_nonsense() -> None:
 def test_gradients_are_those_of_lsq() -> None:
     x = torch.tensor([-3.0, -0.9, 0.1, 0.6, 9.0], requires_grad=True)
     step = torch.tensor(0.5, requires_grad=True)
-    (quantizers.activation_codes(x, step, -4, 3) * step).sum().backward()
+    (quantizers.activation_codes(x, step, -4, 3) * step).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     assert step.grad is not None
     assert x.grad.tolist() == [0, 1, 1, 1, 0]
@@ -44,18 +44,18 @@ def test_gradients_are_those_of_lsq() -> None:
 def test_per_channel_steps_get_their_own_gradient() -> None:
     x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     step = torch.tensor([0.1, 0.2, 0.3]).reshape(1, 3, 1, 1).requires_grad_()
-    (quantizers.activation_codes(x, step, -8, 7) * step).square().sum().backward()
+    (quantizers.activation_codes(x, step, -8, 7) * step).square().sum().backward()  # type: ignore[no-untyped-call]
     for channel in range(3):
         alone = step.detach()[:, channel : channel + 1].clone().requires_grad_()
         part = x[:, channel : channel + 1]
-        (quantizers.activation_codes(part, alone, -8, 7) * alone).square().sum().backward()
+        (quantizers.activation_codes(part, alone, -8, 7) * alone).square().sum().backward()  # type: ignore[no-untyped-call]
         assert torch.allclose(step.grad[:, channel], alone.grad[:, 0], rtol=1e-5)  # type: ignore[index]
 
 
 def test_scale_gradient_keeps_the_value() -> None:
     x = torch.tensor([1.5, -2.0], requires_grad=True)
     y = quantizers.scale_gradient(x, 0.25)
-    y.sum().backward()
+    y.sum().backward()  # type: ignore[no-untyped-call]
     assert torch.equal(y, x)
     assert x.grad is not None
     assert x.grad.tolist() == [0.25, 0.25]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -226,6 +228,20 @@ def test_the_compiled_kernels(isa: str | None, seed: int) -> None:
     found = engine.run_windows(np.stack([picture, picture[::-1]]), bits)
     assert np.array_equal(found[0].transpose(2, 0, 1), expected)
     assert not np.array_equal(found[0], found[1])
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None or os.environ.get("TRITON_INTERPRET") != "1",
+    reason="needs Triton, and no GPU, so that it interprets its kernels",
+)
+@pytest.mark.parametrize("seed", [8, 9, 14, 15, 16, 18, 20, 23])
+def test_the_cuda_kernels(seed: int) -> None:
+    from gdq_cli.engines.cuda.engine import CudaEngine
+
+    program, bits, picture = made(seed, plain=True)
+    expected = np.clip(np.rint(interpret(program, picture, bits)), 0, 255).astype(np.uint8)
+    found = CudaEngine(parameters_with(program, FEATURES), "cpu")(windows_of(picture), bits)
+    assert np.array_equal(found[0].numpy(), expected)
 
 
 @pytest.mark.skipif(not kernels.report().chosen, reason="kernels not built")
