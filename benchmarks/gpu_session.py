@@ -4,11 +4,12 @@
     python benchmarks/gpu_session.py run FOLDER --out OUT [--minutes 9]       there; the same command goes on
     python benchmarks/gpu_session.py finish FOLDER --out OUT                  anywhere: checkpoints of what was cut
 
-``run`` first gives ``pytest -m gpu`` and ``benchmarks/gpu.py`` their time (``--checks``), then divides what is left
-among the trainings of ``--shares``, in that order; time that one leaves goes to those after it, then to those that are
-not complete. Every part is a process of its own, so that none takes the others along. OUT holds log.txt, summary.json,
-the checkpoints, and a ``.state`` of each training that is not complete, written twenty times in the time planned for
-it. docs/gpu.md has the command lines.
+``run`` first gives ``benchmarks/gpu.py`` its time (``--checks``), then divides what is left among the trainings of
+``--shares``, in that order; time that one leaves goes to those after it, then to those that are not complete. ``pytest
+-m gpu`` runs beside the trainings, as it mostly compiles. Every part is a process of its own, so that none takes the
+others along. OUT holds log.txt, tests.txt, summary.json, the float checkpoints, ``quantized_xN.trained`` for ``finish``
+to make checkpoints of, and a ``.state`` of each training that is not complete, written twenty times in the time planned
+for it. docs/gpu.md has the command lines.
 """
 
 from __future__ import annotations
@@ -44,9 +45,8 @@ PACKAGES = ("typer", "rich", "safetensors", "pytest", "hypothesis")
 SHARES = "fp32_x4=50,fp32_x2=25,quantized_x4=15,quantized_x2=10"
 ENDING = 15  # seconds kept at the end, and those under which no training is started; at most a tenth of all time
 GRACE = 10  # seconds between SIGTERM and SIGKILL
-ENDS = {"fp32": (8, 0.1), "quantized": (45, 0.35)}
+END = (8, 0.1)
 """What a training keeps of its time for its checkpoint: so many seconds, or such a share if that is less."""
-CONTROLLER_PICTURES = 200  # that a controller is fitted to while a GPU waits; finish takes all
 MIB = 1 << 20
 
 
@@ -97,7 +97,7 @@ def parse() -> argparse.Namespace:
 
     two = verbs.add_parser("run", parents=[shared], help="checks, then trainings")
     two.add_argument("--minutes", type=float, help="wall-clock time of everything; 9, or 1 to rehearse")
-    two.add_argument("--checks", type=float, default=180, help="seconds of tests and benchmark at most; 0 for none")
+    two.add_argument("--checks", type=float, default=180, help="seconds of the benchmark at most; 0: no tests either")
     two.add_argument("--shares", default=SHARES, help=f"trainings in order and their shares of the time: {SHARES}")
     two.add_argument(
         "--resume", type=Path, help="OUT of an earlier run: trainings that this OUT knows nothing of go on from there"
@@ -233,24 +233,25 @@ class Session:
         arguments, shares = self.arguments, self.shares
         if arguments.resume is not None:
             here = {file.name.partition(".")[0] for file in self.out.iterdir()}  # those have gone on since
-            for file in arguments.resume.glob("*.safetensors*"):
+            for file in [*arguments.resume.glob("*.safetensors*"), *arguments.resume.glob("*.trained")]:
                 if file.name.partition(".")[0] not in here:
                     shutil.copyfile(file, self.out / file.name)
         self.say(f"{arguments.minutes:g} minutes, code {ROOT}, Python {sys.version.split()[0]}")
         self.install_missing()
-        if arguments.checks:
-            self.check(min(arguments.checks, self.left() / 3))
+        tests = self.check(min(arguments.checks, self.left() / 3)) if arguments.checks else None
         for index, name in enumerate(shares):
             self.train(name, self.left() * shares[name] / sum(list(shares.values())[index:]))
         for name in shares:  # again, with all that is left
             self.train(name, self.left())
+        if tests is not None:
+            self.end_tests(tests)
         self.summarize()
         self.say("done")
 
     def finish(self) -> None:
-        """Write the checkpoint of every state in the folder."""
+        """Write the checkpoint of everything trained in the folder, complete or not."""
         self.install_missing()
-        for state in sorted(self.out.glob("*.state")):
+        for state in sorted([*self.out.glob("*.state"), *self.out.glob("*.trained")]):
             self.start_training(state.name.partition(".")[0], 0)
         self.summarize()
 
@@ -271,22 +272,23 @@ class Session:
             ]
             self.part("wheels", [*pip, *missing], self.left())
 
-    def check(self, seconds: float) -> None:
-        """The tests for a GPU, then the benchmark with what they leave of the time."""
-        end = time.monotonic() + seconds
-        tests = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-m",
-            "gpu",
-            "-p",
-            "no:cacheprovider",
-            "--continue-on-collection-errors",
-        ]
-        self.part("tests", tests, seconds / 2)
+    def check(self, seconds: float) -> subprocess.Popen[bytes]:
+        """The benchmark, then the tests for a GPU, which go on beside what follows."""
         benchmark = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), f"--device={self.arguments.device}"]
-        self.part("benchmark", [*benchmark, "--no-compile", "--repeats=5"], end - time.monotonic())
+        self.part("benchmark", [*benchmark, "--no-compile", "--repeats=5"], seconds)
+        tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider"]
+        with (self.out / "tests.txt").open("wb") as stream:
+            return subprocess.Popen(tests, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, env=self.environment)
+
+    def end_tests(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the tests as long as there is time."""
+        try:
+            process.wait(max(self.left(), 1))
+        except subprocess.TimeoutExpired:
+            self.say("tests: out of time")
+        stop(process)
+        lines = (self.out / "tests.txt").read_text(errors="replace").split("\n")
+        self.say(f"tests: {next((line for line in reversed(lines) if line.strip()), '')}")
 
     def train(self, name: str, seconds: float) -> None:
         """Start or go on with a training, unless there is nothing to do or no time."""
@@ -300,9 +302,10 @@ class Session:
         self.start_training(name, seconds)
 
     def is_complete(self, name: str) -> bool:
-        """A checkpoint alone is complete; as long as steps are missing, a state lies beside it."""
+        """As long as steps are missing, there is a state."""
         file = self.out / f"{name}.safetensors"
-        return file.exists() and not file.with_name(file.name + ".state").exists()
+        trained = file.exists() or file.with_suffix(".trained").exists()
+        return trained and not file.with_name(file.name + ".state").exists()
 
     def start_training(self, name: str, seconds: float) -> None:
         stage, _, scale = name.partition("_x")
@@ -313,8 +316,7 @@ class Session:
                 command.append(f"--{option}={value}")
         for option in ("degradation", "upsampler", "seed"):
             command.append(f"--{option}={getattr(self.arguments, option)}")
-        # A training stops by itself in time; fitting a controller may take whatever is left.
-        most = min(self.left(), seconds + 30) if stage == "fp32" and seconds else self.left()
+        most = min(self.left(), seconds + 30) if seconds else self.left()
         self.part(name, command, most, lambda: self.is_complete(name))
 
     def part(
@@ -390,7 +392,8 @@ def train(arguments: argparse.Namespace) -> None:
 
     stage, scale, seed = arguments.stage, arguments.scale, arguments.seed
     target = arguments.out / f"{stage}_x{scale}.safetensors"
-    state_file = target.with_name(target.name + ".state")
+    trained = target.with_suffix(".trained")
+    state_file = trained if trained.exists() else target.with_name(target.name + ".state")
     device = choose_device(arguments.device)
     device = "cuda:0" if device == "cuda" else device
     torch.backends.cudnn.benchmark = True
@@ -398,7 +401,8 @@ def train(arguments: argparse.Namespace) -> None:
     say(f"{device_name}, torch {torch.__version__}")
     training, held_out = load(arguments)
     say(f"{len(training)} training pictures, {len(held_out)} held out")
-    network, facts = starting(arguments, training)
+    network, facts = starting(arguments)
+    begun_from = facts.pop("from")
     if not state_file.exists():
         say(f"begins at {score(network, held_out, device)}")
     network.to(device)
@@ -425,7 +429,7 @@ def train(arguments: argparse.Namespace) -> None:
         every = max(1, steps // 20)
         return TrainOptions(steps, arguments.batch, rate, seed=seed, save_every=every, validate_every=5 * every)
 
-    most, share = ENDS[stage]
+    most, share = END
     end = start + arguments.seconds - min(most, share * arguments.seconds)
     steps = kept_steps(state_file) or arguments.steps
     if not steps:
@@ -439,6 +443,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     def checkpoint(network: Edsr) -> Checkpoint:
         entry = {
+            "from": begun_from,
             "stage": stage,
             "steps": trainer.step,
             "batch": arguments.batch,
@@ -454,9 +459,8 @@ def train(arguments: argparse.Namespace) -> None:
         average = copy.deepcopy(network).cpu().eval()
         if stage == "fp32":
             return Checkpoint(average, None, history, "photo")
-        every = max(1, len(training) // CONTROLLER_PICTURES) if arguments.seconds else 1
         return attach_controller(
-            average, training[::every], name="photo", target_fab=arguments.fab or DEFAULT_FAB, facts=history, seed=seed
+            average, training, name="photo", target_fab=arguments.fab or DEFAULT_FAB, facts=history, seed=seed
         )
 
     said = time.monotonic()
@@ -479,33 +483,42 @@ def train(arguments: argparse.Namespace) -> None:
     if not complete and arguments.seconds:
         complete = trainer.run(report, keep, end - time.monotonic())
     say(f"step {trainer.step} of {steps}, {trainer.step - begun} of them now")
-    if stage == "fp32" or complete or not arguments.seconds:  # a state is enough until a controller is worth its time
-        finished = checkpoint(trainer.average)
-        write_checkpoint(target, finished)
+    if stage == "quantized" and arguments.seconds:  # a controller is fitted where no GPU waits for it
         if complete:
-            state_file.unlink(missing_ok=True)
-        say(f"{target.name} at step {trainer.step} of {steps}, {score(finished.network, held_out, device)}")
+            state_file.replace(trained)
+        return
+    finished = checkpoint(trainer.average)
+    write_checkpoint(target, finished)
+    if complete:
+        state_file.unlink(missing_ok=True)
+    say(f"{target.name} at step {trainer.step} of {steps}, {score(finished.network, held_out, device)}")
 
 
 def load(arguments: argparse.Namespace) -> tuple[list[ImagePair], list[ImagePair]]:
     """Training and held-out pictures of the prepared folder.
 
-    The float stage makes every LR patch itself, so that its pictures do without degraded LR, which takes longest.
+    Training makes every LR patch itself and does without degraded LR, which takes longest; a controller needs it.
     """
-    from gdq_cli.measure.pairs import list_images, load_pairs
+    from gdq_cli.measure.pairs import load_pairs
 
-    files = list_images(arguments.folder)
-    training = [file for file in files if file.parent.name == "train"][: arguments.pictures]
-    held_out = [file for file in files if file.parent.name == "held_out"][
-        : arguments.pictures and max(1, arguments.pictures // 4)
-    ]
-    kind = "none" if arguments.stage == "fp32" else arguments.degradation
+    training, held_out = find(arguments)
     scale, degradation = arguments.scale, arguments.degradation
+    kind = "none" if arguments.seconds else degradation
     return load_pairs(training, scale, kind), load_pairs(held_out, scale, degradation, seed=1)
 
 
-def starting(arguments: argparse.Namespace, training: list[ImagePair]) -> tuple[Edsr, dict[str, Any]]:
+def find(arguments: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """Files to train on, and files held out."""
+    from gdq_cli.measure.pairs import list_images
+
+    files = list_images(arguments.folder)
+    training, held_out = ([file for file in files if file.parent.name == name] for name in ("train", "held_out"))
+    return training[: arguments.pictures], held_out[: arguments.pictures and max(1, arguments.pictures // 4)]
+
+
+def starting(arguments: argparse.Namespace) -> tuple[Edsr, dict[str, Any]]:
     """The float network to start from, calibrated for the quantized stage, and its facts."""
+    from gdq_cli.measure.pairs import load_pairs
     from gdq_cli.training.calibration.calibrate import quantized_copy
     from gdq_cli.training.calibration.steps import SEARCH_PATCHES, calibrate_steps, draw_evenly
     from gdq_cli.training.start import read_start, reshaped
@@ -517,11 +530,13 @@ def starting(arguments: argparse.Namespace, training: list[ImagePair]) -> tuple[
     source = next(path for path in choices if path.exists())
     print(f"from {source}")
     network, facts = read_start(source, arguments.scale)
+    facts = {**facts, "from": source.name}
     network = reshaped(network, arguments.scale, arguments.upsampler)
     if arguments.stage == "quantized":  # found again exactly when a run goes on
         network = quantized_copy(network)
-        patches = min(SEARCH_PATCHES, len(training))
-        calibrate_steps(network, draw_evenly(training, arguments.seed), patches=patches)
+        files, _ = find(arguments)
+        pairs = load_pairs(files[:: max(1, len(files) // SEARCH_PATCHES)], arguments.scale, arguments.degradation)
+        calibrate_steps(network, draw_evenly(pairs, arguments.seed), patches=min(SEARCH_PATCHES, len(pairs)))
     return network, facts
 
 

@@ -142,7 +142,7 @@ class QuantizedStage:
     def backward(self, lr: Tensor, hr: Tensor, step: int) -> float:
         enabled = self._autocast is not None
         with torch.no_grad(), torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
-            aim = self._teacher(lr).float()
+            aim = self._teacher.to(lr.device)(lr).float()
             importance = weigh_patches((aim - hr).abs().mean(dim=(1, 2, 3)), ERROR_FLOOR)
         total = 0.0
         draw = np.random.default_rng((self._seed, step))
