@@ -24,6 +24,12 @@ constexpr int kAlgorithms = 5;
 struct Layout {
     int lanes;         // int32 lanes of a vector; a block is two vectors of output channels. 0: the portable layout
     int data_bias;     // added to stored bytes before the dot product (-128 where the instruction wants signed data)
+    int least_weight;  // that the dot product takes
+};
+
+// Four input channels of one tap for which a block of outputs has a further row of weights.
+struct Remainder {
+    int tap, channel;
 };
 
 // One 3x3 convolution, prepared. Channel counts are multiples of 64 (zero padded).
@@ -33,6 +39,10 @@ struct PackedConv {
     bool signed_in;          // stored zero is 128, else 0
     const int8_t* weights;   // 64-byte aligned, layout of the kernel
     const int32_t* init;     // direct: [cout]; Winograd: [4][2][cout]: initial accumulators, undo the +128 of the data
+    // direct: what weights below Layout::least_weight lack
+    const int* rest_first;       // [cout / block + 1]: where each block's begin
+    const Remainder* rest;
+    const int8_t* rest_weights;  // a row of a block for each
 };
 
 // The 64 -> 3 convolution: lanes are kx * 4 + output, so one vector holds a whole row of taps.
@@ -53,7 +63,8 @@ struct PackedHead {
 enum class Store : int {
     raw = 0,     // int32 accumulators
     codes = 1,   // clamp(rne(a * m + c), lo, hi) as bytes
-    stream = 2,  // x = a * m + c (* slope if negative) (+ x_in); optionally kept as float32; clamp(rne(x * inv), lo, hi) + 128
+    stream = 2,  // x = a * m + c (* slope if negative) (+ x_in * x_factor); optionally kept as float32;
+                 // optionally clamp(rne(x * inv + shift), lo, hi), + 128 if lo is negative
     pixels = 3,  // clamp(rne(a * m + c + x_in), lo, hi) as bytes; of the direct kernel alone
 };
 
@@ -67,7 +78,7 @@ struct Epilogue {
     const float* m;            // [cout]
     const float* c;            // [cout]
     int lo, hi;                // of the codes, for Store::codes as they are stored
-    uint8_t* codes;
+    uint8_t* codes;            // may be null, for Store::stream
     ptrdiff_t code_row, code_px;   // bytes
     const ptrdiff_t* group;    // [cout / 64] byte offset of each group of 64 output channels (pixel shuffle on store)
     int32_t* raw;
@@ -75,7 +86,8 @@ struct Epilogue {
     const float* x_in;         // may be null
     float* x_out;              // may be null; may equal x_in
     ptrdiff_t x_row, x_px;         // elements
-    const float* inv;          // [cout]
+    float x_factor;
+    const float *inv, *shift;  // [cout]
     const float* slope;        // [cout], or null: factor of negative values
 };
 
@@ -92,6 +104,8 @@ struct Kernels {
     void (*conv)(const PackedConv&, const uint8_t* in, ptrdiff_t in_row, const Region&, const Epilogue&, void* scratch);
     // in: int16 (H + 2, W + 2, 3) with the border, pointer at the top left corner of the border, 64 bytes readable past the end
     void (*head)(const PackedHead&, const int16_t* in, ptrdiff_t in_row, const Region&, const Epilogue&);
+    // No convolution: sums of 0, so that Store::stream makes codes of x_in alone
+    void (*pass)(int channels, const Region&, const Epilogue&);
     // scratch: (x1 - x0 + 2 + 16) * 16 int32
     void (*tail)(const PackedTail&, const uint8_t* in, ptrdiff_t in_row, const Region&, uint8_t* out, ptrdiff_t out_row,
                  int32_t* scratch);

@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 
 from gdq_cli.errors import DeviceError
 from gdq_cli.program.layers import ZERO, IntegerConv, IntegerHead
-from gdq_cli.program.operations import Conv, Epilogue, Head, Operation, Pixels, Program, place_buffers
+from gdq_cli.program.operations import (
+    Conv,
+    Epilogue,
+    Float,
+    Head,
+    Operation,
+    Pixels,
+    Program,
+    Quantize,
+    codes_of,
+    place_buffers,
+)
 
 _kernels: Any = None
 _PROBLEM = ""
@@ -31,6 +42,9 @@ except ImportError as error:  # not built, or built for another Python
 
 ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winograd_split")
 """Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16 and 20."""
+
+LARGEST_GIVEN = 2.0**16
+"""Values of a stream that other layers made must stay below it in magnitude, so that their codes are proved exact."""
 
 PORTABLE = "portable"
 """Plain C++, the oracle of the others."""
@@ -71,16 +85,23 @@ class KernelReport:
 
 
 @cache
+def _problem(isa: str) -> str:
+    """Which kernel of a runnable instruction set fails its self-test of some 10 ms; empty if none does."""
+    return "" if isa == PORTABLE else _kernels.self_test(isa) or ""
+
+
+def _fastest() -> str | None:
+    """The first instruction set that passes; slower ones are not tested."""
+    isas = (name for name, runnable in _kernels.isas() if runnable and name != PORTABLE)
+    return next((name for name in isas if not _problem(name)), None)
+
+
 def report() -> KernelReport:
-    """Find out what runs here; every runnable instruction set passes or fails a self-test of some 10 ms, once."""
+    """Find out what runs here: every runnable instruction set passes or fails its self-test, once."""
     if _kernels is None:
         return KernelReport(False, _PROBLEM, (), (), None)
-    isas = tuple(
-        IsaReport(name, runnable, (_kernels.self_test(name) or "") if runnable else "")
-        for name, runnable in _kernels.isas()
-    )
-    chosen = next((isa.name for isa in isas if isa.runnable and not isa.problem and isa.name != PORTABLE), None)
-    return KernelReport(True, "", tuple(_kernels.cpu_features().split()), isas, chosen)
+    isas = tuple(IsaReport(name, runnable, _problem(name) if runnable else "") for name, runnable in _kernels.isas())
+    return KernelReport(True, "", tuple(_kernels.cpu_features().split()), isas, _fastest())
 
 
 def choose_isa(name: str | None = None) -> str:
@@ -89,21 +110,21 @@ def choose_isa(name: str | None = None) -> str:
     Raises:
         DeviceError: if the kernels are not built, or not fit to be used here.
     """
-    found = report()
-    if not found.built:
-        raise DeviceError(f"the compiled kernels are missing ({found.problem}); install a C++ compiler and reinstall")
+    if _kernels is None:
+        raise DeviceError(f"the compiled kernels are missing ({_PROBLEM}); install a C++ compiler and reinstall")
     if name is None:
-        if found.chosen is None:
+        fastest = _fastest()
+        if fastest is None:
             raise DeviceError("no compiled kernel is made for this processor and passes its self-test")
-        return found.chosen
-    for isa in found.isas:
-        if isa.name == name:
-            if not isa.runnable:
-                raise DeviceError(f"this processor cannot run the {name} kernels")
-            if isa.problem:
-                raise DeviceError(f"the {name} kernels are wrong on this machine ({isa.problem}); use another engine")
-            return name
-    raise DeviceError(f"there are no {name} kernels; this build has {', '.join(isa.name for isa in found.isas)}")
+        return fastest
+    runnable = dict(_kernels.isas())
+    if name not in runnable:
+        raise DeviceError(f"there are no {name} kernels; this build has {', '.join(runnable)}")
+    if not runnable[name]:
+        raise DeviceError(f"this processor cannot run the {name} kernels")
+    if _problem(name):
+        raise DeviceError(f"the {name} kernels are wrong on this machine ({_problem(name)}); use another engine")
+    return name
 
 
 def _array(values: Any, dtype: type) -> NDArray[Any]:
@@ -114,38 +135,94 @@ def _array(values: Any, dtype: type) -> NDArray[Any]:
     return array
 
 
+def _across(operations: tuple[Operation, ...], span: slice) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The streams that a span of operations reads from before it, and those that are read after it.
+
+    Raises:
+        ValueError: if it has float layers, or codes would have to pass through its ends.
+    """
+    inside = operations[span]
+    if any(isinstance(one, Float) for one in inside):
+        raise ValueError("the compiled kernels run integers only, and this network has layers in float32")
+    written = [buffer for one in inside for buffer in one.writes]
+    given = tuple(dict.fromkeys(buffer for one in inside for buffer in one.reads if buffer not in written))
+    after = operations[span.stop :] if span.stop is not None else ()
+    made = tuple(buffer for buffer in written if any(buffer in one.reads for one in after))
+    if any(buffer in codes_of(one) for one in operations for buffer in (*given, *made)):
+        raise ValueError("the compiled kernels exchange streams with float layers, not codes")
+    return given, made
+
+
+def _shuffle(operation: Operation) -> int:
+    return operation.shuffle if isinstance(operation, Conv) else 1
+
+
 def _constants(layer: IntegerConv | IntegerHead, dtype: type = np.int8) -> tuple[NDArray[Any], ...]:
     return _array(layer.weight, dtype), _array(layer.multiplier, np.float32), _array(layer.offset, np.float32)
 
 
 class Network:
-    """A program, prepared once; several threads may call ``run`` at a time.
+    """Integer operations of a program, prepared once; several threads may call ``run`` at a time.
 
-    The kernels take a head, convolutions at LR size of as many channels as the head has (a multiple of 64), then either
-    convolutions with a pixel shuffle and a tail, or a tail that is shuffled into pixels.
+    The kernels take a head, streams that become codes, and convolutions at LR size, all of as many channels (a
+    multiple of 64); then nothing, or convolutions with a pixel shuffle and a tail, or a tail shuffled into pixels.
 
     Args:
-        program: of integers only.
+        program: lowered.
         isa: instruction set, or None for the fastest.
+        span: which of its operations; without a ``Float`` among them.
+
+    Attributes:
+        has_head: whether ``band_sums`` can be asked for.
 
     Raises:
         DeviceError: if the kernels cannot be used here.
-        ValueError: if the program is not one that the kernels run, or run exactly.
+        ValueError: if the operations are none that the kernels run, or run exactly.
     """
 
-    def __init__(self, program: Program, isa: str | None = None) -> None:
+    def __init__(self, program: Program, isa: str | None = None, span: slice = slice(None)) -> None:
         self.isa = choose_isa(isa)
         self.scale = program.scale
         self.bit_widths = tuple(sorted(program.operations))
-        head = next(iter(program.operations.values()))[0]
-        if not isinstance(head, Head):
-            raise ValueError("the compiled kernels run integers only, and this network begins in float32")
-        self.features = len(head.layer.weight)
-        self._handle = _kernels.network_new(self.isa, self.features, self.scale)
-        _kernels.network_head(self._handle, *_constants(head.layer, np.int16), tuple(head.layer.mean))
+        every = program.operations[self.bit_widths[0]]
+        layers = [one.layer for one in every[span] if isinstance(one, Conv | Pixels)]
+        heads = [one.layer for one in every[span] if isinstance(one, Head)]
+        if not layers or len(heads) > 1:
+            raise ValueError("the compiled kernels need convolutions, and one head at most")
+        self.features = layers[0].weight.shape[1]
+        self.has_head = bool(heads)
+        self._places = place_buffers(every)
+        self._given, self._made = _across(every, span)
+        self._outer = tuple(dict.fromkeys(self._places[buffer] for buffer in (*self._given, *self._made)))
+        outer = np.array(self._outer, np.int32)
+        self._handle = _kernels.network_new(self.isa, self.features, self.scale, outer, len(self._given), LARGEST_GIVEN)
+        for head in heads:
+            _kernels.network_head(self._handle, *_constants(head, np.int16), tuple(head.mean))
         for bit_width in self.bit_widths:
-            behind = self._place_layers(bit_width, program.operations[bit_width])
-        source = behind[0].reads
+            behind = self._place_layers(bit_width, program.operations[bit_width][span])
+        self._place_end(behind)
+        _kernels.network_finish(self._handle)
+
+    def _place_layers(self, bit_width: int, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+        """Hand over the operations at LR size; returns those behind, which all bit-widths share."""
+        here = list(takewhile(lambda one: isinstance(one, Head | Quantize | Conv) and _shuffle(one) == 1, operations))
+        behind = operations[len(here) :]
+        _kernels.network_begin(self._handle, bit_width, self._places[behind[0].reads[0]] if behind else -1)
+        for operation in here:
+            if isinstance(operation, Head):
+                _kernels.network_add_head(self._handle, bit_width, self._ending(operation.epilogue))
+            elif isinstance(operation, Quantize):
+                ending = self._ending(Epilogue(add=operation.source, codes=operation.codes))
+                _kernels.network_pass(self._handle, bit_width, ending)
+            elif isinstance(operation, Conv):
+                layer = (*_constants(operation.layer), *operation.layer.input_range)
+                source, ending = self._places[operation.source], self._ending(operation.epilogue)
+                _kernels.network_conv(self._handle, bit_width, source, *layer, ending)
+        return behind
+
+    def _place_end(self, behind: tuple[Operation, ...]) -> None:
+        """Hand over what makes pixels of the codes at LR size."""
+        source = behind[0].reads if behind else ()
         for operation in behind:
             if operation.reads != source or not isinstance(operation, Conv | Pixels):
                 raise ValueError("behind a pixel shuffle the compiled kernels run a chain of convolutions only")
@@ -160,41 +237,24 @@ class Network:
                     )
                 _kernels.network_up(self._handle, *layer, *codes.bounds)
             source = operation.writes
-        _kernels.network_finish(self._handle)
 
-    def _place_layers(self, bit_width: int, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
-        """Hand over the layers at LR size; returns those behind, which all bit-widths share."""
-        places = place_buffers(operations)
-        first, *following = operations
-        convs = list(takewhile(lambda one: isinstance(one, Conv) and one.shuffle == 1, following))
-        behind = operations[1 + len(convs) :]
-        assert isinstance(first, Head)
+    def _ending(self, epilogue: Epilogue) -> tuple[Any, ...]:
+        """An epilogue as the extension takes it."""
+        add, keep = (-1 if buffer is None else self._places[buffer] for buffer in (epilogue.add, epilogue.keep))
+        slope = None if epilogue.slope is None else self._widen(epilogue.slope)
+        codes = epilogue.codes
+        if codes is None:
+            return slope, add, epilogue.add_factor, keep, -1, None, None, 0, 0
+        is_stored = epilogue.is_plain and codes.zero == (ZERO if codes.bounds[0] < 0 else 0)
+        if codes.zero and not is_stored:
+            raise ValueError("the compiled kernels have no such epilogue")
+        factor = None if is_stored else self._widen(np.float32(1) if codes.factor is None else codes.factor)
+        shift = None if is_stored else self._widen(np.float32(0) if codes.shift is None else codes.shift)
+        return slope, add, epilogue.add_factor, keep, self._places[codes.to], factor, shift, *codes.bounds
 
-        def number(buffer: int | None) -> int:
-            return -1 if buffer is None else places[buffer]
-
-        def ending(epilogue: Epilogue) -> tuple[Any, ...]:
-            codes = epilogue.codes
-            if codes is None or codes.shift is not None or codes.zero or epilogue.add_factor != 1:
-                raise ValueError("the compiled kernels have no such epilogue")
-            plain = epilogue.is_plain and codes.bounds[0] == 0
-            factor = None if plain else self._widen(codes.factor)
-            slope = None if epilogue.slope is None else self._widen(epilogue.slope)
-            return slope, number(epilogue.add), number(epilogue.keep), places[codes.to], factor, *codes.bounds
-
-        _kernels.network_begin(self._handle, bit_width, number(behind[0].reads[0]), *ending(first.epilogue))
-        for conv in convs:
-            assert isinstance(conv, Conv)
-            constants, bounds = _constants(conv.layer), conv.layer.input_range
-            _kernels.network_conv(
-                self._handle, bit_width, places[conv.source], *constants, *bounds, *ending(conv.epilogue)
-            )
-        return behind
-
-    def _widen(self, values: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    def _widen(self, values: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
         """One value for each channel."""
-        one = np.float32(1) if values is None else np.asarray(values, np.float32)
-        return np.ascontiguousarray(np.broadcast_to(one, self.features))
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(values, np.float32), self.features))
 
     def algorithms(self, bit_width: int) -> tuple[str, ...]:
         """Algorithm of each block convolution at a bit-width, in order."""
@@ -209,6 +269,7 @@ class Network:
         places: NDArray[np.int32],
         *,
         threads: int,
+        streams: dict[int, NDArray[np.float32]] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> None:
         """Upscale windows and write their cores into a picture.
@@ -223,12 +284,25 @@ class Network:
             out: (H', W', 3), rows at any distance; pixels outside the cores stay as they are.
             places: (N, 2) rows (y, x) of ``out`` where the upscaled cores begin; they must not overlap there.
             threads: number of threads.
+            streams: (N, H, W, features) by buffer. Those that are read are taken from it and may be overwritten where
+                nothing reads them afterwards; those that operations behind read are put there, where the cores are.
             progress: called on the calling thread with the number of finished patches, every 20 ms and at the end.
 
         Raises:
+            DeviceError: if values of a stream are too large for the kernels, or no numbers.
             ValueError: if an array does not fit the others, before anything is computed.
         """
-        _kernels.network_run(self._handle, patches, bit_widths, cores, out, places, threads, progress)
+        streams = {} if streams is None else streams
+        by_place = {self._places[buffer]: streams[buffer] for buffer in self._given}
+        for values in by_place.values():
+            if values.size and not max(values.max(), -values.min()) < LARGEST_GIVEN:
+                raise DeviceError("float layers gave values that are too large, or no numbers; try another `bits`")
+        for place in self._outer:
+            if place not in by_place:
+                by_place[place] = np.empty((*patches.shape[:3], self.features), np.float32)
+        outer = tuple(by_place[place] for place in self._outer)
+        _kernels.network_run(self._handle, patches, bit_widths, cores, out, places, outer, threads, progress)
+        streams.update({buffer: by_place[self._places[buffer]] for buffer in self._made})
 
     def band_sums(self, image: NDArray[np.uint8], cores: NDArray[np.int32], *, threads: int) -> NDArray[np.int64]:
         """What the controller's band energies are made of, for patches of an image, each seen alone.
@@ -284,7 +358,7 @@ class Layer:
     def accumulators(self, codes: NDArray[np.uint8], *, repeat: int = 1) -> NDArray[np.int32]:
         """Stored codes (H, W, I) -> raw sums (H, W, O)."""
         out = np.empty((*codes.shape[:2], self._outputs), np.int32)
-        self._run(codes, out, 0, None, None, None, None, None, (0, 0), repeat)
+        self._run(codes, out, 0, None, None, None, None, None, 1.0, None, (0, 0), repeat)
         return out
 
     def codes(
@@ -301,7 +375,7 @@ class Layer:
         r = self._shuffle
         out = np.empty((height * r, width * r, self._outputs // r**2), np.uint8)
         multiplier, offset = self._order(multiplier), self._order(offset)
-        self._run(codes, out, 1, multiplier, offset, None, None, None, bounds, repeat)
+        self._run(codes, out, 1, multiplier, offset, None, None, None, 1.0, None, bounds, repeat)
         return out
 
     def stream(
@@ -313,32 +387,26 @@ class Layer:
         inverse_step: NDArray[np.float32],
         bounds: tuple[int, int],
         *,
+        x_factor: float = 1.0,
+        shift: NDArray[np.float32] | None = None,
         repeat: int = 1,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """x' = fl(fl(fl(a * multiplier) + offset) + x), and its codes clamp(rne(fl(x' * inverse_step))) + ZERO."""
+        """x' = fl(fl(fl(a * multiplier) + offset) + fl(x * x_factor)), and its codes as they are stored.
+
+        They are clamp(rne(fl(fl(x' * inverse_step) + shift))), plus ``ZERO`` if they are signed.
+        """
         out = np.empty((*codes.shape[:2], self._outputs), np.uint8)
         after = np.empty_like(x)
-        self._run(codes, out, 2, multiplier, offset, inverse_step, x, after, bounds, repeat)
+        self._run(codes, out, 2, multiplier, offset, inverse_step, shift, x, x_factor, after, bounds, repeat)
         return after, out
 
     def _order(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Channels in the order in which a shuffling layer stores them: sub-pixel by sub-pixel."""
         return np.ascontiguousarray(values.reshape(-1, self._shuffle**2).T).reshape(-1)
 
-    def _run(
-        self,
-        codes: Any,
-        out: Any,
-        store: int,
-        m: Any,
-        c: Any,
-        inv: Any,
-        x_in: Any,
-        x_out: Any,
-        bounds: Any,
-        repeat: int,
-    ) -> None:
-        self.seconds = _kernels.conv_run(self._handle, codes, out, store, m, c, inv, x_in, x_out, *bounds, repeat)
+    def _run(self, codes: Any, out: Any, store: int, *arguments: Any) -> None:
+        *constants, bounds, repeat = arguments
+        self.seconds = _kernels.conv_run(self._handle, codes, out, store, *constants, *bounds, repeat)
 
 
 def tail_pixels(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -29,12 +30,24 @@ CPUINFO = Path("/proc/cpuinfo")
 _WINDOWS, _SIDE, _ROUNDS = 4, 104, 3
 
 
+def _cpuinfo() -> str:
+    """What Linux tells about the processor; nothing on other systems."""
+    try:
+        return CPUINFO.read_text()
+    except OSError:
+        return ""
+
+
 def is_uncertain() -> bool:
     """Whether another engine than the compiled kernels may be the fastest on this processor."""
-    try:
-        return MATRIX_UNITS in CPUINFO.read_text().split()
-    except OSError:
-        return False
+    return MATRIX_UNITS in _cpuinfo().split()
+
+
+def cpu_name() -> str:
+    """The processor's name as the system tells it."""
+    lines = _cpuinfo().splitlines()
+    named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def timings_file() -> Path:
@@ -66,7 +79,7 @@ def measure(
     Returns:
         Median seconds by engine. One that cannot run here has none.
     """
-    key = f"{network}, {thread_count()} threads, gdq {__version__}, torch {_torch_version()}, {_cpu()}"
+    key = f"{network}, {thread_count()} threads, gdq {__version__}, torch {_torch_version()}, {cpu_name()}"
     timings = remembered()
     if key not in timings:
         windows = np.random.default_rng(0).integers(0, 256, (_WINDOWS, _SIDE, _SIDE, 3), dtype=np.uint8)
@@ -97,11 +110,6 @@ def _remember(timings: dict[str, dict[str, float]]) -> None:
             draft.write(json.dumps(timings, indent=1).encode())
     except (OSError, RuntimeError, FileError):
         pass
-
-
-def _cpu() -> str:
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _torch_version() -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +16,28 @@ from gdq_cli.engines.base import Engine
 from gdq_cli.engines.threads import thread_count
 from gdq_cli.networks.parameters import Parameters
 from gdq_cli.program.layers import ZERO, IntegerConv
+from gdq_cli.program.operations import Float, stretches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gdq_cli.networks import Network
 
+_FLOAT_NETWORK = (Float("forward", (), None, 0, 0),)
+"""What runs at 32 bits."""
+
 _BAND_PATCHES = 512  # windows cut at a time: tens of MiB, and enough that no thread waits at the end of a band
 
 
 class NativeEngine(Engine):
-    """The compiled extension on all threads of :func:`gdq_cli.engines.threads.thread_count`; needs no torch.
+    """The compiled extension on all threads of :func:`gdq_cli.engines.threads.thread_count`.
+
+    Layers that stay float32 are run by the torch module; where there are none, no torch is needed.
 
     Args:
         network: quantized.
         isa: instruction set, or None for the fastest that passes the kernels' own test.
+        bit_widths: the ones to prepare; None for all of the network.
 
     Raises:
         DeviceError: if the extension is not built or not right on this machine.
@@ -38,16 +46,23 @@ class NativeEngine(Engine):
 
     name = "native"
 
-    def __init__(self, network: Network | Parameters, isa: str | None = None) -> None:
+    def __init__(
+        self, network: Network | Parameters, isa: str | None = None, bit_widths: Sequence[int] | None = None
+    ) -> None:
         super().__init__(network)
-        self._kernels = kernels.Network(self.parameters.program, isa)
-        self.isa = self._kernels.isa
+        program = self.parameters.program
+        if bit_widths is not None:
+            program = replace(program, operations={bits: program.operations[bits] for bits in bit_widths})
+        self.isa = kernels.choose_isa(isa)
+        operations = next(iter(program.operations.values()))
+        self._parts: list[Float | kernels.Network] = []
+        for span in stretches(operations):
+            first = operations[span.start]
+            self._parts.append(first if isinstance(first, Float) else kernels.Network(program, self.isa, span))
 
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
         import torch
 
-        if bit_width == FP32_BITS:
-            return self._run_float(windows)
         return torch.from_numpy(self.run_windows(windows.permute(0, 2, 3, 1).numpy(), bit_width)).permute(0, 3, 1, 2)
 
     def run_windows(self, windows: NDArray[np.uint8], bit_width: int) -> NDArray[np.uint8]:
@@ -57,17 +72,31 @@ class NativeEngine(Engine):
         cores = np.tile(np.array([0, 0, height, width], np.int32), (n, 1))
         places = np.array([(index * height * self.scale, 0) for index in range(n)], np.int32)
         widths = np.full(n, bit_width, np.uint8)
-        self._kernels.run(windows, widths, cores, target, places, threads=thread_count())
+        streams: dict[int, NDArray[np.float32]] = {}
+        for part in _FLOAT_NETWORK if bit_width == FP32_BITS else self._parts:
+            if isinstance(part, kernels.Network):
+                part.run(windows, widths, cores, target, places, threads=thread_count(), streams=streams)
+            elif part.to is None:
+                return self._run_float(part, windows, streams)
+            else:
+                streams[part.to] = self._run_float(part, windows, streams)
         return target.reshape(n, height * self.scale, width * self.scale, 3)
 
-    def _run_float(self, windows: Tensor) -> Tensor:
+    def _run_float(
+        self, layers: Float, windows: NDArray[np.uint8], streams: dict[int, NDArray[np.float32]]
+    ) -> NDArray[Any]:
+        """Layers of the torch module: a stream, (N, h, w, C) float32, or at the end grey levels, rounded to uint8."""
         import torch
 
         from gdq_cli.engines.tensor import to_pixels
 
         with torch.inference_mode():
-            x = windows.float().contiguous(memory_format=torch.channels_last)
-            return to_pixels(self.parameters.module(x), self.device)
+            read: list[NDArray[Any]] = [streams[buffer] for buffer in layers.reads]
+            tensors = [torch.from_numpy(array).permute(0, 3, 1, 2) for array in read or [windows]]
+            values = [tensor.float().contiguous(memory_format=torch.channels_last) for tensor in tensors]
+            found: Tensor = getattr(self.parameters.module, layers.method)(*values)
+            found = to_pixels(found, self.device) if layers.to is None else found
+            return found.permute(0, 2, 3, 1).contiguous().numpy()
 
     def run(
         self,
@@ -77,9 +106,11 @@ class NativeEngine(Engine):
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if FP32_BITS in bit_widths:
+        if FP32_BITS in bit_widths or not self.parameters.program.is_exact:
             super().run(image, plan, bit_widths, target, progress)
             return
+        (whole,) = self._parts
+        assert isinstance(whole, kernels.Network)
         for start in range(0, len(plan), _BAND_PATCHES):
             indices = list(range(start, min(start + _BAND_PATCHES, len(plan))))
             patches = [plan[index] for index in indices]
@@ -93,7 +124,7 @@ class NativeEngine(Engine):
                 if progress is not None:
                     progress(start + finished, len(plan))
 
-            self._kernels.run(
+            whole.run(
                 cut_windows(image, plan, indices),
                 np.array([bit_widths[index] for index in indices], np.uint8),
                 np.array(cores, np.int32),
@@ -103,9 +134,12 @@ class NativeEngine(Engine):
                 progress=report,
             )
 
-    def band_sums(self, image: NDArray[np.uint8], plan: PatchPlan) -> NDArray[np.int64]:
-        cores = [(p.row.core, p.col.core, p.row.core_size, p.col.core_size) for p in plan]
-        return self._kernels.band_sums(image, np.array(cores, np.int32), threads=thread_count())
+    def band_sums(self, image: NDArray[np.uint8], plan: PatchPlan) -> NDArray[np.int64] | None:
+        for part in self._parts:
+            if isinstance(part, kernels.Network) and part.has_head:
+                cores = [(p.row.core, p.col.core, p.row.core_size, p.col.core_size) for p in plan]
+                return part.band_sums(image, np.array(cores, np.int32), threads=thread_count())
+        return None
 
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         import torch

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeAlias
 
 from gdq_cli.errors import WeightsError
@@ -245,7 +246,7 @@ def place_buffers(operations: tuple[Operation, ...]) -> dict[int, int]:
     for operation, ends in zip(operations, last_reads(operations), strict=True):
         free[True] += [places[buffer] for buffer in ends if buffer in streams]
         for buffer in operation.writes:
-            is_stream = buffer != _codes_of(operation)
+            is_stream = buffer not in codes_of(operation)
             if is_stream:
                 streams.add(buffer)
             if free[is_stream]:
@@ -257,12 +258,18 @@ def place_buffers(operations: tuple[Operation, ...]) -> dict[int, int]:
     return places
 
 
-def _codes_of(operation: Operation) -> int | None:
-    """The buffer of the codes that an operation makes."""
+def codes_of(operation: Operation) -> tuple[int, ...]:
+    """Those of the buffers it writes that hold codes."""
     if isinstance(operation, Quantize):
-        return operation.codes.to
+        return (operation.codes.to,)
     codes = operation.epilogue.codes if isinstance(operation, Head | Conv) else None
-    return None if codes is None else codes.to
+    return () if codes is None else (codes.to,)
+
+
+def stretches(operations: tuple[Operation, ...]) -> list[slice]:
+    """Where a list is cut so that every :class:`Float` is by itself and the others stay together."""
+    runs = groupby(range(len(operations)), lambda at: at if isinstance(operations[at], Float) else None)
+    return [slice((members := list(run))[0], members[-1] + 1) for _, run in runs]
 
 
 def _written(epilogue: Epilogue) -> tuple[int, ...]:

@@ -121,11 +121,15 @@ def test_convolution_equals_contract(isa: str, data: st.DataObject) -> None:
 
     x = rng.normal(0, 50, sums.shape).astype(np.float32)
     inverse_step = rng.uniform(0.01, 3, outputs).astype(np.float32)
-    after, streamed = layer.stream(codes, affine.multiplier, affine.offset, x, inverse_step, signed_range(out_bits))
-    expected_x = affine(sums) + x
+    x_factor, shift = np.float32(data.draw(st.sampled_from([1, 0.7, -2]))), rng.normal(0, 9, outputs).astype(np.float32)
+    out_bounds = data.draw(st.sampled_from([signed_range(out_bits), unsigned_range(out_bits)]))
+    after, streamed = layer.stream(
+        codes, affine.multiplier, affine.offset, x, inverse_step, out_bounds, x_factor=float(x_factor), shift=shift
+    )
+    expected_x = affine(sums) + x * x_factor
     assert after.tobytes() == expected_x.tobytes()
-    expected = quantize(expected_x * inverse_step, signed_range(out_bits))
-    np.testing.assert_array_equal(streamed.astype(int) - ZERO, expected)
+    expected = quantize(expected_x * inverse_step + shift, out_bounds)
+    np.testing.assert_array_equal(streamed.astype(int) - (ZERO if out_bounds[0] < 0 else 0), expected)
 
 
 @pytest.mark.parametrize("isa", VECTOR)
@@ -139,6 +143,36 @@ def test_winograd_holds_at_the_ends_of_the_range(isa: str, algorithm: str, bound
     codes = draw_codes(rng, (9, 37, 64), bounds, kind)
     layer = kernels.Layer(weight, bounds, isa=isa, algorithm=algorithm)
     np.testing.assert_array_equal(layer.accumulators(codes), reference_accumulators(codes, weight, bounds))
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+@pytest.mark.parametrize("bounds", [signed_range(8), unsigned_range(8), signed_range(4)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.0005, 0.1, 1])
+def test_weights_of_minus_128(isa: str, bounds: tuple[int, int], kind: str, share: float) -> None:
+    """Their negatives are no bytes, which is why some kernels hold a part of them elsewhere."""
+    rng = np.random.default_rng(11)
+    weight = draw_weight(rng, 80, 32, 127, "uniform")
+    weight[rng.random(weight.shape) < share] = -128
+    weight[79, 31, 2, 2] = -128
+    codes = draw_codes(rng, (4, 7, 32), bounds, kind)
+    layer = kernels.Layer(weight, bounds, isa=isa)
+    assert layer.algorithm == "direct"
+    np.testing.assert_array_equal(layer.accumulators(codes), reference_accumulators(codes, weight, bounds))
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_a_tail_with_weights_of_minus_128(isa: str) -> None:
+    """Exact, or refused."""
+    weight, ones = np.full((3, 64, 3, 3), -128, np.int8), np.ones(3, np.float32)
+    scale, bounds = ones * np.float32(1e-4), signed_range(8)
+    codes = draw_codes(np.random.default_rng(0), (3, 4, 64), bounds, "ends")
+    if isa == "avx2":
+        with pytest.raises(ValueError, match="no weight of -128 in the tail"):
+            kernels.tail_pixels(weight, scale, ones, codes, isa=isa)
+        return
+    expected = quantize(reference_accumulators(codes, weight, bounds).astype(np.float32) * scale + ones, (0, 255))
+    np.testing.assert_array_equal(kernels.tail_pixels(weight, scale, ones, codes, isa=isa), expected)
 
 
 @pytest.mark.parametrize("isa", RUNNABLE)
@@ -257,7 +291,6 @@ def test_portable_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is all there is, torch's engines are faster."""
     module = SimpleNamespace(isas=lambda: [("portable", True)], self_test=lambda _: None, cpu_features=lambda: "")
     monkeypatch.setattr(kernels, "_kernels", module)
-    monkeypatch.setattr(kernels, "report", kernels.report.__wrapped__)
     assert kernels.report().built
     with pytest.raises(DeviceError, match="no compiled kernel"):
         kernels.choose_isa()

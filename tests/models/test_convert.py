@@ -245,11 +245,11 @@ def parity(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def run_float(checkpoint: Checkpoint, lr: np.ndarray, bits: int) -> list[Tensor]:
-    """Unrounded outputs of the fake-quantized network and of the engine that is chosen here."""
+    """Unrounded outputs of the fake-quantized network and of the reference engine."""
     pixels = torch.from_numpy(lr[None]).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-    engine = choose_engine(checkpoint.network).engine
+    engine = ReferenceEngine(checkpoint.network)
     with torch.inference_mode():
-        integers = engine.grey_levels(pixels, bits)  # type: ignore[attr-defined]
+        integers = engine.grey_levels(pixels, bits)
         return [checkpoint.network(pixels, bits)[0], integers[0]]
 
 

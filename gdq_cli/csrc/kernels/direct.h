@@ -2,6 +2,7 @@
 //
 // A micro kernel computes kPairs pairs of neighbouring pixels (anywhere in the patch) times 2 * kLanes output channels; a row
 // is cut into pairs, the pairs of all rows form one sequence, so only an odd width and the very last group waste work.
+// What a weight lacks that the dot product does not take follows in further rows of weights.
 
 template <Store kStore>
 struct Direct {
@@ -40,15 +41,16 @@ struct Direct {
             for (int first = 0; first < p.cout; first += kBlock) {
                 const Emit<kStore> emit(e, first, 1.0f);
                 const int8_t* weights = p.weights + first / kBlock * block_bytes;
-                for (int g = 0; g < used; g++) group(groups[g], cin, in_row, weights, p.init + first, emit, strides.px);
+                for (int g = 0; g < used; g++) group(groups[g], p, first, in_row, weights, emit, strides.px);
             }
         }
     }
 
-    static GDQ_NOINLINE void group(const Group& g, int cin, ptrdiff_t in_row, const int8_t* w, const int32_t* init,
-                                 const Emit<kStore>& emit, Place px) {
+    static GDQ_NOINLINE void group(const Group& g, const PackedConv& p, int first, ptrdiff_t in_row, const int8_t* w,
+                                   const Emit<kStore>& emit, Place px) {
+        const int cin = p.cin;
         Vec::I acc[2 * kPairs][2];
-        const Vec::I i0 = Vec::load(init), i1 = Vec::load(init + Vec::kLanes);
+        const Vec::I i0 = Vec::load(p.init + first), i1 = Vec::load(p.init + first + Vec::kLanes);
         GDQ_UNROLL(16)
         for (int t = 0; t < 2 * kPairs; t++) acc[t][0] = i0, acc[t][1] = i1;
         const uint8_t* in[kPairs];
@@ -66,6 +68,19 @@ struct Direct {
                     acc[t][1] = Vec::dot(acc[t][1], d, w + Vec::kBytes);
                 }
                 w += 2 * Vec::kBytes;
+            }
+        }
+        if (Vec::kLeastWeight > -128) {
+            GDQ_ROLLED
+            for (int n = p.rest_first[first / kBlock]; n < p.rest_first[first / kBlock + 1]; n++) {
+                const ptrdiff_t k = p.rest[n].tap / 3 * in_row + p.rest[n].tap % 3 * cin + p.rest[n].channel;
+                const int8_t* rest = p.rest_weights + n * 2 * Vec::kBytes;
+                GDQ_UNROLL(16)
+                for (int t = 0; t < 2 * kPairs; t++) {
+                    const Vec::Data d = Vec::stored(in[t / 2] + k + (t % 2) * cin);
+                    acc[t][0] = Vec::dot(acc[t][0], d, rest);
+                    acc[t][1] = Vec::dot(acc[t][1], d, rest + Vec::kBytes);
+                }
             }
         }
         GDQ_UNROLL(8)

@@ -23,15 +23,17 @@ class Emit {
         k.channel = first;
         k.e = e;
         if (kStore == Store::raw) return;
-        k.e.codes += e.group[first / kGroup] + first % kGroup;
+        if (e.codes) k.e.codes += e.group[first / kGroup] + first % kGroup;
         for (int n = 0; n < 2; n++) {
             k.m[n] = Vec::mul(Vec::loadf(e.m + first + n * Vec::kLanes), Vec::floats(1 / gain));
             k.c[n] = Vec::loadf(e.c + first + n * Vec::kLanes);
-            if (kStore == Store::stream) k.inv[n] = Vec::loadf(e.inv + first + n * Vec::kLanes);
+            if (kStore == Store::stream && e.codes) {
+                k.inv[n] = Vec::loadf(e.inv + first + n * Vec::kLanes);
+                k.shift[n] = Vec::loadf(e.shift + first + n * Vec::kLanes);
+            }
         }
     }
     Emit(const Emit&) = delete;
-
 
     GDQ_INLINE void operator()(Vec::I a0, Vec::I a1, Place at) const {
         const Constants& k = constants_;
@@ -54,18 +56,23 @@ class Emit {
         if (kStore == Store::stream) {
             if (k.e.x_in) {
                 const float* x = k.e.x_in + at.x + k.channel;
-                v0 = Vec::add(v0, Vec::loadf(x));
-                v1 = Vec::add(v1, Vec::loadf(x + Vec::kLanes));
+                const Vec::F factor = Vec::floats(k.e.x_factor);
+                v0 = Vec::add(v0, Vec::mul(Vec::loadf(x), factor));
+                v1 = Vec::add(v1, Vec::mul(Vec::loadf(x + Vec::kLanes), factor));
             }
             if (k.e.x_out) {
                 float* x = k.e.x_out + at.x + k.channel;
                 Vec::storef(x, v0);
                 Vec::storef(x + Vec::kLanes, v1);
             }
-            v0 = Vec::mul(v0, k.inv[0]);
-            v1 = Vec::mul(v1, k.inv[1]);
+            if (!k.e.codes) return;
+            v0 = Vec::add(Vec::mul(v0, k.inv[0]), k.shift[0]);
+            v1 = Vec::add(Vec::mul(v1, k.inv[1]), k.shift[1]);
         }
-        kStore != Store::stream ? k.clamp.put_unsigned(k.e.codes + at.code, v0, v1) : k.clamp.put_signed(k.e.codes + at.code, v0, v1);
+        if (kStore == Store::stream && k.e.lo < 0)
+            k.clamp.put_signed(k.e.codes + at.code, v0, v1);
+        else
+            k.clamp.put_unsigned(k.e.codes + at.code, v0, v1);
     }
 
   private:
@@ -77,7 +84,7 @@ class Emit {
 
     struct Constants {
         GDQ_INLINE explicit Constants(const Epilogue& e) : clamp(e.lo, e.hi) {}
-        Vec::F m[2], c[2], inv[2];
+        Vec::F m[2], c[2], inv[2], shift[2];
         Vec::Clamp clamp;
         Epilogue e;
         int channel;

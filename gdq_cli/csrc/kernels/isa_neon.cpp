@@ -10,6 +10,7 @@ namespace {
 #include "kernels_impl.h"
 }  // namespace
 
-const Kernels kNeon = {"neon-dotprod", {Vec::kLanes, Vec::kDataBias}, true, winograd_scratch_bytes, conv, head, Tail::run};
+const Kernels kNeon = {"neon-dotprod", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, true, winograd_scratch_bytes,
+                       conv, head, pass, Tail::run};
 
 }  // namespace gdq

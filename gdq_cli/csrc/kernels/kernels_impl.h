@@ -28,7 +28,17 @@ void conv(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region
 void head(const PackedHead& p, const int16_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e) {
     switch (e.store) {
         case Store::raw: return Head<Store::raw>::run(p, in, in_row, r, e);
+        case Store::codes: return Head<Store::codes>::run(p, in, in_row, r, e);
         case Store::stream: return Head<Store::stream>::run(p, in, in_row, r, e);
-        default: return;  // no head makes codes without a step
+        case Store::pixels: return;  // of convolutions alone
+    }
+}
+
+void pass(int channels, const Region& r, const Epilogue& e) {
+    const Strides strides(Store::stream, e);
+    for (int first = 0; first < channels; first += 2 * Vec::kLanes) {
+        const Emit<Store::stream> emit(e, first, 1.0f);
+        for (int y = r.y0; y < r.y1; y++)
+            for (int x = r.x0; x < r.x1; x++) emit(Vec::zero(), Vec::zero(), strides.at(y, x));
     }
 }

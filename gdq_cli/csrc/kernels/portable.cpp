@@ -22,8 +22,8 @@ void store_pixel(const int32_t* acc, int cout, const Epilogue& e, int y, int x) 
         return;
     }
     const float lo = static_cast<float>(e.lo), hi = static_cast<float>(e.hi);
-    const int zero = e.store == Store::stream ? kSignedZero : 0;
-    uint8_t* out = e.codes + y * e.code_row + x * e.code_px;
+    const int zero = e.store == Store::stream && e.lo < 0 ? kSignedZero : 0;
+    const ptrdiff_t to = y * e.code_row + x * e.code_px;
     const ptrdiff_t at = y * e.x_row + x * e.x_px;
     for (int o = 0; o < cout; o++) {
         const float scaled = static_cast<float>(acc[o]) * e.m[o];
@@ -31,11 +31,16 @@ void store_pixel(const int32_t* acc, int cout, const Epilogue& e, int y, int x) 
         if (e.store == Store::pixels) v = v + e.x_in[at + o];
         if (e.store == Store::stream) {
             if (e.slope && v < 0) v = v * e.slope[o];
-            if (e.x_in) v = v + e.x_in[at + o];
+            if (e.x_in) {
+                const float x_part = e.x_in[at + o] * e.x_factor;
+                v = v + x_part;
+            }
             if (e.x_out) e.x_out[at + o] = v;
+            if (!e.codes) continue;
             v = v * e.inv[o];
+            v = v + e.shift[o];
         }
-        out[e.group[o / kGroup] + o % kGroup] = static_cast<uint8_t>(quantize(v, lo, hi) + zero);
+        e.codes[to + e.group[o / kGroup] + o % kGroup] = static_cast<uint8_t>(quantize(v, lo, hi) + zero);
     }
 }
 
@@ -78,6 +83,12 @@ void head(const PackedHead& p, const int16_t* in, ptrdiff_t in_row, const Region
         }
 }
 
+void pass(int channels, const Region& r, const Epilogue& e) {
+    const std::vector<int32_t> nothing(channels);
+    for (int y = r.y0; y < r.y1; y++)
+        for (int x = r.x0; x < r.x1; x++) store_pixel(nothing.data(), channels, e, y, x);
+}
+
 // weights: int16 [4][9][cin]
 void tail(const PackedTail& p, const uint8_t* in, ptrdiff_t in_row, const Region& r, uint8_t* out, ptrdiff_t out_row, int32_t*) {
     const int16_t* weights = reinterpret_cast<const int16_t*>(p.weights);
@@ -98,6 +109,6 @@ void tail(const PackedTail& p, const uint8_t* in, ptrdiff_t in_row, const Region
 
 }  // namespace
 
-const Kernels kPortable = {"portable", {0, 0}, false, scratch_bytes, conv, head, tail};
+const Kernels kPortable = {"portable", {0, 0, -128}, false, scratch_bytes, conv, head, pass, tail};
 
 }  // namespace gdq

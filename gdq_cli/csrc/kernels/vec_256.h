@@ -11,11 +11,13 @@ struct Vec {
     static constexpr int kPairs = GDQ_256_REGISTERS == 32 ? 6 : 3;
     static constexpr int kTailPixels = 6;
     static constexpr int kDataBias = 0;
+    static constexpr int kLeastWeight = -128;
 #else
     static constexpr int kTiles = 4;
     static constexpr int kPairs = 2;
     static constexpr int kTailPixels = 4;
     static constexpr int kDataBias = -128;
+    static constexpr int kLeastWeight = -127;  // the negative of -128 would not fit
 #endif
     using I = __m256i;
     using F = __m256;

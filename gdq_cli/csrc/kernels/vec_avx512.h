@@ -6,6 +6,7 @@ struct Vec {
     static constexpr int kPairs = 6;    // pixel pairs of a direct micro kernel: 24 accumulators
     static constexpr int kTailPixels = 12;
     static constexpr int kDataBias = 0;
+    static constexpr int kLeastWeight = -128;
     using I = __m512i;
     using F = __m512;
     using Data = __m512i;

@@ -6,6 +6,7 @@ struct Vec {
     static constexpr int kPairs = 6;
     static constexpr int kTailPixels = 4;
     static constexpr int kDataBias = -128;
+    static constexpr int kLeastWeight = -128;
     using I = int32x4_t;
     using F = float32x4_t;
     using Data = int8x16_t;

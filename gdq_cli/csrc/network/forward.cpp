@@ -65,14 +65,13 @@ struct Plane {
     }
 };
 
-Workspace::Workspace(int height, int width, int features, int scale, int map_count, int stream_count, size_t scratch)
+Workspace::Workspace(int height, int width, int features, int scale, int map_count, size_t scratch)
     : pixels(static_cast<size_t>(height + 2) * (width + 2) * 3 * sizeof(int16_t) + 128),
       conv_scratch(scratch),
       tail_scratch(static_cast<size_t>(width * scale + 32) * 16 * sizeof(int32_t)),
       height_(height),
       width_(width) {
     for (int i = 0; i < map_count; i++) maps.emplace_back(static_cast<size_t>(height + kBorder) * (width + kBorder) * features);
-    for (int i = 0; i < stream_count; i++) streams.emplace_back(static_cast<size_t>(height) * width * features * sizeof(float));
 }
 
 Epilogue Network::epilogue(const Layer& layer) const {
@@ -95,23 +94,42 @@ void Network::centre(const Job& job, int height, int width, Workspace& w) const 
                     static_cast<int16_t>(job.pixels[y * job.row + x * job.column + c * job.channel] - mean_[c]);
 }
 
+// Where each stream of a patch is: with the caller, or in the workspace.
+std::vector<float*> Network::place_streams(const Job& job, int height, int width, Workspace& w) const {
+    std::vector<float*> streams(streams_, nullptr);
+    for (size_t i = 0; i < outer_.size(); i++) streams[outer_[i]] = job.streams[i];
+    w.streams.resize(streams_);
+    for (int s = 0; s < streams_; s++) {
+        if (streams[s]) continue;
+        const size_t bytes = static_cast<size_t>(height) * width * features_ * sizeof(float);
+        if (w.streams[s].size() < bytes) w.streams[s] = Aligned(bytes);
+        streams[s] = w.streams[s].as<float>();
+    }
+    return streams;
+}
+
 // Where a layer's values go, and its map's border.
-Epilogue Network::finished(Epilogue e, const Finish& f, int height, int width, Workspace& w) const {
-    const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_;
-    uint8_t* map = w.maps[f.to].as();
-    if (f.border >= 0) fill_border(map, height, width, features_, f.border);
-    e.store = f.plain ? Store::codes : Store::stream;
-    e.group = plain_groups_.data();
-    e.codes = map + kBefore * row + static_cast<ptrdiff_t>(kBefore) * features_;
-    e.code_row = row;
-    e.code_px = features_;
+Epilogue Network::finished(Epilogue e, const Finish& f, int height, int width, Workspace& w,
+                           const std::vector<float*>& streams) const {
+    e.store = f.store;
+    if (f.to >= 0) {
+        const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_;
+        uint8_t* map = w.maps[f.to].as();
+        if (f.border >= 0) fill_border(map, height, width, features_, f.border);
+        e.codes = map + kBefore * row + static_cast<ptrdiff_t>(kBefore) * features_;
+        e.code_row = row;
+        e.code_px = features_;
+    }
     e.slope = f.slope.as<float>();
-    e.inv = f.inv.as<float>();
-    e.x_in = f.add < 0 ? nullptr : w.streams[f.add].as<float>();
-    e.x_out = f.keep < 0 ? nullptr : w.streams[f.keep].as<float>();
+    e.inv = f.factor.as<float>();
+    e.shift = f.shift.as<float>();
+    e.x_in = f.add < 0 ? nullptr : streams[f.add];
+    e.x_factor = f.add_factor;
+    e.x_out = f.keep < 0 ? nullptr : streams[f.keep];
     e.x_row = static_cast<ptrdiff_t>(width) * features_;
     e.x_px = features_;
-    e.lo = f.codes.lo, e.hi = f.codes.hi;
+    const int zero = f.store == Store::codes ? zero_of(f.codes) : 0;  // c brings it
+    e.lo = f.codes.lo + zero, e.hi = f.codes.hi + zero;
     return e;
 }
 
@@ -127,8 +145,8 @@ bool Network::run_layers(const Job& job, int height, int width, Workspace& w, Te
         a = {std::min(a.y0, b.y0), std::max(a.y1, b.y1), std::min(a.x0, b.x0), std::max(a.x1, b.x1)};
     };
     const auto taken = [&](const Finish& f) {  // what a layer has to compute; before it, nobody needs what it writes
-        Region region = of_map[f.to];
-        of_map[f.to] = nothing;
+        Region region = nothing;
+        if (f.to >= 0) std::swap(region, of_map[f.to]);
         if (f.keep >= 0) {
             join(region, of_stream[f.keep]);
             of_stream[f.keep] = nothing;
@@ -136,29 +154,32 @@ bool Network::run_layers(const Job& job, int height, int width, Workspace& w, Te
         if (f.add >= 0) join(of_stream[f.add], region);
         return region;
     };
-    join(of_map[sequence.end], needed_features(job.core, height, width));
+    if (sequence.end >= 0) join(of_map[sequence.end], needed_features(job.core, height, width));
+    for (int stream : outer_) join(of_stream[stream], job.core);
     std::vector<Region> regions(sequence.steps.size());
     for (size_t s = regions.size(); s-- > 0;) {
         regions[s] = taken(sequence.steps[s].finish);
-        join(of_map[sequence.steps[s].source], grown(regions[s], height, width));
+        if (sequence.steps[s].source >= 0) join(of_map[sequence.steps[s].source], grown(regions[s], height, width));
     }
-    const Region first = taken(sequence.head);
 
-    centre(job, height, width, w);
-    Epilogue e{};
-    e.m = head_m_.as<float>();
-    e.c = head_c_.as<float>();
-    e = finished(e, sequence.head, height, width, w);
-    team.share(parts_in(first), w, [&](int part, int parts, Workspace&) {
-        kernels_.head(head_.packed, w.pixels.as<int16_t>(), static_cast<ptrdiff_t>(width + 2) * 3, part_of(first, part, parts), e);
-    });
+    const std::vector<float*> streams = place_streams(job, height, width, w);
     for (size_t s = 0; s < regions.size(); s++) {
         if (cancel.load(std::memory_order_relaxed)) return false;
+        const Region& region = regions[s];
+        if (region.y0 >= region.y1) continue;  // nobody reads what it writes
         const Step& step = sequence.steps[s];
-        const uint8_t* codes = w.maps[step.source].as() + origin;
-        e = finished(epilogue(step.layer), step.finish, height, width, w);
-        team.share(parts_in(regions[s]), w, [&](int part, int parts, Workspace& own) {
-            kernels_.conv(step.layer.conv->packed, codes, row, part_of(regions[s], part, parts), e, own.conv_scratch.as());
+        if (step.reads == Step::Reads::pixels) centre(job, height, width, w);
+        const Epilogue e = finished(epilogue(*step.layer), step.finish, height, width, w, streams);
+        team.share(parts_in(region), w, [&](int part, int parts, Workspace& own) {
+            const Region some = part_of(region, part, parts);
+            switch (step.reads) {
+                case Step::Reads::pixels:
+                    return kernels_.head(head_.packed, w.pixels.as<int16_t>(), static_cast<ptrdiff_t>(width + 2) * 3, some, e);
+                case Step::Reads::codes:
+                    return kernels_.conv(step.layer->conv->packed, w.maps[step.source].as() + origin, row, some, e,
+                                         own.conv_scratch.as());
+                case Step::Reads::nothing: return kernels_.pass(features_, some, e);
+            }
         });
     }
     return !cancel.load(std::memory_order_relaxed);
@@ -166,6 +187,7 @@ bool Network::run_layers(const Job& job, int height, int width, Workspace& w, Te
 
 bool Network::run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const {
     if (!run_layers(job, height, width, w, team, cancel)) return false;
+    if (!has_pixels()) return true;
     uint8_t* codes = w.maps[sequences_.at(job.bit_width).end].as();
     team.share(parts_in(job.core), w, [&](int part, int parts, Workspace& own) {
         Job some = job;

@@ -57,11 +57,15 @@ double run_layer(const Kernels& kernels, const Conv& conv, int cin, int cout, co
         throw std::invalid_argument("pixel shuffle needs the codes store and 64 * r * r output channels");
     if (call.store != Store::raw) {
         double most = affine_peak(conv.peaks, call.m, call.c);
-        if (call.store == Store::stream) most = (most + (call.x_in ? largest(call.x_in, pixels * cout) : 0)) * largest(call.inv, cout);
+        if (call.store == Store::stream) {
+            if (call.x_in) most += largest(call.x_in, pixels * cout) * largest(&call.x_factor, 1);
+            most = most * largest(call.inv, cout) + (call.shift ? largest(call.shift, cout) : 0);
+        }
         check_value(most);
     }
     const Aligned map = bordered(call.codes, call.height, call.width, cin, zero);
     const Aligned m = padded_floats(call.m, cout), c = padded_floats(call.c, cout), inv = padded_floats(call.inv, cout);
+    const Aligned shift = padded_floats(call.shift, cout);
     const Aligned raw(call.store == Store::raw ? pixels * p.cout * sizeof(int32_t) : 0);
     const Aligned out(call.store == Store::raw ? 0 : pixels * p.cout);
     const Aligned x_in(call.x_in ? pixels * p.cout * sizeof(float) : 0), x_out(call.x_out ? pixels * p.cout * sizeof(float) : 0);
@@ -80,6 +84,8 @@ double run_layer(const Kernels& kernels, const Conv& conv, int cin, int cout, co
     e.m = m.as<float>();
     e.c = c.as<float>();
     e.inv = inv.as<float>();
+    e.shift = shift.as<float>();
+    e.x_factor = call.x_factor;
     e.lo = call.lo, e.hi = call.hi;
     e.codes = out.as();
     e.code_px = r * out_px;

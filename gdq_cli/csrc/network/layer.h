@@ -10,11 +10,13 @@ struct LayerCall {
     const uint8_t* codes;       // (height, width, cin) stored bytes
     int height, width;
     const float *m, *c, *inv;   // (cout,)
+    const float* shift;         // (cout,), or null for none
     int lo, hi;
     int32_t* raw;               // (height, width, cout)
     uint8_t* out;               // (height * r, width * r, cout / r / r)
     int r;                      // pixel shuffle factor of the store, 1 for none
     const float* x_in;          // (height, width, cout)
+    float x_factor;
     float* x_out;
 };
 

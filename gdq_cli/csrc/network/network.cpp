@@ -33,15 +33,23 @@ void check_signed(Range codes, const char* what) {
         throw std::invalid_argument(std::string(what) + " takes signed codes of at most 8 bits");
 }
 
-int border_of(Range codes) { return codes.lo < 0 ? kSignedZero : 0; }
+constexpr int kMostBuffers = 64;
+
+void check_buffer(int buffer, int least) {
+    if (buffer < least || buffer >= kMostBuffers) throw std::invalid_argument("no such buffer: " + std::to_string(buffer));
+}
 
 }  // namespace
 
-Network::Network(const Kernels& kernels, int features, int scale) : kernels_(kernels), features_(features), scale_(scale) {
+Network::Network(const Kernels& kernels, int features, int scale, std::vector<int> outer, int given, float largest)
+    : kernels_(kernels), features_(features), scale_(scale), outer_(std::move(outer)), given_(given), largest_(largest) {
     if (features <= 0 || features % kGroup || features > 1024)
         throw std::invalid_argument("the kernels take features in multiples of 64 up to 1024, not " + std::to_string(features));
     if (scale < 2 || scale > 8) throw std::invalid_argument("scale must be 2 to 8, not " + std::to_string(scale));
+    for (int stream : outer_) check_buffer(stream, 0);
     for (int g = 0; g < features / kGroup; g++) plain_groups_.push_back(g * kGroup);
+    const size_t bytes = features * sizeof(float);
+    no_layer_ = std::make_shared<Layer>(Layer{nullptr, Aligned(bytes), Aligned(bytes), 0});
 }
 
 Layer Network::make_layer(const int8_t* weight, int cout, Range codes, const float* m, const float* c,
@@ -66,72 +74,85 @@ void Network::set_head(const int16_t* weight, const float* m, const float* c, co
     for (int i = 0; i < 3; i++)
         if (mean[i] < 0 || mean[i] > 255) throw std::invalid_argument("channel means must be within 0..255");
     head_ = pack_head(weight, features_, mean, kernels_);
-    head_peak_ = affine_peak(head_.peaks, m, c);
-    head_m_ = floats(m, features_, {});
-    head_c_ = floats(c, features_, {});
+    const double peak = affine_peak(head_.peaks, m, c);
+    head_layer_ = std::make_shared<Layer>(Layer{nullptr, floats(m, features_, {}), floats(c, features_, {}), peak});
     std::copy(mean, mean + 3, mean_);
-    has_head_ = true;
 }
 
 // Follows the largest possible values through the layers: kernels convert them to int32 without a clamp of their own.
-Finish Network::make_finish(const Ending& ending, double peak, bool is_head) {
-    constexpr int kMostBuffers = 64;
-    const auto number = [&](int buffer, int least) {
-        if (buffer < least || buffer >= kMostBuffers) throw std::invalid_argument("no such buffer: " + std::to_string(buffer));
-    };
-    number(ending.add, -1), number(ending.keep, -1), number(ending.to, 0);
-    const Range codes = ending.codes;
-    if (codes.lo > 0 || codes.hi < codes.lo || codes.hi > (codes.lo < 0 ? 127 : 255) || codes.lo < -128)
-        throw std::invalid_argument("codes are of 8 bits at most");
+Finish Network::make_finish(const Ending& ending, double peak) {
+    check_buffer(ending.add, -1), check_buffer(ending.keep, -1), check_buffer(ending.to, -1);
     Finish finish;
-    finish.add = ending.add, finish.keep = ending.keep, finish.to = ending.to, finish.codes = codes;
+    finish.add = ending.add, finish.add_factor = ending.add_factor, finish.keep = ending.keep, finish.to = ending.to;
     finish.slope = checked_floats(ending.slope, features_, "slopes");
-    finish.inv = checked_floats(ending.inv, features_, "factors");
-    finish.plain = !ending.inv;
-    if (finish.plain ? is_head || codes.lo < 0 || ending.slope || ending.add >= 0 || ending.keep >= 0 : codes.lo == 0)
-        throw std::invalid_argument("codes from 0 come straight from a layer, signed ones by a factor");
     if (ending.slope) peak *= std::max(1.0, largest(finish.slope, features_));
     if (ending.add >= 0) {
         if (ending.add >= static_cast<int>(peaks_.size()) || peaks_[ending.add] < 0)
             throw std::invalid_argument("a stream is added before it is kept");
-        peak += peaks_[ending.add];
+        peak += peaks_[ending.add] * std::fabs(ending.add_factor);
     }
     if (ending.keep >= 0) {
         if (ending.keep >= static_cast<int>(peaks_.size())) peaks_.resize(ending.keep + 1, -1);
         peaks_[ending.keep] = peak;
+        streams_ = std::max(streams_, static_cast<int>(peaks_.size()));
     }
-    check_value(finish.plain ? peak : peak * largest(finish.inv, features_));
+    if (ending.to < 0) return finish;
+    const Range codes = ending.codes;
+    if (codes.lo > 0 || codes.hi < codes.lo || codes.hi > (codes.lo < 0 ? 127 : 255) || codes.lo < -128)
+        throw std::invalid_argument("codes are of 8 bits at most");
+    finish.codes = codes;
+    if (ending.factor && ending.shift) {
+        finish.factor = checked_floats(ending.factor, features_, "factors");
+        finish.shift = checked_floats(ending.shift, features_, "shifts");
+        check_value(peak * largest(finish.factor, features_) + largest(finish.shift, features_));
+    } else {
+        if (ending.slope || ending.add >= 0 || ending.keep >= 0)
+            throw std::invalid_argument("codes without a factor come straight from a layer");
+        finish.store = Store::codes;
+        check_value(peak);
+    }
     if (ending.to >= static_cast<int>(borders_.size())) borders_.resize(ending.to + 1, -1);
-    if (borders_[ending.to] != border_of(codes)) finish.border = borders_[ending.to] = border_of(codes);
+    if (borders_[ending.to] != zero_of(codes)) finish.border = borders_[ending.to] = zero_of(codes);
     maps_ = std::max(maps_, static_cast<int>(borders_.size()));
-    streams_ = std::max(streams_, static_cast<int>(peaks_.size()));
     return finish;
 }
 
-void Network::begin(int bit_width, int end, const Ending& head) {
-    if (!has_head_) throw std::invalid_argument("the head comes first");
+void Network::begin(int bit_width, int end) {
     if (bit_width < 2 || bit_width > 8) throw std::invalid_argument("bit-widths are 2 to 8, not " + std::to_string(bit_width));
     if (has_bit_width(bit_width)) throw std::invalid_argument("a bit-width is given twice");
     borders_.clear();
     peaks_.clear();
-    Sequence sequence;
-    sequence.head = make_finish(head, head_peak_, true);
-    if (head.add >= 0) throw std::invalid_argument("there is no stream before the head");
-    sequence.end = end;
-    sequences_.emplace(bit_width, std::move(sequence));
+    for (int i = 0; i < given_; i++) {
+        if (outer_[i] >= static_cast<int>(peaks_.size())) peaks_.resize(outer_[i] + 1, -1);
+        peaks_[outer_[i]] = largest_;
+    }
+    streams_ = std::max(streams_, static_cast<int>(peaks_.size()));
+    sequences_[bit_width].end = end;
+}
+
+void Network::add_step(int bit_width, Step::Reads reads, int source, std::shared_ptr<const Layer> layer, const Ending& ending) {
+    if (!has_bit_width(bit_width)) throw std::invalid_argument("the bit-width was not begun");
+    const double peak = layer->peak;
+    sequences_.at(bit_width).steps.push_back({reads, std::move(layer), source, make_finish(ending, peak)});
+}
+
+void Network::add_head(int bit_width, const Ending& ending) {
+    if (!has_head()) throw std::invalid_argument("the network has no head");
+    add_step(bit_width, Step::Reads::pixels, -1, head_layer_, ending);
+}
+
+void Network::add_pass(int bit_width, const Ending& ending) {
+    if (ending.add < 0) throw std::invalid_argument("there is no stream to become codes");
+    add_step(bit_width, Step::Reads::nothing, -1, no_layer_, ending);
 }
 
 void Network::add_conv(int bit_width, int source, const int8_t* weight, const float* m, const float* c, Range codes,
                        const Ending& ending) {
-    if (!has_bit_width(bit_width)) throw std::invalid_argument("the bit-width was not begun");
-    if (source < 0 || source >= static_cast<int>(borders_.size()) || borders_[source] != border_of(codes))
+    if (source < 0 || source >= static_cast<int>(borders_.size()) || borders_[source] != zero_of(codes))
         throw std::invalid_argument("a layer reads codes that are not there");
     if (source == ending.to) throw std::invalid_argument("a layer cannot write to the map that it reads");
-    Step step;
-    step.layer = make_layer(weight, features_, codes, m, c, {});
-    step.source = source;
-    step.finish = make_finish(ending, step.layer.peak, false);
-    sequences_.at(bit_width).steps.push_back(std::move(step));
+    auto layer = std::make_shared<Layer>(make_layer(weight, features_, codes, m, c, {}));
+    add_step(bit_width, Step::Reads::codes, source, std::move(layer), ending);
 }
 
 void Network::add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, Range made) {
@@ -166,23 +187,33 @@ void Network::set_tail(const int8_t* weight, const float* m, const float* c, int
 }
 
 void Network::finish() {
-    if (!has_head_ || ups_.empty() != (shuffled_tail_.conv != nullptr) || ups_.empty() == !!tail_.packed.weights)
-        throw std::invalid_argument("the network lacks its head, upsampler or tail");
+    const bool upsamples = !ups_.empty(), shuffles = shuffled_tail_.conv != nullptr;
+    if (has_pixels() ? upsamples == shuffles : upsamples || outer_.empty())
+        throw std::invalid_argument("the network lacks its upsampler or tail, or streams to leave behind");
     int product = 1;
     for (const UpLayer& up : ups_) product *= up.r;
-    if (!ups_.empty() && product != scale_) throw std::invalid_argument("the upsampler's factors do not multiply to the scale");
+    if (upsamples && product != scale_) throw std::invalid_argument("the upsampler's factors do not multiply to the scale");
     if (sequences_.empty()) throw std::invalid_argument("the network has no bit-width");
     for (const auto& [bits, sequence] : sequences_) {
-        const Finish& last = sequence.steps.empty() ? sequence.head : sequence.steps.back().finish;
-        if (last.to != sequence.end || last.codes.lo >= 0)
+        bool feeds = false;
+        std::vector<int> kept(outer_.begin(), outer_.begin() + given_);
+        for (const Step& step : sequence.steps) {
+            kept.push_back(step.finish.keep);
+            if (step.finish.to >= 0 && step.finish.to == sequence.end) feeds = step.finish.codes.lo < 0;
+        }
+        if (has_pixels() ? !feeds : sequence.end >= 0)
             throw std::invalid_argument("the last layer at the size of the patch does not feed the upsampler or tail");
+        for (int stream : outer_)
+            if (std::find(kept.begin(), kept.end(), stream) == kept.end())
+                throw std::invalid_argument("a stream is left behind before it is kept");
     }
     shared_ = {};
 }
 
 std::vector<Algorithm> Network::algorithms(int bit_width) const {
     std::vector<Algorithm> found;
-    for (const Step& step : sequences_.at(bit_width).steps) found.push_back(step.layer.conv->packed.algorithm);
+    for (const Step& step : sequences_.at(bit_width).steps)
+        if (step.layer->conv) found.push_back(step.layer->conv->packed.algorithm);
     return found;
 }
 
@@ -195,7 +226,7 @@ std::unique_ptr<Workspace> Network::take_workspace(int height, int width) const 
             if (w->fits(height, width)) return w;
         }
     }
-    return std::make_unique<Workspace>(height, width, features_, scale_, maps_, streams_, kernels_.scratch_bytes(features_));
+    return std::make_unique<Workspace>(height, width, features_, scale_, maps_, kernels_.scratch_bytes(features_));
 }
 
 void Network::return_workspace(std::unique_ptr<Workspace> w) const {

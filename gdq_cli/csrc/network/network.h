@@ -1,4 +1,4 @@
-// A program of integers (gdq_cli/program/operations.py), one patch at a time.
+// Integer operations of a program (gdq_cli/program/operations.py), one patch at a time.
 #pragma once
 #include <atomic>
 #include <map>
@@ -22,33 +22,37 @@ struct Layer {
 
 // What becomes of a layer's values: buffers by number, -1 for none; null arrays are not there.
 struct Ending {
-    const float* slope;  // (features,): factor of negative values
-    int add, keep;       // streams
-    int to;              // map of codes
-    const float* inv;    // (features,): values -> codes; null: m and c give codes by themselves
-    Range codes;         // that are made
+    const float* slope;          // (features,): factor of negative values
+    int add;                     // stream, times add_factor
+    float add_factor;
+    int keep;                    // stream
+    int to;                      // map of codes
+    const float *factor, *shift; // (features,): values -> codes; null: m and c give codes as they are stored
+    Range codes;                 // that are made
 };
 
 // An Ending as it is kept.
 struct Finish {
-    Aligned slope, inv;
-    int add = -1, keep = -1, to = 0;
-    bool plain = false;
+    Aligned slope, factor, shift;
+    int add = -1, keep = -1, to = -1;
+    float add_factor = 1;
+    Store store = Store::stream;
     Range codes{};
     int border = -1;     // byte around the map, where it is another than what is there
 };
 
-// A layer at the size of the patch.
+// An operation at the size of the patch.
 struct Step {
-    Layer layer;
-    int source = 0;
+    enum class Reads { pixels, codes, nothing };  // what it sums; of nothing, a stream that it adds becomes codes
+    Reads reads;
+    std::shared_ptr<const Layer> layer;
+    int source;          // map of codes
     Finish finish;
 };
 
 struct Sequence {
-    Finish head;
     std::vector<Step> steps;
-    int end = 0;         // map of codes that the upsampler or tail reads
+    int end = -1;        // map of codes that the upsampler or tail reads
 };
 
 struct UpLayer {
@@ -65,16 +69,18 @@ struct Job {
     Region core;                        // in window pixels
     uint8_t* out;                       // first pixel of the upscaled core
     ptrdiff_t out_row;
+    float* const* streams;              // those of Network::outer, (height, width, features)
 };
 
 // Everything one thread needs for one window; kept between calls.
 class Workspace {
   public:
-    Workspace(int height, int width, int features, int scale, int maps, int streams, size_t conv_scratch);
+    Workspace(int height, int width, int features, int scale, int maps, size_t conv_scratch);
     bool fits(int height, int width) const { return height == height_ && width == width_; }
 
     Aligned pixels, conv_scratch, tail_scratch;
-    std::vector<Aligned> maps, streams; // of codes, with a border; of float32
+    std::vector<Aligned> maps;          // of codes, with a border
+    std::vector<Aligned> streams;       // of float32, where the caller has no place for them
     std::vector<Aligned> planes;        // sliding rows of the upsampled codes
     Aligned enlarged;                   // input pixels as often as they have sub-pixels
 
@@ -84,13 +90,17 @@ class Workspace {
 
 class Network {
   public:
+    // outer: streams in memory of the caller. The first `given` of them hold values that stay below `largest` in magnitude; all
+    // are left with what was last kept in them.
     // Throws std::invalid_argument for sizes that the kernels do not take.
-    Network(const Kernels& kernels, int features, int scale);
+    Network(const Kernels& kernels, int features, int scale, std::vector<int> outer, int given, float largest);
 
     void set_head(const int16_t* weight, const float* m, const float* c, const int* mean);
-    // Begins the layers of a bit-width with what becomes of the head's values. end: map that the upsampler or tail reads.
-    void begin(int bit_width, int end, const Ending& head);
-    // The next layer of a bit-width. codes: of its input
+    // Begins the operations of a bit-width. end: map that the upsampler or tail reads, -1 without one
+    void begin(int bit_width, int end);
+    // The next operation of a bit-width: the head; a stream that becomes codes; a convolution. codes: of its input
+    void add_head(int bit_width, const Ending& ending);
+    void add_pass(int bit_width, const Ending& ending);
     void add_conv(int bit_width, int source, const int8_t* weight, const float* m, const float* c, Range codes, const Ending& ending);
     // The layers behind, of all bit-widths. codes: of its input; made: of its output, both signed
     void add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, Range made);
@@ -103,6 +113,9 @@ class Network {
     bool has_bit_width(int bit_width) const { return sequences_.count(bit_width) != 0; }
     int features() const { return features_; }
     int scale() const { return scale_; }
+    bool has_head() const { return head_layer_ != nullptr; }
+    bool has_pixels() const { return tail_.packed.weights || shuffled_tail_.conv; }
+    const std::vector<int>& outer() const { return outer_; }
     // Algorithms of the layers of one bit-width at the size of the patch, in order; for reports.
     std::vector<Algorithm> algorithms(int bit_width) const;
 
@@ -116,9 +129,12 @@ class Network {
 
   private:
     Layer make_layer(const int8_t* weight, int cout, Range codes, const float* m, const float* c, const std::vector<int>& order);
-    Finish make_finish(const Ending& ending, double peak, bool is_head);
+    Finish make_finish(const Ending& ending, double peak);
+    void add_step(int bit_width, Step::Reads reads, int source, std::shared_ptr<const Layer> layer, const Ending& ending);
     Epilogue epilogue(const Layer& layer) const;
-    Epilogue finished(Epilogue e, const Finish& finish, int height, int width, Workspace& w) const;
+    Epilogue finished(Epilogue e, const Finish& finish, int height, int width, Workspace& w,
+                      const std::vector<float*>& streams) const;
+    std::vector<float*> place_streams(const Job& job, int height, int width, Workspace& w) const;
     bool run_layers(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const;
     void centre(const Job& job, int height, int width, Workspace& w) const;
     Region needed_features(const Region& core, int height, int width) const;
@@ -128,11 +144,12 @@ class Network {
 
     const Kernels& kernels_;
     const int features_, scale_;
+    const std::vector<int> outer_;
+    const int given_;
+    const double largest_;
     Head head_;
-    Aligned head_m_, head_c_;
+    std::shared_ptr<const Layer> head_layer_, no_layer_;
     int mean_[3] = {0, 0, 0};
-    bool has_head_ = false;
-    double head_peak_ = 0;
     std::map<int, Sequence> sequences_;
     int maps_ = 0, streams_ = 0;            // buffers of all sequences
     std::vector<int> borders_;              // while a sequence is built: bytes around its maps

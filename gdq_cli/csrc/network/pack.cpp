@@ -76,6 +76,30 @@ class Writer {
 // What is added to the true value of a code before the dot product.
 int data_offset(bool signed_in, const Layout& layout) { return (signed_in ? kSignedZero : 0) + layout.data_bias; }
 
+// What weights below the least one lack, in rows of their own.
+void pack_rest(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
+    const Writer writer(layout, 4);
+    for (int first = 0; first < conv.packed.cout; first += writer.block()) {
+        conv.rest_first.push_back(static_cast<int>(conv.rest.size()));
+        for (int tap = 0; tap < 9; tap++)
+            for (int channel = 0; channel < cin; channel += 4) {
+                std::vector<int8_t> row(writer.matrix_bytes());
+                bool lacks = false;
+                for (int o = first; o < std::min(cout, first + writer.block()); o++)
+                    for (int k = channel; k < std::min(cin, channel + 4); k++) {
+                        const int missing = weight[(static_cast<size_t>(order[o]) * cin + k) * 9 + tap] - layout.least_weight;
+                        if (missing >= 0) continue;
+                        writer.put(row.data(), o - first, k - channel, missing);
+                        lacks = true;
+                    }
+                if (!lacks) continue;
+                conv.rest.push_back({tap, channel});
+                conv.rest_weights.insert(conv.rest_weights.end(), row.begin(), row.end());
+            }
+    }
+    conv.rest_first.push_back(static_cast<int>(conv.rest.size()));
+}
+
 void pack_direct(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
     PackedConv& p = conv.packed;
     if (layout.lanes == 0) {
@@ -96,11 +120,12 @@ void pack_direct(Conv& conv, const int8_t* weight, int cout, int cin, const std:
         for (int k = 0; k < cin; k++)
             for (int tap = 0; tap < 9; tap++) {
                 const int w = weight[(static_cast<size_t>(order[o]) * cin + k) * 9 + tap];
-                writer.put(block + tap * writer.matrix_bytes(), o % writer.block(), k, w);
+                writer.put(block + tap * writer.matrix_bytes(), o % writer.block(), k, std::max(w, layout.least_weight));
                 sum += w;
             }
         conv.init.as<int32_t>()[o] = -offset * sum;
     }
+    pack_rest(conv, weight, cout, cin, order, layout);
 }
 
 void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
@@ -214,7 +239,10 @@ Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm a
         if (!fits(weight, cout, cin, algorithm)) throw std::invalid_argument("transformed weights do not fit in int8");
     }
     Conv conv;
-    conv.packed = {algorithm, padded(cin), padded(cout), codes.lo < 0, nullptr, nullptr};
+    conv.packed = {};
+    conv.packed.algorithm = algorithm;
+    conv.packed.cin = padded(cin), conv.packed.cout = padded(cout);
+    conv.packed.signed_in = codes.lo < 0;
     conv.init = Aligned((algorithm == Algorithm::direct ? 1 : 8) * static_cast<size_t>(conv.packed.cout) * sizeof(int32_t));
     std::vector<int> identity;
     if (order.empty())
@@ -223,12 +251,17 @@ Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm a
     (algorithm == Algorithm::direct ? pack_direct : pack_winograd)(conv, weight, cout, cin, from, kernels.layout);
     conv.packed.weights = conv.weights.as<int8_t>();
     conv.packed.init = conv.init.as<int32_t>();
+    conv.packed.rest_first = conv.rest_first.data();
+    conv.packed.rest = conv.rest.data();
+    conv.packed.rest_weights = conv.rest_weights.data();
     conv.peaks = std::move(peaks);
     return conv;
 }
 
 Tail pack_tail(const int8_t* weight, int cin, const float* m, const float* c, const Kernels& kernels) {
     affine_peak(accumulator_peaks(weight, 3, cin, {-128, 127}), m, c);
+    for (int i = 0; i < 3 * cin * 9; i++)
+        if (weight[i] < kernels.layout.least_weight) throw std::invalid_argument("these kernels take no weight of -128 in the tail");
     Tail tail;
     const int channels = padded(cin);
     const Layout& layout = kernels.layout;

@@ -29,12 +29,18 @@ class Aligned {
 inline int padded(int channels) { return (channels + kGroup - 1) / kGroup * kGroup; }
 
 struct Range {
-    int lo, hi;  // of input codes; lo is 0 for unsigned ones
+    int lo, hi;  // of codes; lo is 0 for unsigned ones
 };
+
+// The byte that stands for code 0.
+inline int zero_of(Range codes) { return codes.lo < 0 ? kSignedZero : 0; }
 
 struct Conv {
     PackedConv packed;
     Aligned weights, init;
+    std::vector<int> rest_first;
+    std::vector<Remainder> rest;
+    std::vector<int8_t> rest_weights;
     std::vector<float> peaks;  // of the accumulators, in the order of the weights given
 };
 struct Tail {

@@ -96,10 +96,12 @@ PyObject* conv_algorithm(PyObject*, PyObject* capsule) {
 
 PyObject* conv_run(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *codes_object, *out_object, *m_object, *c_object, *inv_object, *x_in_object, *x_out_object;
+        PyObject *capsule, *codes_object, *out_object, *m_object, *c_object, *inv_object, *shift_object;
+        PyObject *x_in_object, *x_out_object;
         int store, lo, hi, repeat;
-        if (!PyArg_ParseTuple(args, "OOOiOOOOOiii", &capsule, &codes_object, &out_object, &store, &m_object, &c_object,
-                              &inv_object, &x_in_object, &x_out_object, &lo, &hi, &repeat))
+        float x_factor;
+        if (!PyArg_ParseTuple(args, "OOOiOOOOOfOiii", &capsule, &codes_object, &out_object, &store, &m_object, &c_object,
+                              &inv_object, &shift_object, &x_in_object, &x_factor, &x_out_object, &lo, &hi, &repeat))
             throw PythonError();
         const ConvHandle& handle = conv_of(capsule);
         const Buffer codes(codes_object, "codes", "B", {-1, -1, handle.cin});
@@ -110,20 +112,21 @@ PyObject* conv_run(PyObject*, PyObject* args) {
         const bool raw = store == static_cast<int>(Store::raw), stream = store == static_cast<int>(Store::stream);
         const Buffer out(out_object, "out", raw ? "i" : "B", {height * r, width * r, cout / (r * r)}, true);
         const Buffer m(m_object, "multiplier", "f", {cout}), c(c_object, "offset", "f", {cout});
-        const Buffer inv(inv_object, "inverse_step", "f", {cout});
+        const Buffer inv(inv_object, "inverse_step", "f", {cout}), shift(shift_object, "shift", "f", {cout});
         const Buffer x_in(x_in_object, "x_in", "f", {height, width, cout});
         const Buffer x_out(x_out_object, "x_out", "f", {height, width, cout}, true);
         if (!out || (!raw && (!m || !c)) || (stream && !inv)) throw std::invalid_argument("a buffer that the store needs is missing");
-        if (lo > hi || (stream ? lo < -128 || hi > 127 : lo < 0 || hi > 255)) throw std::invalid_argument("codes must fit bytes");
+        if (lo > hi || (stream && lo < 0 ? lo < -128 || hi > 127 : lo < 0 || hi > 255)) throw std::invalid_argument("codes must fit bytes");
         if (repeat < 1) throw std::invalid_argument("repeat must be at least 1");
         LayerCall call{};
         call.store = static_cast<Store>(store);
         call.codes = codes.as<uint8_t>();
         call.height = height, call.width = width, call.r = r;
-        call.m = m.as<float>(), call.c = c.as<float>(), call.inv = inv.as<float>();
+        call.m = m.as<float>(), call.c = c.as<float>(), call.inv = inv.as<float>(), call.shift = shift.as<float>();
         call.lo = lo, call.hi = hi;
         (raw ? reinterpret_cast<void*&>(call.raw) : reinterpret_cast<void*&>(call.out)) = out.as<void>();
         call.x_in = stream ? x_in.as<float>() : nullptr;
+        call.x_factor = x_factor;
         call.x_out = stream ? x_out.as<float>() : nullptr;
         double seconds;
         {
@@ -164,21 +167,24 @@ PyMethodDef kMethods[] = {
     {"conv_new", conv_new, METH_VARARGS, "conv_new(isa, weight, lo, hi, algorithm, r) -> handle"},
     {"conv_algorithm", conv_algorithm, METH_O, "conv_algorithm(handle) -> int"},
     {"conv_run", conv_run, METH_VARARGS,
-     "conv_run(handle, codes, out, store, multiplier, offset, inverse_step, x_in, x_out, lo, hi, repeat) -> seconds"},
+     "conv_run(handle, codes, out, store, multiplier, offset, inverse_step, shift or None, x_in, x_factor, x_out, lo, hi, "
+     "repeat) -> seconds"},
     {"tail_run", tail_run, METH_VARARGS, "tail_run(isa, weight, multiplier, offset, codes, out)"},
-    {"network_new", network_new, METH_VARARGS, "network_new(isa, features, scale) -> handle"},
+    {"network_new", network_new, METH_VARARGS, "network_new(isa, features, scale, outer, given, largest) -> handle"},
     {"network_head", network_head, METH_VARARGS, "network_head(network, weight, multiplier, offset, mean)"},
-    {"network_begin", network_begin, METH_VARARGS,
-     "network_begin(network, bit_width, end, slope or None, add, keep, to, factor or None, lo, hi)"},
+    {"network_begin", network_begin, METH_VARARGS, "network_begin(network, bit_width, end)"},
+    {"network_add_head", network_add_head, METH_VARARGS,
+     "network_add_head(network, bit_width, ending); an ending is (slope or None, add, add_factor, keep, to, factor or None, "
+     "shift or None, lo, hi)"},
+    {"network_pass", network_pass, METH_VARARGS, "network_pass(network, bit_width, ending)"},
     {"network_conv", network_conv, METH_VARARGS,
-     "network_conv(network, bit_width, source, weight, multiplier, offset, in_lo, in_hi, slope or None, add, keep, to, factor or "
-     "None, lo, hi)"},
+     "network_conv(network, bit_width, source, weight, multiplier, offset, in_lo, in_hi, ending)"},
     {"network_up", network_up, METH_VARARGS, "network_up(network, weight, multiplier, offset, r, in_lo, in_hi, lo, hi)"},
     {"network_tail", network_tail, METH_VARARGS, "network_tail(network, weight, multiplier, offset, r, lo, hi, enlarged)"},
     {"network_finish", network_finish, METH_O, "network_finish(network): checks that nothing is missing"},
     {"network_algorithms", network_algorithms, METH_VARARGS, "network_algorithms(network, bit_width) -> [int]"},
     {"network_run", network_run, METH_VARARGS,
-     "network_run(network, patches, bit_widths, cores, out, places, threads, progress or None) -> finished"},
+     "network_run(network, patches, bit_widths, cores, out, places, streams, threads, progress or None) -> finished"},
     {"network_bands", network_bands, METH_VARARGS, "network_bands(network, image, cores, out, threads)"},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -13,6 +13,8 @@ const Kernels& kernels_named(const char* name);
 PyObject* network_new(PyObject*, PyObject* args);
 PyObject* network_head(PyObject*, PyObject* args);
 PyObject* network_begin(PyObject*, PyObject* args);
+PyObject* network_add_head(PyObject*, PyObject* args);
+PyObject* network_pass(PyObject*, PyObject* args);
 PyObject* network_conv(PyObject*, PyObject* args);
 PyObject* network_up(PyObject*, PyObject* args);
 PyObject* network_tail(PyObject*, PyObject* args);

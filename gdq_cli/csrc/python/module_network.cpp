@@ -1,4 +1,6 @@
+#include <deque>
 #include <string>
+#include <utility>
 
 #include "buffers.h"
 #include "module.h"
@@ -89,11 +91,17 @@ Region read_core(const Buffer& cores, int i, int height, int width) {
 PyObject* network_new(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
         const char* name;
-        int features, scale;
-        parse(args, "sii", &name, &features, &scale);
+        int features, scale, given;
+        float largest;
+        PyObject* outer_object;
+        parse(args, "siiOif", &name, &features, &scale, &outer_object, &given, &largest);
         const Kernels& kernels = kernels_named(name);
         if (features <= 0) throw std::invalid_argument("features must be positive");
-        auto* handle = new NetworkHandle{{kernels, features, scale}};
+        const Buffer outer(outer_object, "outer", "i", {-1});
+        require(static_cast<bool>(outer), "outer");
+        if (given < 0 || given > outer.size(0)) throw std::invalid_argument("outer: fewer streams than are given");
+        std::vector<int> places(outer.as<int>(), outer.as<int>() + outer.size(0));
+        auto* handle = new NetworkHandle{{kernels, features, scale, std::move(places), given, largest}};
         PyObject* capsule = PyCapsule_New(handle, kNetworkName, [](PyObject* c) {
             delete static_cast<NetworkHandle*>(PyCapsule_GetPointer(c, kNetworkName));
         });
@@ -116,41 +124,78 @@ PyObject* network_head(PyObject*, PyObject* args) {
 
 namespace {
 
-// What becomes of a layer's values, from (slope, add, keep, to, factor, lo, hi).
+// What becomes of a layer's values, as a tuple.
+struct EndingArguments {
+    PyObject *slope, *factor, *shift;
+    int add, keep, to, lo, hi;
+    float add_factor;
+};
+
+constexpr char kEnding[] = "(OifiiOOii)";
+
 struct EndingBuffers {
-    Buffer slope, factor;
+    Buffer slope, factor, shift;
     Ending ending;
-    EndingBuffers(PyObject* slope_object, int add, int keep, int to, PyObject* factor_object, int lo, int hi, Py_ssize_t features)
-        : slope(slope_object, "slope", "f", {features}), factor(factor_object, "factor", "f", {features}) {
-        ending = {slope ? slope.as<float>() : nullptr, add, keep, to, factor ? factor.as<float>() : nullptr, {lo, hi}};
+    EndingBuffers(const EndingArguments& a, Py_ssize_t features)
+        : slope(a.slope, "slope", "f", {features}),
+          factor(a.factor, "factor", "f", {features}),
+          shift(a.shift, "shift", "f", {features}) {
+        ending = {slope.as<float>(), a.add, a.add_factor, a.keep, a.to, factor.as<float>(), shift.as<float>(), {a.lo, a.hi}};
     }
 };
+
+// args: whatever comes before the ending, as `format` says, and the ending.
+template <class... Args>
+EndingArguments parse_ending(PyObject* args, const std::string& format, Args... to) {
+    EndingArguments a;
+    parse(args, (format + kEnding).c_str(), to..., &a.slope, &a.add, &a.add_factor, &a.keep, &a.to, &a.factor, &a.shift, &a.lo,
+          &a.hi);
+    return a;
+}
 
 }  // namespace
 
 PyObject* network_begin(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *slope, *factor;
-        int bit_width, end, add, keep, to, lo, hi;
-        parse(args, "OiiOiiiOii", &capsule, &bit_width, &end, &slope, &add, &keep, &to, &factor, &lo, &hi);
+        PyObject* capsule;
+        int bit_width, end;
+        parse(args, "Oii", &capsule, &bit_width, &end);
+        unfinished(capsule).begin(bit_width, end);
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_add_head(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject* capsule;
+        int bit_width;
+        const EndingArguments ending = parse_ending(args, "Oi", &capsule, &bit_width);
         Network& network = unfinished(capsule);
-        const EndingBuffers buffers(slope, add, keep, to, factor, lo, hi, network.features());
-        network.begin(bit_width, end, buffers.ending);
+        network.add_head(bit_width, EndingBuffers(ending, network.features()).ending);
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject* network_pass(PyObject*, PyObject* args) {
+    return guarded([&]() -> PyObject* {
+        PyObject* capsule;
+        int bit_width;
+        const EndingArguments ending = parse_ending(args, "Oi", &capsule, &bit_width);
+        Network& network = unfinished(capsule);
+        network.add_pass(bit_width, EndingBuffers(ending, network.features()).ending);
         Py_RETURN_NONE;
     });
 }
 
 PyObject* network_conv(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c, *slope, *factor;
-        int bit_width, source, in_lo, in_hi, add, keep, to, lo, hi;
-        parse(args, "OiiOOOiiOiiiOii", &capsule, &bit_width, &source, &weight, &m, &c, &in_lo, &in_hi, &slope, &add, &keep, &to,
-              &factor, &lo, &hi);
+        PyObject *capsule, *weight, *m, *c;
+        int bit_width, source, lo, hi;
+        const EndingArguments ending = parse_ending(args, "OiiOOOii", &capsule, &bit_width, &source, &weight, &m, &c, &lo, &hi);
         Network& network = unfinished(capsule);
         const ConvBuffers conv(weight, m, c, "b", network.features(), network.features());
-        const EndingBuffers buffers(slope, add, keep, to, factor, lo, hi, network.features());
-        network.add_conv(bit_width, source, conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), {in_lo, in_hi},
-                         buffers.ending);
+        network.add_conv(bit_width, source, conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), {lo, hi},
+                         EndingBuffers(ending, network.features()).ending);
         Py_RETURN_NONE;
     });
 }
@@ -208,10 +253,10 @@ PyObject* network_algorithms(PyObject*, PyObject* args) {
 
 PyObject* network_run(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *patches_object, *widths_object, *cores_object, *out_object, *places_object, *progress;
+        PyObject *capsule, *patches_object, *widths_object, *cores_object, *out_object, *places_object, *streams_object, *progress;
         int threads;
-        parse(args, "OOOOOOiO", &capsule, &patches_object, &widths_object, &cores_object, &out_object, &places_object, &threads,
-              &progress);
+        parse(args, "OOOOOOO!iO", &capsule, &patches_object, &widths_object, &cores_object, &out_object, &places_object,
+              &PyTuple_Type, &streams_object, &threads, &progress);
         const Network& network = finished(capsule);
         const Buffer patches(patches_object, "patches", "B", {-1, -1, -1, 3}, false, true);
         check_windows(patches, threads);
@@ -219,17 +264,32 @@ PyObject* network_run(PyObject*, PyObject* args) {
         const Buffer widths(widths_object, "bit_widths", "B", {count}), cores(cores_object, "cores", "i", {count, 4});
         const Buffer places(places_object, "places", "i", {count, 2});
         const Buffer out(out_object, "out", "B", {-1, -1, 3}, true, true);
-        require(widths && cores && places && out, "bit_widths, cores, places or out");
-        if (out.stride(2) != 1 || out.stride(1) != 3 || (out.size(0) > 1 && out.stride(0) < static_cast<Py_ssize_t>(out.size(1)) * 3))
+        const bool ends = network.has_pixels();
+        require(widths && cores && (!ends || (places && out)), "bit_widths, cores, places or out");
+        if (ends && (out.stride(2) != 1 || out.stride(1) != 3 || (out.size(0) > 1 && out.stride(0) < static_cast<Py_ssize_t>(out.size(1)) * 3)))
             throw std::invalid_argument("out: pixels of a row must be contiguous and rows must not overlap");
+        const int outer = static_cast<int>(network.outer().size());
+        if (PyTuple_GET_SIZE(streams_object) != outer) throw std::invalid_argument("streams: not as many as the network has");
+        std::deque<Buffer> held;
+        std::vector<float*> streams;  // by window
+        for (int i = 0; i < outer; i++) {
+            const std::initializer_list<Py_ssize_t> shape = {count, height, width, network.features()};
+            held.emplace_back(PyTuple_GET_ITEM(streams_object, i), "streams", "f", shape, true);
+            require(static_cast<bool>(held.back()), "streams");
+        }
+        const ptrdiff_t values = static_cast<ptrdiff_t>(height) * width * network.features();
+        for (int i = 0; i < count; i++)
+            for (const Buffer& stream : held) streams.push_back(stream.as<float>() + i * values);
         std::vector<Job> jobs = read_windows(patches);
         for (int i = 0; i < count; i++) {
-            const int* place = places.as<int>() + 2 * i;
             Job& job = jobs[i];
             job.bit_width = widths.as<uint8_t>()[i];
             if (!network.has_bit_width(job.bit_width))
                 throw std::invalid_argument("bit_widths: the network has no " + std::to_string(job.bit_width) + "-bit patches");
             job.core = read_core(cores, i, height, width);
+            job.streams = streams.data() + static_cast<ptrdiff_t>(i) * outer;
+            if (!ends) continue;
+            const int* place = places.as<int>() + 2 * i;
             const int64_t bottom = place[0] + static_cast<int64_t>(job.core.y1 - job.core.y0) * scale;
             const int64_t right = place[1] + static_cast<int64_t>(job.core.x1 - job.core.x0) * scale;
             if (place[0] < 0 || place[1] < 0 || bottom > out.size(0) || right > out.size(1))
@@ -266,6 +326,7 @@ PyObject* network_bands(PyObject*, PyObject* args) {
         int threads;
         parse(args, "OOOOi", &capsule, &image_object, &cores_object, &out_object, &threads);
         const Network& network = finished(capsule);
+        if (!network.has_head()) throw std::invalid_argument("the network has no head");
         const Buffer image(image_object, "image", "B", {-1, -1, 3}, false, true);
         const Buffer cores(cores_object, "cores", "i", {-1, 4});
         require(image && cores, "image or cores");
