@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from gdq_cli.commands.app import app
+from gdq_cli.commands.app import build_app
 
 FOLDER = Path(__file__).resolve().parent / "cli"
 VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
@@ -93,7 +93,7 @@ def page(path: tuple[str, ...], function: Callable[..., Any]) -> str:
 
 def pages() -> dict[str, str]:
     """Every file of docs/cli by its name."""
-    found = {"-".join(path[1:]): (path, function) for path, function in list_commands(app, ("gdq",))}
+    found = {"-".join(path[1:]): (path, function) for path, function in list_commands(build_app(), ("gdq",))}
     files = {f"{name}.md": page(path, function) for name, (path, function) in found.items()}
     index = [
         f"- [{' '.join(path)}]({name}.md): {inspect.cleandoc(function.__doc__ or '').splitlines()[0]}"

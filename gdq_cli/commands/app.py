@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from gdq_cli._version import __version__
-from gdq_cli.commands.bitmap import bitmap
-from gdq_cli.commands.doctor import doctor
-from gdq_cli.commands.measure import bench, compare, eval
-from gdq_cli.commands.models import models
-from gdq_cli.commands.train import calibrate, refine, train
-from gdq_cli.commands.upscale import upscale
-from gdq_cli.commands.wording import print_error
+from gdq_cli.commands.wording import prepare_streams, print_error
 from gdq_cli.errors import GdqError
 
-app = typer.Typer(
-    help="Upscale images with real Granular-DQ: every patch gets the bit-width it deserves.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (upscale, bitmap, eval, bench, compare, doctor, calibrate, train, refine):
-    app.command()(command)
-app.add_typer(models, name="models")
+COMMANDS = {
+    "upscale": "upscale",
+    "bitmap": "bitmap",
+    "eval": "measure",
+    "bench": "measure",
+    "compare": "measure",
+    "doctor": "doctor",
+    "calibrate": "train",
+    "train": "train",
+    "refine": "train",
+    "models": "models",
+}
+"""Every command, and the module that holds it."""
+
+
+def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The app with these commands; all, unless it is known which one will run: making options takes time."""
+    app = typer.Typer(
+        help="Upscale images with real Granular-DQ: every patch gets the bit-width it deserves.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in names:
+        command = getattr(import_module(f"gdq_cli.commands.{COMMANDS[name]}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command()(command)
+    return app
+
 
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Entry point: known errors become one line on stderr and their exit code."""
+    prepare_streams()
     try:
-        app()
+        asked = sys.argv[1:2]
+        build_app(asked if asked and asked[0] in COMMANDS else COMMANDS)()
     except GdqError as error:
         print_error(error)
         sys.exit(error.exit_code)
@@ -52,7 +73,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")

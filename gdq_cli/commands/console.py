@@ -115,11 +115,10 @@ class Bar:
     """
 
     def __init__(self, *, shown: bool = True) -> None:
-        console = make_console(stderr=True)
         self._bar: ProgressBar | None = None
         self._start = time.perf_counter()
         self._running = False
-        if not shown or not console.is_terminal:
+        if not shown or not (console := make_console(stderr=True)).is_terminal:
             return
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Left

@@ -9,22 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gdq_cli.engines import kernels
+from gdq_cli.engines.measured import cpu_name as cpu_name
 from gdq_cli.engines.threads import usable_cores
 
 POWERCAP = Path("/sys/class/powercap")
 """Where Linux shows the energy counters of the processor (RAPL); readable by root only on most systems."""
 
 _PROC = Path("/proc")
-
-
-def cpu_name() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        lines = (_PROC / "cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
 
 
 def machine_facts() -> dict[str, Any]:

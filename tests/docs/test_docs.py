@@ -31,7 +31,7 @@ def test_command_pages_are_what_the_generator_writes(generator: ModuleType) -> N
 
 
 def test_every_option_says_what_it_does(generator: ModuleType) -> None:
-    for path, function in generator.list_commands(generator.app, ("gdq",)):
+    for path, function in generator.list_commands(generator.build_app(), ("gdq",)):
         assert function.__doc__, path
         for name, _, _, info, _ in generator.parameters(function):
             assert info.help, f"{' '.join(path)}: {name} has no help"
@@ -71,7 +71,7 @@ def commands_in(page: Path) -> list[str]:
 
 def test_commands_of_the_documentation_exist(generator: ModuleType) -> None:
     known: dict[tuple[str, ...], set[str]] = {}
-    for path, function in generator.list_commands(generator.app, ("gdq",)):
+    for path, function in generator.list_commands(generator.build_app(), ("gdq",)):
         flags = {"--help", "-h", "[OPTIONS]"}
         for name, kind, _, info, _ in generator.parameters(function):
             if isinstance(info, generator.OptionInfo):

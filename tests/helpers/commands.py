@@ -7,11 +7,12 @@ import sys
 
 from typer.testing import CliRunner
 
-from gdq_cli.commands.app import app
+from gdq_cli.commands.app import build_app
 from gdq_cli.commands.wording import as_options
 from gdq_cli.errors import GdqError
 
 runner = CliRunner()
+app = build_app()
 
 
 def gdq(*arguments: object, code: int = 0) -> str:
