@@ -6,12 +6,14 @@ A reader, or a run that continues after a kill, finds either no file or a whole 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +29,8 @@ except ImportError:  # Windows
 PART_SUFFIX = ".part"
 _PART_NAME = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.DOTALL)
 _MAX_NAME = 255  # bytes in a file name, on every usual file system
+_PATIENCE = 2.0  # seconds that one waits without a word
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # of Linux
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
 
@@ -70,6 +74,33 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         if isinstance(e, OSError):
             raise FileError(f"{target}: cannot be written ({_strerror(e)})") from e
         raise
+
+
+def user_path(text: str) -> Path:
+    """A path as a user writes it: ``~`` is the home folder, unless nobody knows of one."""
+    return Path(os.path.expanduser(text))
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path leads to what is no file on a disk: a pipe, a device, a descriptor of a process."""
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    descriptor = path.is_relative_to("/proc") or path.is_relative_to("/dev/fd")
+    return descriptor or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+
+
+@contextmanager
+def announced(say: Callable[[str], None], text: str) -> Iterator[None]:
+    """Say what is being waited for, should the block take longer than a moment."""
+    timer = threading.Timer(_PATIENCE, say, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def check_target(target: Path, *, overwrite: bool = False) -> None:
@@ -141,19 +172,29 @@ def _publish(part: Path, final: Path, overwrite: bool) -> None:
         except OSError as e:
             if e.errno not in _NO_LINKS:
                 raise
-            _claim(part, final)
+            _rename(part, final)
         else:
             os.unlink(part)
 
 
-def _claim(part: Path, final: Path) -> None:
-    """Without hard links (FAT, some network drives): claim the name with an empty file, then rename over that."""
-    os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+def _rename(part: Path, final: Path) -> None:
+    """Rename, without replacing, where there are no hard links (FAT, some network drives).
+
+    Linux does it in one step. Elsewhere a look comes first, and what appears in the instant after it is replaced: an
+    empty file that claims the name would be left under it by a kill.
+    """
     try:
-        os.replace(part, final)
-    except BaseException:
-        os.unlink(final)
-        raise
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        rename = None
+    if rename is not None:
+        if rename(_AT_FDCWD, os.fsencode(part), _AT_FDCWD, os.fsencode(final), _RENAME_NOREPLACE) == 0:
+            return
+        if ctypes.get_errno() == errno.EEXIST:
+            raise FileExistsError
+    if os.path.lexists(final):
+        raise FileExistsError
+    os.rename(part, final)
 
 
 def _strerror(e: OSError) -> str:

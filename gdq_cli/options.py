@@ -104,6 +104,7 @@ class Encoding:
             quality is given.
         background: R, G, B behind transparent pixels in formats without transparency.
         strip_metadata: write pixels only: no EXIF, ICC, XMP, resolution, text.
+        mark: the line by which a later run knows the file, see ``gdq_cli.images.mark``; written whatever else is.
 
     Raises:
         OptionsError: if the quality is out of range or contradicts ``lossless``.
@@ -114,6 +115,7 @@ class Encoding:
     lossless: bool = False
     background: tuple[int, int, int] = (255, 255, 255)
     strip_metadata: bool = False
+    mark: bytes = b""
 
     def __post_init__(self) -> None:
         if self.quality is not None and not 1 <= self.quality <= 100:

@@ -142,7 +142,7 @@ def bitmap(
         else:
             text = json.dumps(facts) + "\n"
         with atomic_file(output, overwrite=overwrite) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))  # a name may not be UTF-8
     if not as_json:
         typer.echo(f"{output}: {OUTPUTS[kind]}")
 

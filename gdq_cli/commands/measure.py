@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import itertools
 import json
 import math
@@ -20,7 +21,7 @@ from gdq_cli.commands.console import (
     show_progress,
 )
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.errors import ImageError, OptionsError, memory_errors
+from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def _parse_size(size: str) -> tuple[int, int]:
 
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A picture.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same size.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same size and number of frames.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the difference, brightened, as a picture.")
     ] = None,
@@ -246,49 +247,67 @@ def compare(
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two pictures: PSNR, SSIM, largest difference, difference picture. Transparency is not compared."""
+    """Compare two pictures with all bits, alpha and frames: PSNR, SSIM, largest difference, difference picture."""
     from gdq_cli.files import check_target
-    from gdq_cli.images import Picture, find_format, read_image, write_image
-    from gdq_cli.measure.comparison import compare_images, difference_picture
+    from gdq_cli.images import Picture, find_format, read_frames, write_image
+    from gdq_cli.measure.comparison import compare_files, difference_picture
 
     if output is not None:
-        found = find_format(output.suffix or "none")
+        chosen = find_format(output.suffix or "none")
         check_target(output, overwrite=overwrite)
-    a, b = (read_image(file, max_pixels=max_pixels).rgb for file in (first, second))
-    if a.shape != b.shape:
-        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (a, b)]
-        raise ImageError(f"{first} is {sizes[0]} and {second} is {sizes[1]} pixels: only equal sizes compare")
-    if min(a.shape[:2]) <= 2 * shave:
-        raise OptionsError(f"--shave {shave} leaves nothing of {a.shape[1]}x{a.shape[0]} pixels")
-    result = compare_images(a, b, shave)
+    names = (str(first), str(second))
+    files = [read_frames(file, max_pixels=max_pixels) for file in (first, second)]
+    found = compare_files(files[0], files[1], names, shave)
+    result, (height, width) = found.frames[found.worst], found.pair[0].shape[:2]
+    differing = [number for number, frame in enumerate(found.frames, 1) if frame.largest]
+    # Where gdq read less than the files hold, only equal files are surely equal.
+    equal = not differing and (not found.remarks or filecmp.cmp(first, second, shallow=False))
     facts: dict[str, Any] = {
-        "first": str(first),
-        "second": str(second),
-        "size": list(a.shape[:2]),
+        "first": names[0],
+        "second": names[1],
+        "size": [height, width],
+        "frames": len(found.frames),
         "shave": shave,
-        "equal": result.largest == 0,
+        "equal": equal,
+        "differing_frames": differing,
+        "worst_frame": found.worst + 1,
         "psnr_y": result.psnr_y if math.isfinite(result.psnr_y) else None,
         "ssim_y": result.ssim_y,
         "largest": result.largest,
+        "peak": result.peak,
         "largest_at": list(result.where),
         "differing_share": result.share,
+        "warnings": list(found.remarks),
     }
     note = ""
     if output is not None:
-        picture, gain = difference_picture(a, b)
-        write_image(output, Picture(picture), Encoding(format=found.name), overwrite=overwrite)
+        picture, gain = difference_picture(*found.pair)
+        write_image(output, Picture(picture), Encoding(format=chosen.name), overwrite=overwrite)
         facts |= {"output": str(output), "gain": gain}
         note = f"\n{output}: the difference, {gain} times as bright" if gain > 1 else f"\n{output}: the difference"
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    if result.largest == 0:
-        typer.echo(f"the pictures are equal: {a.shape[1]}x{a.shape[0]} pixels{note}")
+    for remark in found.remarks:
+        typer.echo(f"note: {remark}", err=True)
+    size = f"{width}x{height} pixels" + (f", {len(found.frames)} frames or pages" if len(found.frames) > 1 else "")
+    if not differing:
+        typer.echo(f"{'the pictures are equal' if equal else 'no difference in what gdq reads'}: {size}{note}")
         return
     ssim = "none (smaller than its window)" if result.ssim_y is None else f"{result.ssim_y:.4f}"
     psnr = f"{result.psnr_y:.3f} dB" if math.isfinite(result.psnr_y) else "infinite"
     y, x = result.where
+    which = f"{_ranges(differing)} of {len(found.frames)} frames or pages differ, most of all {found.worst + 1}: "
+    which = which if len(found.frames) > 1 else ""
     typer.echo(
-        f"PSNR-Y {psnr}, SSIM-Y {ssim}, largest difference {result.largest} of 255 at ({x}, {y}), "
+        f"{which}PSNR-Y {psnr}, SSIM-Y {ssim}, largest difference {result.largest} of {result.peak}"
+        f"{' in alpha' if result.in_alpha else ''} at ({x}, {y}), "
         f"{100 * result.share:.3g} % of the samples differ{note}"
     )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Rising numbers as ``1, 3-5``."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    stops = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, stops, strict=True))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from gdq_cli.commands.console import Bar, print_json, print_map
-from gdq_cli.commands.summary import picture_line, run_lines, step_line, summary_lines
-from gdq_cli.commands.wording import as_options, print_error
+from gdq_cli.commands.summary import picture_line, run_lines, skip_line, step_line, summary_lines
+from gdq_cli.commands.wording import print_error, printable, say
 from gdq_cli.errors import GdqError
 from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
 from gdq_cli.runs.report import Listener, Outcome, RunSummary
@@ -52,7 +51,7 @@ class RunPrinter(Listener):
 
     def progressed(self, job: Planned, done: int, total: int) -> None:
         number = f"{self._number}/{self._count} " if self._count > 1 else ""
-        self.bar.update(number + Path(job.name).name, self._done + done / total * job.work, self._work)
+        self.bar.update(number + printable(Path(job.name).name), self._done + done / total * job.work, self._work)
 
     def finished(self, outcome: Outcome) -> None:
         self.bar.stop()
@@ -61,11 +60,10 @@ class RunPrinter(Listener):
         self.bit_map = None if record is None else record.bit_map
         if self._as_json:
             print_json(outcome.to_dict(), err=self._err)
-            (sys.stderr if self._err else sys.stdout).flush()
         elif record is not None and not self._quiet:
             self._print_record(record)
         elif isinstance(outcome, Skipped) and self._single and not self._quiet:
-            typer.echo(f"skipped: {outcome.target_name}: exists already; --overwrite replaces it", err=True)
+            typer.echo(f"skipped: {skip_line(outcome)}; --overwrite replaces it", err=True)
         error = outcome.error if isinstance(outcome, Failed) else None
         if error is not None and error is not self._printed and (self._single or not self._as_json):
             print_error(error)
@@ -75,7 +73,7 @@ class RunPrinter(Listener):
         if self._heatmap:
             print_map(record.bit_map, record.in_size, err=self._err)
         for warning in record.warnings:
-            typer.echo(f"note: {record.name}: {as_options(warning)}", err=True)
+            say(f"{record.name}: {warning}")
         typer.echo(summary_lines(record) if self._single else picture_line(record), err=self._err)
         if self._verbose:
             typer.echo(step_line(record), err=True)
@@ -90,5 +88,5 @@ class RunPrinter(Listener):
         """The last word."""
         if self._as_json:
             print_json({"summary": summary.to_dict()}, err=self._err)
-        elif not self._single and not self._quiet:
+        elif (not self._single or summary.earlier) and not self._quiet:
             typer.echo(run_lines(summary), err=self._err)

@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdq_cli.commands.wording import as_options
+from gdq_cli.commands.wording import as_options, printable
 from gdq_cli.runs.plan import Failed, Planned, Skipped
 from gdq_cli.upscaling.record import PictureRecord, peak_rss_mib
 
 if TYPE_CHECKING:
+    from gdq_cli.runs.marks import Difference
     from gdq_cli.runs.report import RunSummary
     from gdq_cli.upscaling.upscaler import BitPlan
 
@@ -66,7 +67,8 @@ def step_line(record: PictureRecord) -> str:
 
 def _sizes(record: PictureRecord) -> str:
     frames = f", {record.frames} frames" if record.frames > 1 else ""
-    return f"{record.name} {_size(record.in_size)} -> {record.target_name} {_size(record.out_size)}{frames}"
+    names = printable(record.name), printable(record.target_name)
+    return f"{names[0]} {_size(record.in_size)} -> {names[1]} {_size(record.out_size)}{frames}"
 
 
 def _bits(record: PictureRecord) -> str:
@@ -75,15 +77,29 @@ def _bits(record: PictureRecord) -> str:
 
 def planned_line(job: Planned | Skipped | Failed) -> str:
     """What a run would do with a picture."""
+    name = printable(job.name)
     if isinstance(job, Failed):
-        return f"{job.name}: would fail: {as_options(str(job.error))}"
+        return f"{name}: would fail: {printable(as_options(str(job.error)))}"
     if isinstance(job, Skipped):
-        return f"{job.name} -> {job.target_name}: would be skipped, exists"
+        return f"{name} -> {skip_line(job)}; would be skipped"
     size, frames = f"{job.header.width}x{job.header.height}", job.header.frames
     more = f", {frames} frames" if frames > 1 else ""
     model = describe_model(f"{Path(job.model).name} x{job.native_scale}", job.model_reason)
-    target = f"{job.target_name} {_size(job.out_size)}{more}, about {_bytes(job.disk_bytes)}"
-    return f"{job.name} {size} -> {target} | {model}"
+    target = f"{printable(job.target_name)} {_size(job.out_size)}{more}, about {_bytes(job.disk_bytes)}"
+    return f"{name} {size} -> {target} | {model}"
+
+
+_DIFFERENCES: dict[Difference, str] = {
+    "input": "made of another picture, or of an earlier state of it",
+    "options": "made with other options",
+    "unknown": "not marked as made by gdq",
+}
+
+
+def skip_line(job: Skipped) -> str:
+    """Why a picture is skipped."""
+    more = "" if job.differs is None else f", {_DIFFERENCES[job.differs]}"
+    return f"{printable(job.target_name)}: exists already{more}"
 
 
 def _bytes(count: int) -> str:
@@ -105,11 +121,16 @@ def run_lines(summary: RunSummary) -> str:
         )
         if count
     )
+    differing = (
+        f"  skipped: {count} exist, {_DIFFERENCES[kind]}; --overwrite replaces them"
+        for kind, count in sorted(summary.differing.items())
+    )
     reasons = Counter(" ".join(as_options(str(outcome.error)).split()) for outcome in summary.failures)
     failed = (
-        f"  failed: {reason}" + (f" ({count} pictures)" if count > 1 else "") for reason, count in reasons.items()
+        f"  failed: {printable(reason)}" + (f" ({count} pictures)" if count > 1 else "")
+        for reason, count in reasons.items()
     )
-    return "\n".join([totals, *failed])
+    return "\n".join([totals, *differing, *failed])
 
 
 def plan_line(source: str, plan: BitPlan, model: str) -> str:
@@ -117,6 +138,6 @@ def plan_line(source: str, plan: BitPlan, model: str) -> str:
     by_entropy = sum(choice.reason == "entropy" for choice in plan.choices)
     rows, cols = plan.patches.grid
     return (
-        f"{source} {_size(plan.patches.size)}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | "
+        f"{printable(source)} {_size(plan.patches.size)}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | "
         f"decided by the controller: {len(plan.choices) - by_entropy}, by entropy: {by_entropy} | {plan.seconds:.2f} s"
     )

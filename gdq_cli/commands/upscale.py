@@ -23,12 +23,16 @@ from gdq_cli.commands.console import (
     write_overlay,
 )
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.errors import OptionsError
+from gdq_cli.commands.wording import say
+from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
 if TYPE_CHECKING:
     from gdq_cli.runs.plan import Plan
     from gdq_cli.upscaling.pool import UpscalerPool
+
+
+_STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def upscale(
@@ -61,7 +65,7 @@ def upscale(
     ] = "white",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs; default: skip them.")] = False,
     strip_metadata: Annotated[
-        bool, typer.Option("--strip-metadata", help="Write no EXIF, colour profile, XMP or resolution.")
+        bool, typer.Option("--strip-metadata", help="Write no EXIF, colour profile, XMP, captions or resolution.")
     ] = False,
     alpha: Annotated[str, typer.Option("--alpha", help="Upscale transparency by lanczos or network, or drop it.")] = (
         UpscaleOptions.alpha
@@ -137,7 +141,7 @@ def upscale(
         watch = watch_downloads(shown=not quiet)
         return UpscalerPool(options.model, options.device, options.threads, engine, offline=offline, watch=watch)
 
-    printer = RunPrinter(plan, as_json, quiet, verbose, heatmap, to_stdout=output == "-")
+    printer = RunPrinter(plan, as_json, quiet, verbose, heatmap, to_stdout=output in _STDOUT)
     try:
         summary = run_batch(plan, options, make_pool, printer)
     except KeyboardInterrupt:
@@ -156,22 +160,35 @@ def upscale(
 
 def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:
     """What to read and where to write."""
+    from gdq_cli.files import announced, user_path
     from gdq_cli.runs.inputs import collect_inputs
     from gdq_cli.runs.names import choose_destination
     from gdq_cli.runs.plan import plan_batch, plan_stream
 
-    stdout = cast(BinaryIO, sys.stdout.buffer)
-    if output == "-" and sys.stdout.isatty():
-        raise OptionsError("--output - writes image bytes, and stdout is a terminal; redirect it to a file or a pipe")
+    if output in _STDOUT:
+        output = "-"
+        if sys.stdout is None:
+            raise FileError("standard output: is closed")
+        if sys.stdout.isatty():
+            raise OptionsError(
+                "--output - writes image bytes, and stdout is a terminal; redirect it to a file or a pipe"
+            )
+    stdout = cast(BinaryIO, getattr(sys.stdout, "buffer", None))
     if "-" in names:
         if len(names) != 1:
             raise OptionsError("- (stdin) is one picture; it cannot be mixed with other inputs")
         if output is None:
             raise OptionsError("- (stdin) needs --output: a file, a folder, or - for stdout")
-        return plan_stream(sys.stdin.buffer.read(), options, choose_destination(output, stdout, None))
-    exclude = None if output is None or output == "-" else Path(output).expanduser()
-    inputs = collect_inputs(names, recursive=recursive, exclude=exclude)
-    return plan_batch(inputs, options, choose_destination(output, stdout, inputs))
+        if sys.stdin is None:
+            raise ImageError("standard input: is closed")
+        if sys.stdin.isatty():
+            raise OptionsError("- (stdin) is a terminal; name a picture, or pipe one in")
+        with announced(say, "waiting for all that goes into standard input"):
+            data = sys.stdin.buffer.read()
+        return plan_stream(data, options, choose_destination(output, stdout, None, say))
+    exclude = None if output is None or output == "-" else user_path(output)
+    inputs = collect_inputs(names, recursive=recursive, exclude=exclude, say=say)
+    return plan_batch(inputs, options, choose_destination(output, stdout, inputs, say))
 
 
 def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
@@ -196,7 +213,7 @@ def _print_plan(plan: Plan, as_json: bool) -> int:
         else:
             typer.echo(planned_line(job))
             for note in job.notes:
-                typer.echo(f"note: {job.name}: {note}", err=True)
+                say(f"{job.name}: {note}")
     planned, failed = len(plan.planned), len(problems)
     skipped = len(plan.jobs) - planned - failed
     if as_json:

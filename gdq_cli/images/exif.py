@@ -6,23 +6,33 @@ A block is edited in place, byte for byte, because maker notes hold offsets that
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
 
 from gdq_cli.images.tags import (
+    ASCII,
     EXIF_IFD,
     GPS_IFD,
     INTEROP_IFD,
     LONG,
+    RATIONAL,
     SHORT,
+    UNDEFINED,
     Entry,
     Fetch,
     fetch_from,
     pack_ifd,
     read_ifd,
 )
+from gdq_cli.images.turn import Turn
+from gdq_cli.images.xmp import turn_subject
 
 PREFIX = b"Exif\0\0"
 _WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
+_SUBJECT_AREA, _SUBJECT_LOCATION = 0x9214, 0xA214
+_RESOLUTION, _FOCAL_RESOLUTION = (0x011A, 0x011B), (0xA20E, 0xA20F)
 _STRIP_OFFSETS, _STRIP_SIZES, _THUMB_OFFSET, _THUMB_SIZE = 0x0111, 0x0117, 0x0201, 0x0202
 # Tags of a TIFF directory that tell of the picture and not of how its pixels are laid out in the file:
 # description, make, model, software, date, artist, host, copyright, rating, Windows' own, and the nested directories.
@@ -47,20 +57,41 @@ def _open(block: bytes) -> tuple[str, int]:
 
 
 def read_orientation(block: bytes) -> int | None:
-    """The orientation tag as it is (1 to 8 have a meaning); None when absent.
+    """The orientation tag, in whatever type it is stored (1 to 8 have a meaning); None when absent or no number.
 
     Raises:
         ValueError: the block is damaged.
     """
     order, first = _open(block)
     entries, _ = read_ifd(fetch_from(block), first, order)
-    return next((entry.number(order) for entry in entries if entry.tag == _ORIENTATION), None)
+    return next((_any_number(entry, order) for entry in entries if entry.tag == _ORIENTATION), None)
 
 
-def rewrite(block: bytes, height: int, width: int) -> bytes:
-    """The block with orientation 1, the sizes of an upscaled picture, and without its thumbnail.
+def _any_number(entry: Entry, order: str) -> int | None:
+    """The first value of a tag, as a number."""
+    try:
+        if entry.type == ASCII:
+            return int(entry.value.rstrip(b"\0 ") or b"0")
+        if entry.type == UNDEFINED:
+            return int.from_bytes(entry.value[:4], "little" if order == "<" else "big")
+        if entry.type in (RATIONAL, 10):
+            value, divisor = struct.unpack_from(order + ("LL" if entry.type == RATIONAL else "ll"), entry.value)
+            return int(value // divisor)
+        codes = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 11: "f", 12: "d", 13: "L"}
+        return int(struct.unpack_from(order + codes[entry.type], entry.value)[0])
+    except (ValueError, OverflowError, ZeroDivisionError, KeyError):
+        return None
 
-    Only tags that are there are changed. The thumbnail's bytes are cut off at the block's end and zeroed elsewhere.
+
+def rewrite(block: bytes, turn: Turn) -> bytes:
+    """The block of an upscaled picture: upright, with its sizes and places in pixels, without its thumbnail.
+
+    Only tags that are there are changed; a place that its tag cannot hold is removed. The thumbnail's bytes are cut
+    off at the block's end and zeroed elsewhere, those excepted that belong to a tag as well.
+
+    Args:
+        block: of the picture that was read.
+        turn: what became of that.
 
     Raises:
         ValueError: the block is damaged.
@@ -69,44 +100,126 @@ def rewrite(block: bytes, height: int, width: int) -> bytes:
     fetch = fetch_from(block)
     entries, second = read_ifd(fetch, first, order)
     out = bytearray(block)
-    sizes = {_WIDTH: width, _HEIGHT: height, _PIXEL_X: width, _PIXEL_Y: height}
-    nested = [entry.number(order) for entry in entries if entry.tag == EXIF_IFD and entry.type in (LONG, 13)]
-    for offset in nested:
-        try:
-            entries = entries + read_ifd(fetch, offset, order)[0]
-        except ValueError:
-            continue  # a pointer to nowhere: leave it as it is
-    for entry in entries:
-        if entry.tag == _ORIENTATION:
-            struct.pack_into(order + "HLHH", out, entry.at + 2, SHORT, 1, 1, 0)
-        elif entry.tag in sizes and entry.type in (SHORT, LONG):
-            # As LONG: an upscaled side need not fit 16 bits, and one value of either type lies in the record itself.
-            struct.pack_into(order + "HLL", out, entry.at + 2, LONG, 1, sizes[entry.tag])
     if second:
         struct.pack_into(order + "L", out, first + 2 + 12 * _count(block, first, order), 0)
-        _erase_thumbnail(out, fetch, second, order)
+    directories = {first: entries}
+    for entry in entries:
+        if entry.tag == EXIF_IFD and entry.type in (LONG, 13):
+            with suppress(ValueError):  # a pointer to nowhere: leave it as it is
+                directories[entry.number(order)] = read_ifd(fetch, entry.number(order), order)[0]
+    sizes = {_WIDTH: turn.out[1], _HEIGHT: turn.out[0], _PIXEL_X: turn.out[1], _PIXEL_Y: turn.out[0]}
+    for offset, members in directories.items():
+        _scale(out, members, order, turn)
+        for entry in sorted(members, key=lambda entry: -entry.at):  # from the end, as removing moves what follows
+            if entry.tag == _ORIENTATION:
+                struct.pack_into(order + "HLHH", out, entry.at + 2, SHORT, 1, 1, 0)
+            elif entry.tag in sizes and entry.type in (SHORT, LONG):
+                # As LONG: an upscaled side need not fit 16 bits, and one value of either type lies in the record.
+                struct.pack_into(order + "HLL", out, entry.at + 2, LONG, 1, sizes[entry.tag])
+            elif entry.tag in (_SUBJECT_AREA, _SUBJECT_LOCATION):
+                _move_subject(out, entry, offset, order, turn)
+    if second:
+        _erase_thumbnail(out, fetch, second, order, sorted(_spans(block, order)))
     return bytes(out)
 
 
-def _count(block: bytes, offset: int, order: str) -> int:
+def _count(block: bytes | bytearray, offset: int, order: str) -> int:
     return int(struct.unpack_from(order + "H", block, offset)[0])
 
 
-def _erase_thumbnail(out: bytearray, fetch: Fetch, offset: int, order: str) -> None:
+def _value_at(block: bytes | bytearray, entry: Entry, order: str) -> int:
+    """Offset of a tag's values: in its record where they fit it."""
+    return entry.at + 8 if len(entry.value) <= 4 else int(struct.unpack_from(order + "L", block, entry.at + 8)[0])
+
+
+def _move_subject(out: bytearray, entry: Entry, directory: int, order: str, turn: Turn) -> None:
+    code, largest = {SHORT: ("H", 0xFFFF), LONG: ("L", 0xFFFFFFFF)}.get(entry.type, ("", 0))
+    if not code or not 2 <= entry.count <= 4:
+        return
+    layout = f"{order}{entry.count}{code}"
+    moved = [round(value) for value in turn_subject(list(struct.unpack(layout, entry.value)), turn)]
+    if min(moved) >= 0 and max(moved) <= largest:
+        struct.pack_into(layout, out, _value_at(out, entry, order), *moved)
+        return
+    count = _count(out, directory, order)
+    end = directory + 2 + 12 * count + 4
+    out[entry.at : end] = out[entry.at + 12 : end] + bytes(12)
+    struct.pack_into(order + "H", out, directory, count - 1)
+
+
+def _scale(out: bytearray, entries: list[Entry], order: str, turn: Turn) -> None:
+    """Pixels per length: of the sensor times the factor; of print as they are; both exchanged where the sides are."""
+    found = {entry.tag: entry for entry in entries if entry.type == RATIONAL and entry.count == 1}
+    for tags, factors in ((_FOCAL_RESOLUTION, turn.factors), (_RESOLUTION, (1.0, 1.0))):
+        if not all(tag in found for tag in tags):
+            continue
+        values = [found[tag].value for tag in (reversed(tags) if turn.swaps else tags)]
+        for tag, value, factor in zip(tags, values, factors, strict=True):
+            at = _value_at(out, found[tag], order)
+            out[at : at + 8] = _times(value, factor, order)
+
+
+def _times(value: bytes, factor: float, order: str) -> bytes:
+    """A RATIONAL times a factor."""
+    numerator, denominator = struct.unpack(order + "LL", value)
+    if not denominator or factor == 1:
+        return value
+    product = Fraction(numerator, denominator) * Fraction(factor).limit_denominator(10**6)
+    limit = 2**32 - 1
+    if product > limit:
+        return value
+    while max(product.numerator, product.denominator) > limit:
+        product = product.limit_denominator(max(1, min(limit, product.denominator) // 2))
+    return struct.pack(order + "LL", product.numerator, product.denominator)
+
+
+def _spans(block: bytes, order: str) -> Iterator[tuple[int, int]]:
+    """(start, stop) of all that belongs to the tags of the first directory and of those nested in it."""
+    todo, seen = [_open(block)[1]], set()
+    yield 0, 8
+    while todo:
+        offset = todo.pop()
+        if offset in seen:
+            continue
+        seen.add(offset)
+        with suppress(ValueError):
+            entries, _ = read_ifd(fetch_from(block), offset, order)
+            yield offset, offset + 2 + 12 * _count(block, offset, order) + 4
+            for entry in entries:
+                at = _value_at(block, entry, order)
+                yield at, at + len(entry.value)
+                if entry.tag in (EXIF_IFD, GPS_IFD, INTEROP_IFD) and entry.type in (LONG, 13):
+                    todo.append(entry.number(order))
+
+
+def _erase_thumbnail(out: bytearray, fetch: Fetch, offset: int, order: str, kept: list[tuple[int, int]]) -> None:
+    """Remove the second directory and the picture that it points to, but nothing of the spans ``kept``, sorted."""
     try:
         entries, _ = read_ifd(fetch, offset, order)
     except ValueError:
         return
     found = {entry.tag: entry.number(order) for entry in entries if entry.type in (SHORT, LONG) and entry.count == 1}
-    spans = [(offset, 2 + 12 * len(entries) + 4)]
+    spans = [(offset, offset + 2 + 12 * len(entries) + 4)]
     for start, size in ((_THUMB_OFFSET, _THUMB_SIZE), (_STRIP_OFFSETS, _STRIP_SIZES)):
-        if start in found and size in found:
-            spans.append((found[start], found[size]))
-    for start, size in sorted(spans, reverse=True):
-        if start + size >= len(out) > start > 8:
+        stale = start == _THUMB_OFFSET and fetch(found.get(start, 0), 2) != b"\xff\xd8"  # no JPEG there
+        if start in found and size in found and not stale:
+            spans.append((found[start], found[start] + found[size]))
+    for start, stop in sorted((piece for span in spans for piece in _without(span, kept)), reverse=True):
+        if stop >= len(out):
             del out[start:]
-        elif 8 < start < len(out):
-            out[start : start + size] = bytes(size)
+        else:
+            out[start:stop] = bytes(stop - start)
+
+
+def _without(span: tuple[int, int], kept: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The pieces of a span that no other one, of these in order, covers."""
+    at, end = span
+    for start, stop in kept:
+        if at < min(start, end):
+            yield at, min(start, end)
+        at = max(at, stop)
+    if at < end:
+        yield at, end
 
 
 def descriptive_entries(fetch: Fetch, offset: int, order: str, *, big: bool = False) -> list[Entry]:

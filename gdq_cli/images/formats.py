@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import PurePath
 
 from PIL import features
@@ -31,7 +33,13 @@ class Format:
     """Fields of ``Metadata`` that it carries."""
 
 
-_HAS_AVIF = "avif" in features.get_supported_modules()
+_OPTIONAL = {
+    "avif": ("`pip install pillow>=11.3`", "PIL.AvifImagePlugin", "avif" in features.get_supported_modules()),
+    "heic": ("`pip install pillow-heif`", "pillow_heif.HeifImagePlugin", find_spec("pillow_heif") is not None),
+    "jxl": ("`pip install pillow-jxl-plugin`", "pillow_jxl", find_spec("pillow_jxl") is not None),
+}
+"""Formats that not every installation reads: what they need, the module that Pillow learns them from, is it here."""
+
 _TAGS = frozenset({"exif", "icc", "xmp"})
 _ALL = (
     Format(
@@ -42,27 +50,50 @@ _ALL = (
         alpha=True,
         depth16=True,
         animation=True,
-        carries=_TAGS | {"dpi", "png_chunks"},
+        carries=_TAGS | {"dpi", "aspect", "iptc", "png_chunks", "cicp"},
     ),
     # libjpeg's own limit; the format's 16-bit fields would allow 65535.
-    Format("jpg", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), 65500, carries=_TAGS | {"dpi", "comment"}),
+    Format(
+        "jpg",
+        "JPEG",
+        (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+        65500,
+        carries=_TAGS | {"dpi", "aspect", "iptc", "comment"},
+    ),
     Format("webp", "WEBP", (".webp",), 16383, alpha=True, animation=True, carries=_TAGS),
-    Format("tiff", "TIFF", (".tif", ".tiff"), 2**31 - 1, alpha=True, depth16=True, pages=True, carries=_TAGS | {"dpi"}),
+    Format(
+        "tiff",
+        "TIFF",
+        (".tif", ".tiff"),
+        2**31 - 1,
+        alpha=True,
+        depth16=True,
+        pages=True,
+        carries=_TAGS | {"dpi", "aspect", "iptc"},
+    ),
     Format("bmp", "BMP", (".bmp", ".dib"), 2**31 - 1, max_bytes=2**32 - 2**16, carries=frozenset({"dpi"})),
     Format("gif", "GIF", (".gif",), 65535, writable=False, alpha=True, animation=True),
     Format("ppm", "PPM", (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), 2**31 - 1, depth16=True),
-    Format("avif", "AVIF", (".avif",), 65535, alpha=True, carries=_TAGS),
+    Format("avif", "AVIF", (".avif",), 65535, alpha=True, carries=_TAGS | {"cicp"}),
+    Format("heic", "HEIF", (".heic", ".heif", ".hif"), 65535, writable=False, alpha=True),
+    Format("jxl", "JXL", (".jxl",), 2**30 - 1, writable=False, alpha=True),
 )
-FORMATS: dict[str, Format] = {format.name: format for format in _ALL if format.name != "avif" or _HAS_AVIF}
+FORMATS: dict[str, Format] = {f.name: f for f in _ALL if f.name not in _OPTIONAL or _OPTIONAL[f.name][2]}
 """The formats that this installation reads, by name."""
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(suffix for format in FORMATS.values() for suffix in format.suffixes)
 """Lower-case suffixes, with the dot, of files that gdq takes for pictures when it looks through a folder."""
 
 
+def register(format: Format) -> None:
+    """Have Pillow know an optional format. Raises ImportError where the package for it is broken."""
+    if format.name in _OPTIONAL:
+        importlib.import_module(_OPTIONAL[format.name][1])
+
+
 def title_of_format(name: str) -> str:
     """What messages call a format."""
-    return {"jpg": "JPEG", "webp": "WebP"}.get(name, name.upper())
+    return {"jpg": "JPEG", "webp": "WebP", "jxl": "JPEG XL"}.get(name, name.upper())
 
 
 READABLE = ", ".join(title_of_format(name) for name in FORMATS)
@@ -81,16 +112,15 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF89a", "gif"),
     (4, b"ftypavif", "avif"),
     (4, b"ftypavis", "avif"),
+    *((4, b"ftyp" + brand, "heic") for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")),
+    (0, b"\xff\x0a", "jxl"),
+    (0, b"\x00\x00\x00\x0cJXL ", "jxl"),
     (0, b"BM", "bmp"),
     *((0, b"P" + kind, "ppm") for kind in (b"1", b"2", b"3", b"4", b"5", b"6", b"f")),
 )
 _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
     (4, b"ftypcrx", "camera raw"),
     (4, b"ftyp", "video"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"8BPS", "Photoshop"),
@@ -108,19 +138,25 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
 
 def sniff_format(head: bytes) -> str | None:
     """Name of the format of a file whose first bytes (32 suffice) are ``head``; None when it is none that gdq reads."""
+    name = _recognise(head)
+    return name if name in FORMATS else None
+
+
+def _recognise(head: bytes) -> str | None:
     name = next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
     if name == "webp" and not head.startswith(b"RIFF"):
         return None
     if head[4:12] in (b"ftypmif1", b"ftypmsf1") and b"avi" in head[16:]:
         name = "avif"  # the general brand first, what it really is among the compatible ones
-    return name if name in FORMATS else None
+    return name
 
 
 def name_foreign(head: bytes) -> str | None:
-    """What a file that ``sniff_format`` does not know is, for the error message; None when that is unknown too."""
-    if any(head[at : at + len(magic)] == magic for at, magic, name in _MAGIC if name == "avif"):
-        return "AVIF, which needs Pillow 11.3 or newer"
-    return next((name for at, magic, name in _FOREIGN if head[at : at + len(magic)] == magic), None)
+    """Why a file that ``sniff_format`` does not know is not read, for the error message; None for unknown ones."""
+    if name := _recognise(head):
+        return f"{title_of_format(name)} is read after {_OPTIONAL[name][0]}"
+    foreign = next((name for at, magic, name in _FOREIGN if head[at : at + len(magic)] == magic), None)
+    return f"{foreign} is not supported" if foreign else None
 
 
 def find_format(name: str) -> Format:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
+import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,15 +15,23 @@ from gdq_cli.images import exif
 from gdq_cli.images.formats import Format
 from gdq_cli.images.picture import Metadata, Picture
 from gdq_cli.images.reading.headers import Scan
+from gdq_cli.images.tags import Fetch, read_ifd
+from gdq_cli.images.turn import Turn
+from gdq_cli.images.xmp import read_orientation as read_xmp_orientation
+from gdq_cli.images.xmp import refresh as refresh_xmp
 
 _JPEG_SEGMENT = 65533  # bytes that fit one JPEG marker segment
 _JPEG_XMP_HEAD = 29  # of which XMP's own name takes these
 _JPEG_ICC_MAX = 255 * (_JPEG_SEGMENT - 14)
+_TITLES = {"exif": "EXIF", "icc": "ICC", "xmp": "XMP", "iptc": "IPTC (captions, keywords)"}
+_SRGB_CICP = b"\x01\x0d"
+_PRIMARIES = {1: "BT.709", 9: "BT.2020", 11: "DCI P3", 12: "Display P3"}
+_TRANSFERS = {1: "BT.709", 8: "linear", 13: "sRGB", 14: "BT.2020", 15: "BT.2020", 16: "PQ", 18: "HLG"}
 _SRGB_GAMMA = range(45000, 45920)  # gAMA values (1/2.2 is 45455) that say nothing beyond sRGB
 
-_XMP_ORIENTATION = re.compile(rb'(tiff:Orientation(?:\s*=\s*["\']|>)\s*)([0-9]+)')
-_XMP_WIDTH = re.compile(rb'((?:tiff:ImageWidth|exif:PixelXDimension)(?:\s*=\s*["\']|>)\s*)[0-9]+')
-_XMP_HEIGHT = re.compile(rb'((?:tiff:ImageLength|exif:PixelYDimension)(?:\s*=\s*["\']|>)\s*)[0-9]+')
+_IRB_HEAD, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
+_IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # of TIFF
+_TIFF_ORIENTATION = 0x0112
 
 
 def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple[Metadata, int]:
@@ -46,9 +55,11 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
         except ValueError:
             notes.append("the EXIF block is damaged; it is left out")
             block = None
-    if orientation is None and xmp is not None and (found := _XMP_ORIENTATION.search(xmp)):
-        orientation = int(found[2][:2])
-    if orientation is None or not 1 <= orientation <= 8:
+    if orientation is None and xmp is not None:
+        orientation = read_xmp_orientation(xmp)
+    if im.format == "TIFF":
+        orientation = getattr(im, "tag_v2", {}).get(_TIFF_ORIENTATION)
+    if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1
     icc = info.get("icc_profile")
     comment = info.get("comment") if im.format in ("JPEG", "MPO") else None
@@ -56,7 +67,10 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
         exif=block,
         icc=icc if isinstance(icc, bytes) and len(icc) >= 128 else None,
         xmp=xmp,
-        dpi=_sound_dpi(info.get("dpi")),
+        iptc=_read_iptc(im),
+        dpi=_sound_density(info.get("dpi")),
+        aspect=_read_aspect(im),
+        stored=(im.size[::-1], orientation),
         comment=comment if isinstance(comment, bytes) else None,
         png_chunks=scan.chunks if scan is not None else (),
     )
@@ -78,20 +92,23 @@ def _exif_block(im: Image.Image, scan: Scan | None, notes: list[str]) -> bytes |
 
 def _exif_of_tiff(im: Any, notes: list[str]) -> bytes | None:
     """An EXIF block made of the descriptive tags of a TIFF page, whose own directory is laid out around its pixels."""
-    prefix, stream, offset = im.tag_v2.prefix, im.fp, im.tag_v2.offset
-    order = "<" if prefix == b"II" else ">"
+    fetch, order, big = _tiff_file(im)
+    try:
+        return exif.build(exif.descriptive_entries(fetch, im.tag_v2.offset, order, big=big), order)
+    except (ValueError, OverflowError):
+        notes.append("the EXIF tags are damaged; they are left out")
+        return None
+
+
+def _tiff_file(im: Any) -> tuple[Fetch, str, bool]:
+    """Access to the bytes of an opened TIFF file, its byte order, and whether it is a BigTIFF."""
+    stream = im.fp
 
     def fetch(at: int, size: int) -> bytes:
         stream.seek(at)
         return bytes(stream.read(size))
 
-    try:
-        stream.seek(0)
-        big = 43 in stream.read(4)
-        return exif.build(exif.descriptive_entries(fetch, offset, order, big=big), order)
-    except (ValueError, OverflowError):
-        notes.append("the EXIF tags are damaged; they are left out")
-        return None
+    return fetch, "<" if im.tag_v2.prefix == b"II" else ">", 43 in fetch(0, 4)
 
 
 def _xmp_packet(packet: object, notes: list[str]) -> bytes | None:
@@ -105,7 +122,48 @@ def _xmp_packet(packet: object, notes: list[str]) -> bytes | None:
     return packet
 
 
-def _sound_dpi(dpi: object) -> tuple[float, float] | None:
+def _read_iptc(im: Any) -> bytes | None:
+    """Captions and keywords of news agencies and old editors: an IPTC-IIM block."""
+    if im.format in ("JPEG", "MPO"):
+        return _iptc_of((im.info.get("photoshop") or {}).get(_IPTC_RESOURCE))
+    if hasattr(im, "tag_v2"):
+        fetch, order, big = _tiff_file(im)
+        with suppress(ValueError, OverflowError):
+            tags = {entry.tag: entry for entry in read_ifd(fetch, im.tag_v2.offset, order, big=big)[0]}
+            found = tags.get(_IPTC_TAG) or tags.get(_PHOTOSHOP_TAG)
+            return _iptc_of(found.value) if found else None
+    packed = im.info.get("Raw profile type iptc") or im.info.get("Raw profile type 8bim")
+    with suppress(ValueError):
+        return _iptc_of(bytes.fromhex("".join(packed.split("\n")[3:]))) if isinstance(packed, str) else None
+    return None
+
+
+def _iptc_of(data: object) -> bytes | None:
+    """The block in what a file has in its place: itself, in swapped 32-bit words, or among Photoshop's resources."""
+    if not isinstance(data, bytes):
+        return None
+    if data[3:4] == b"\x1c" != data[:1] and len(data) % 4 == 0:
+        data = struct.pack(f">{len(data) // 4}L", *struct.unpack(f"<{len(data) // 4}L", data))
+    at = data.find(b"8BIM" + _IPTC_RESOURCE.to_bytes(2, "big"))
+    if data[:1] != b"\x1c" and at >= 0:
+        at += 6 + (data[at + 6 : at + 7] or b"\0")[0] // 2 * 2 + 2  # behind the resource's name
+        size = int.from_bytes(data[at : at + 4], "big")
+        data = data[at + 4 : at + 4 + size]
+    return data if data[:1] == b"\x1c" else None
+
+
+def _read_aspect(im: Image.Image) -> tuple[float, float] | None:
+    """Density of pixels that are not square, where a file tells no unit."""
+    info = im.info
+    if im.format in ("JPEG", "MPO"):
+        density = info.get("jfif_density") if info.get("jfif_unit") == 0 else None
+    else:
+        density = info.get("aspect") if im.format == "PNG" else info.get("resolution")
+    aspect = _sound_density(density)
+    return aspect if aspect is not None and aspect[0] != aspect[1] else None
+
+
+def _sound_density(dpi: object) -> tuple[float, float] | None:
     """A resolution that every format can store; None for the nonsense that files contain (zero, NaN, millions)."""
     if not isinstance(dpi, tuple) or len(dpi) != 2:
         return None
@@ -121,15 +179,9 @@ def profile_space(icc: bytes | None) -> str | None:
     return icc[16:20].decode("ascii", "replace").strip() if icc else None
 
 
-def refresh_xmp(xmp: bytes, height: int, width: int) -> bytes:
-    """The packet with orientation 1, the new size where it states one, and without embedded thumbnails."""
-    xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
-    xmp = _XMP_WIDTH.sub(rb"\g<1>%d" % width, xmp)
-    xmp = _XMP_HEIGHT.sub(rb"\g<1>%d" % height, xmp)
-    for name in (b"xmp:Thumbnails", b"xap:Thumbnails"):
-        while (start := xmp.find(b"<" + name)) >= 0 and (end := xmp.find(b"</" + name + b">", start)) >= 0:
-            xmp = xmp[:start] + xmp[end + len(name) + 3 :]
-    return xmp
+def pack_irb(iptc: bytes) -> bytes:
+    """An IPTC block as Photoshop wraps it, for a segment of a JPEG file."""
+    return _IRB_HEAD + struct.pack(">4sHHL", b"8BIM", _IPTC_RESOURCE, 0, len(iptc)) + iptc + bytes(len(iptc) % 2)
 
 
 def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata:
@@ -140,25 +192,37 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
         format: of the output.
         notes: a line is added for what the format cannot hold and whose loss is seen or missed.
     """
-    height, width = picture.size
     source = picture.metadata
     kept: dict[str, Any] = {name: getattr(source, name) for name in format.carries}
+    stored, orientation = source.stored or (picture.size, 1)
+    turn = Turn(stored, orientation, picture.size)
     if kept.get("exif"):
         try:
-            kept["exif"] = exif.rewrite(kept["exif"], height, width)
+            kept["exif"] = exif.rewrite(kept["exif"], turn)
         except ValueError:
             notes.append("the EXIF block is damaged; it is left out")
             del kept["exif"]
     if kept.get("xmp"):
-        kept["xmp"] = refresh_xmp(kept["xmp"], height, width)
+        try:
+            kept["xmp"] = refresh_xmp(kept["xmp"], turn, Image.MIME[format.pillow], notes)
+        except (ValueError, RecursionError):
+            notes.append("the XMP packet is damaged; it is left out")
+            del kept["xmp"]
+    for name in ("dpi", "aspect"):
+        if kept.get(name) and turn.swaps:
+            kept[name] = kept[name][::-1]
     if kept.get("icc") and not _profile_fits(picture, format):
         notes.append(f"the {profile_space(source.icc)} colour profile does not fit the output; it is left out")
         del kept["icc"]
-    lost = [name.upper() for name in ("exif", "icc", "xmp") if getattr(source, name) and name not in format.carries]
+    lost = [title for name, title in _TITLES.items() if getattr(source, name) and name not in format.carries]
     if lost:
         notes.append(f"{format.name} holds no {', '.join(lost)}; left out")
-    if "png_chunks" not in format.carries and _tells_colour(source):
-        notes.append(f"{format.name} holds no gAMA or cICP colour tag; left out, the picture may look different")
+    if source.aspect and "aspect" not in format.carries:
+        notes.append(
+            f"{format.name} holds no shape of pixels; the picture, whose pixels are not square, looks distorted"
+        )
+    if (tag := _colour_tag(source)) and tag[1] not in format.carries:
+        notes.append(f"{format.name} holds no colour tag {tag[0]}; left out, the picture may look different")
     if format.name == "jpg":
         _fit_jpeg(kept, notes)
     return replace(Metadata(), **{name: value for name, value in kept.items() if value})
@@ -169,14 +233,26 @@ def _profile_fits(picture: Picture, format: Format) -> bool:
     return space == "RGB" or (space == "GRAY" and picture.grey and format.name not in ("webp", "avif"))
 
 
-def _tells_colour(metadata: Metadata) -> bool:
-    """True when a PNG says by chunks alone, without a profile, that its values are not sRGB's."""
+def _colour_tag(metadata: Metadata) -> tuple[str, str] | None:
+    """What says, without a profile, that a picture's values are not sRGB's: its name, and its field in `Metadata`."""
+    if metadata.icc:
+        return None
     chunks = dict(metadata.png_chunks)
-    if metadata.icc or b"sRGB" in chunks:
-        return False
     gamma = int.from_bytes(chunks.get(b"gAMA", b"")[:4], "big")
-    cicp = chunks.get(b"cICP", b"")
-    return bool(cicp and cicp[:2] != b"\x01\x0d") or bool(gamma and gamma not in _SRGB_GAMMA)
+    if metadata.cicp and metadata.cicp[:2] != _SRGB_CICP:
+        return name_cicp(metadata.cicp), "cicp"
+    if gamma and gamma not in _SRGB_GAMMA and b"sRGB" not in chunks:
+        return "gAMA", "png_chunks"
+    return None
+
+
+def name_cicp(cicp: bytes) -> str:
+    """What messages call a colour tag of at least 2 bytes, such as `CICP 12/13 (Display P3)`."""
+    primaries, transfer = cicp[:2]
+    known = {(1, 13): "sRGB", (12, 13): "Display P3", (9, 16): "BT.2100 PQ", (9, 18): "BT.2100 HLG"}
+    parts = (_PRIMARIES.get(primaries), _TRANSFERS.get(transfer))
+    title = known.get((primaries, transfer)) or ", ".join(part for part in parts if part)
+    return f"CICP {primaries}/{transfer}" + (f" ({title})" if title else "")
 
 
 def _fit_jpeg(kept: dict[str, Any], notes: list[str]) -> None:
@@ -185,6 +261,7 @@ def _fit_jpeg(kept: dict[str, Any], notes: list[str]) -> None:
         "xmp": (_JPEG_SEGMENT - _JPEG_XMP_HEAD, len),
         "icc": (_JPEG_ICC_MAX, len),
         "comment": (_JPEG_SEGMENT, len),
+        "iptc": (_JPEG_SEGMENT, lambda block: len(pack_irb(block))),
     }
     for name, (limit, size) in limits.items():
         if kept.get(name) and size(kept[name]) > limit:

@@ -23,10 +23,22 @@ class Metadata:
     """XMP packet (UTF-8 XML)."""
     dpi: tuple[float, float] | None = None
     """Horizontal and vertical resolution, dots per inch."""
+    aspect: tuple[float, float] | None = None
+    """Horizontal and vertical density without a unit, of pixels that are not square; counts more than ``dpi``."""
+    iptc: bytes | None = None
+    """IPTC-IIM block: captions, keywords, credits."""
     comment: bytes | None = None
     """JPEG comment segment."""
+    stored: tuple[tuple[int, int], int] | None = None
+    """(H, W) of the file that was read, before its orientation was applied, and that orientation: what the numbers in
+    ``exif`` and ``xmp`` refer to. None for those of the picture itself."""
+    mark: bytes = b""
+    """Of a file to be written, see ``images.mark``; never that of the file read."""
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
-    """PNG text and colour chunks (tEXt, iTXt, zTXt, gAMA, cHRM, sRGB, cICP), as (type, payload), for PNG to PNG."""
+    """PNG text and colour chunks (tEXt, iTXt, zTXt, gAMA, cHRM, sRGB), as (type, payload), for PNG to PNG."""
+    cicp: bytes | None = None
+    """Colour as video standards number it (ITU-T H.273), 4 bytes: primaries, transfer function, matrix (0, since the
+    samples are RGB), 1 for full range. What a cICP chunk of a PNG or an `nclx` colour box of an AVIF or HEIC tells."""
 
 
 @dataclass(frozen=True, eq=False)

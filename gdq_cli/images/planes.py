@@ -18,56 +18,66 @@ def bands(height: int, width: int, pixels: int = _BAND_PIXELS) -> list[slice]:
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
+_LEAST = np.float32(1e-9)  # keeps the quotient of nothing by nothing 0
+_TRUSTED = np.float32(16)
+"""Alpha, of 255 where the picture is most opaque, from which a pixel's own colour counts in full. Below it counts in
+proportion, so that what replaces it is worth 4 levels at most of what is seen."""
+
+
 def bleed_colour(rgb: U8, alpha: U8) -> U8:
-    """Replace the colour of fully transparent pixels by that of the nearest visible ones.
+    """Replace the colour of invisible and hardly visible pixels by that of the visible ones near them.
 
     What lies under transparent pixels is arbitrary (often black or white); a network or a filter would drag it into the
-    visible edge as a halo. Push-pull on a pyramid of 2 x 2 averages: going down, visible colours are averaged, weighted
-    by alpha; going up, a pixel without a colour takes that of the coarse cells around it. O(pixels).
+    visible edge as a halo. Push-pull on a pyramid of 2 x 2 averages: going down, colours are averaged, weighted by
+    alpha; going up, a pixel takes as much of its colour from the coarse cells around it as its alpha falls short of
+    `_TRUSTED`. O(pixels).
 
     Args:
         rgb: uint8 (H, W, 3).
         alpha: uint8 (H, W), 0 = transparent.
 
     Returns:
-        uint8 (H, W, 3). Pixels with alpha > 0 are unchanged; ``rgb`` itself when there is nothing to fill (no
-        transparent pixel) or nothing to fill from (no visible one).
+        uint8 (H, W, 3). Pixels with alpha >= 16 are unchanged; ``rgb`` itself when there is nothing to fill (no such
+        pixel) or nothing to fill from (no visible one).
     """
-    hole = alpha == 0
-    if not hole.any() or hole.all():
+    top = int(alpha.max())
+    weight = alpha * np.float32(255 / max(top, 1))
+    faint = weight < _TRUSTED
+    if top == 0 or not faint.any():
         return rgb
     weighted = np.empty((4, *alpha.shape), np.float32)
     weighted[:3] = np.moveaxis(rgb, 2, 0)
     weighted[3] = 1
-    weighted *= alpha
-    _fill_holes(weighted)
+    weighted *= weight
     out = rgb.copy()
-    out[hole] = np.clip(np.rint(weighted[:3, hole]), 0, 255).astype(np.uint8).T
+    out[faint] = np.clip(np.rint(_fill(weighted, faint)), 0, 255).astype(np.uint8).T
     return out
 
 
-def _fill_holes(weighted: F32) -> None:
-    """Fill, in place, the first three of the planes (4, h, w) where the fourth, the weight, is 0.
-
-    On entry colours are multiplied by the weight; on return the holes have plain colours, the rest is as it was.
-    """
+def _fill(weighted: F32, faint: npt.NDArray[np.bool_]) -> F32:
+    """Colours (3, n) for the ``faint`` pixels of planes (4, h, w): colours multiplied by a weight, and the weight."""
+    own = weighted[:, faint]
     h, w = weighted.shape[1:]
-    hole = weighted[3] == 0
-    if not hole.any():
-        return
+    if h == w == 1:
+        lone: F32 = own[:3] / own[3]
+        return lone
     padded = np.pad(weighted, ((0, 0), (0, h % 2), (0, w % 2))) if h % 2 or w % 2 else weighted
     coarse = padded[:, 0::2, 0::2] + padded[:, 0::2, 1::2]
     coarse += padded[:, 1::2, 0::2]
     coarse += padded[:, 1::2, 1::2]
     coarse *= np.float32(0.25)
-    # The coarse cells around a hole count by their distance, so that what is near wins; where none is visible, its own
-    # cell's colour, filled from further up.
-    near = _interpolate(_interpolate(coarse, 1), 2)[:, :h, :w][:, hole]
-    _fill_holes(coarse)
-    rows, columns = np.nonzero(hole)
-    own = coarse[:3, rows // 2, columns // 2]
-    seen = near[3] > 0
-    weighted[:3, rows, columns] = np.where(seen, near[:3] / np.where(seen, near[3], np.float32(1)), own)
+    # From far to near: the pixel's own cell, itself filled from further up; the cells around the pixel by their
+    # distance; the pixel itself.
+    near = _interpolate(_interpolate(coarse, 1), 2)[:, :h, :w][:, faint]
+    far = coarse[:3] / np.maximum(coarse[3], _LEAST)
+    hollow = coarse[3] < _TRUSTED
+    if hollow.any():
+        far[:, hollow] = _fill(coarse, hollow)
+    rows, columns = np.nonzero(faint)
+    colours: F32 = far[:, rows // 2, columns // 2]
+    for seen in (near, own):
+        colours += (seen[:3] / np.maximum(seen[3], _LEAST) - colours) * np.minimum(seen[3] / _TRUSTED, np.float32(1))
+    return colours
 
 
 def _interpolate(coarse: F32, axis: int) -> F32:

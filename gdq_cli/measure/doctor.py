@@ -20,6 +20,7 @@ from gdq_cli._version import __version__
 from gdq_cli.engines import choose_device, choose_engine, kernels
 from gdq_cli.engines.threads import usable_cores
 from gdq_cli.errors import GdqError
+from gdq_cli.files import user_path
 from gdq_cli.measure.benchmark import find_engines
 from gdq_cli.measure.machine import cpu_name
 from gdq_cli.models import store as hub
@@ -280,7 +281,7 @@ def _formats(found: Diagnosis) -> dict[str, bool]:
 
 def _disk(found: Diagnosis) -> list[dict[str, Any]]:
     """Free space where downloads, temporary files and results go."""
-    default = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")) / "hub"
+    default = Path(os.environ.get("HF_HOME", user_path("~/.cache/huggingface"))) / "hub"
     places = {
         "cache": Path(os.environ.get("HF_HUB_CACHE", default)),
         "temporary": Path(tempfile.gettempdir()),
@@ -300,4 +301,6 @@ def _disk(found: Diagnosis) -> list[dict[str, Any]]:
 
 def stdout_facts() -> dict[str, Any]:
     """What standard output is, as it bears on the heat map."""
+    if sys.stdout is None:
+        return {"encoding": None, "terminal": False}
     return {"encoding": sys.stdout.encoding, "terminal": sys.stdout.isatty()}

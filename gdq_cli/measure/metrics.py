@@ -25,25 +25,26 @@ _C2 = (0.03 * PEAK) ** 2
 _STRIP = 64  # window rows at a time: keeps the work in the cache and the memory small
 
 
-def luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+def luma(image: Samples) -> NDArray[np.float64]:
     """Luma of an RGB image: ``Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255``, not rounded.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) RGB, uint8, or uint16 whose 65535 is the 255 of the formula.
 
     Returns:
         (H, W) float64 in 16..235.
     """
-    return 16 + image @ (np.array([65.481, 128.553, 24.966]) / 255)
+    return 16 + image @ (np.array([65.481, 128.553, 24.966]) / np.iinfo(image.dtype).max)
 
 
-def _lumas(
-    sr: NDArray[np.uint8], hr: NDArray[np.uint8], shave: int, least: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _lumas(sr: Samples, hr: Samples, shave: int, least: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Check a pair of images and return their lumas without the border."""
     for name, image in (("sr", sr), ("hr", hr)):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"{name} must be an (H, W, 3) uint8 image, not {image.shape} {image.dtype}")
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"{name} must be an (H, W, 3) uint8 or uint16 image, not {image.shape} {image.dtype}")
     if sr.shape != hr.shape:
         raise ValueError(f"images differ in size: sr is {sr.shape[:2]}, hr is {hr.shape[:2]}")
     if shave < 0:
@@ -55,11 +56,11 @@ def _lumas(
     return luma(sr[inner]), luma(hr[inner])
 
 
-def psnr_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], shave: int) -> float:
+def psnr_y(sr: Samples, hr: Samples, shave: int) -> float:
     """Peak signal-to-noise ratio of the luma, ``10 log10(255^2 / mse)``.
 
     Args:
-        sr: (H, W, 3) uint8 RGB.
+        sr: (H, W, 3) RGB, as of `luma`.
         hr: ground truth of the same shape.
         shave: pixels left out on each side; the literature shaves as many as the scale.
 
@@ -67,7 +68,7 @@ def psnr_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], shave: int) -> float:
         Decibels; infinity where the lumas are equal.
 
     Raises:
-        ValueError: if the shapes differ, are not (H, W, 3) uint8, or nothing is left after shaving.
+        ValueError: if the shapes differ, are not such images, or nothing is left after shaving.
     """
     sr_luma, hr_luma = _lumas(sr, hr, shave, 1)
     mse = float(np.mean((sr_luma - hr_luma) ** 2))
@@ -89,14 +90,14 @@ def _blur(planes: NDArray[np.float64]) -> NDArray[np.float64]:
     return planes
 
 
-def ssim_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], shave: int) -> float:
+def ssim_y(sr: Samples, hr: Samples, shave: int) -> float:
     """Structural similarity of the luma (Wang et al., 2004): Gaussian window 11 x 11, sigma 1.5, K1 0.01, K2 0.03.
 
     Only windows that lie in the (shaved) image count, and variances are population variances: what the authors'
     ``ssim.m`` computes, and scikit-image with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False``.
 
     Args:
-        sr: (H, W, 3) uint8 RGB.
+        sr: (H, W, 3) RGB, as of `luma`.
         hr: ground truth of the same shape.
         shave: pixels left out on each side; the literature shaves as many as the scale.
 
@@ -104,7 +105,7 @@ def ssim_y(sr: NDArray[np.uint8], hr: NDArray[np.uint8], shave: int) -> float:
         Mean similarity, at most 1.
 
     Raises:
-        ValueError: if the shapes differ, are not (H, W, 3) uint8, or less than one window is left after shaving.
+        ValueError: if the shapes differ, are not such images, or less than one window is left after shaving.
     """
     sr_luma, hr_luma = _lumas(sr, hr, shave, WINDOW_SIZE)
     overlap = WINDOW_SIZE - 1

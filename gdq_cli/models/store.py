@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdq_cli.errors import WeightsError
+from gdq_cli.files import user_path
 from gdq_cli.models.hub_download import Download, Watch, cached_file, download_file, is_offline
 from gdq_cli.models.hub_names import PREFIX, HubName, parse_hub_name
 
@@ -84,7 +85,7 @@ def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | Non
     if model.startswith(PREFIX):
         return _from_hub(parse_hub_name(model), scale, offline, watch)
     if _looks_like_path(model):
-        path = Path(model).expanduser()
+        path = user_path(model)
         if not path.is_file():
             raise WeightsError(f"{model}: no such checkpoint file")
         return path
@@ -156,7 +157,7 @@ def _looks_like_path(model: str) -> bool:
 
 def _model_dir() -> Path | None:
     folder = os.environ.get(MODEL_DIR)
-    return Path(folder).expanduser() if folder else None
+    return user_path(folder) if folder else None
 
 
 def _find_local(model: str, scale: int) -> Path | None:

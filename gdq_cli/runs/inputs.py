@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from gdq_cli.errors import ImageError
+from gdq_cli.files import announced, is_stream, user_path
 from gdq_cli.images import is_image_name
 
 
@@ -20,11 +23,18 @@ class Found:
         path: of the file.
         below: its folder relative to the folder that was named; kept below the folder of the outputs.
         listed: found in a folder or by a glob, not named itself.
+        stream: what a pipe held, which can be read but once.
     """
 
     path: Path
     below: Path = Path()
     listed: bool = False
+    stream: BinaryIO | None = None
+
+    @property
+    def source(self) -> Path | BinaryIO:
+        """Where its bytes are."""
+        return self.path if self.stream is None else self.stream
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Inputs:
 
     Attributes:
         files: in order, without repetition.
-        ignored: files in the given folders that are hidden or not pictures.
+        ignored: files in the given folders that are hidden or not pictures, pipes and devices among them.
         problems: what was named and is not there, or cannot be looked into, by name.
         one_file: a single file was named, nothing else.
     """
@@ -57,20 +67,38 @@ class _Collection:
         """Add a file once, however often and in whatever spelling it was named."""
         self.files.setdefault(os.path.abspath(found.path), found)
 
+    def add_named(self, path: Path, say: Callable[[str], None]) -> None:
+        if not path.is_fifo():
+            self.add(Found(path))
+        elif os.path.abspath(path) not in self.files:
+            try:
+                with announced(say, f"{path} is a pipe; waiting for all that goes into it"):
+                    self.add(Found(path, stream=io.BytesIO(path.read_bytes())))
+            except OSError as error:
+                self.fail(str(path), f"cannot be read ({error.strerror or error})")
+
     def add_listed(self, path: Path, base: Path) -> None:
-        if is_image_name(path):
+        if is_image_name(path) and not is_stream(path):
             self.add(Found(path, path.parent.relative_to(base), listed=True))
         else:
             self.ignored += 1
 
 
-def collect_inputs(names: Sequence[str], *, recursive: bool = False, exclude: Path | None = None) -> Inputs:
+def collect_inputs(
+    names: Sequence[str],
+    *,
+    recursive: bool = False,
+    exclude: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Inputs:
     """Turn files, folders and globs into a list of pictures.
 
     Args:
         names: as given. A file is taken whatever its name, a folder gives the pictures in it, a glob what it matches.
+            A named pipe is read to its end; one in a folder is not.
         recursive: also look into folders below, hidden ones and links excepted.
         exclude: folder of the outputs, which is not looked into where it lies below an input.
+        say: told what is being waited for.
 
     Raises:
         ImageError: if folders hold no pictures and nothing else was named.
@@ -78,11 +106,11 @@ def collect_inputs(names: Sequence[str], *, recursive: bool = False, exclude: Pa
     found = _Collection()
     nested = 0
     for name in names:
-        path = Path(name).expanduser()
+        path = user_path(name)
         if path.is_dir():
             nested += _collect_folder(found, path, recursive, exclude)
         elif path.exists():
-            found.add(Found(path))
+            found.add_named(path, say)
         elif glob.has_magic(name):
             _collect_glob(found, str(path))
         else:

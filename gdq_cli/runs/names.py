@@ -1,22 +1,26 @@
-"""Where the outputs of a run go and what they are called; which inputs are outputs of an earlier run. No torch here."""
+"""Where the outputs of a run go and what they are called; which files are outputs of which inputs. No torch here."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from gdq_cli.errors import GdqError, ImageError, OptionsError
+from gdq_cli.errors import FileError, ImageError, OptionsError
+from gdq_cli.files import announced, is_stream, user_path
 from gdq_cli.images import ImageHeader, default_format, format_of_suffix, is_image_name, probe_image, suffix_of_format
+from gdq_cli.images.mark import Mark, digest, fingerprint, read_mark
 from gdq_cli.models.choice import choose_model
 from gdq_cli.options import AUTO_MODEL, UpscaleOptions
 from gdq_cli.runs.inputs import Found, Inputs
-from gdq_cli.runs.templates import NameTemplate, choose_template, stem_of_output
+from gdq_cli.runs.templates import NameTemplate, choose_template
 
 _STILL_SUFFIXES = {".mpo": ".jpg", ".pbm": ".ppm", ".pfm": ".ppm"}
 """Suffixes that promise what gdq does not write; the format itself is written."""
@@ -30,10 +34,19 @@ class Destination:
     file: Path | BinaryIO | None = None
 
 
-def choose_destination(output: str | None, stdout: BinaryIO, inputs: Inputs | None) -> Destination:
-    """What ``output`` means for these inputs (None: standard input).
+def choose_destination(
+    output: str | None, stdout: BinaryIO, inputs: Inputs | None, say: Callable[[str], None] = lambda text: None
+) -> Destination:
+    """What ``output`` means for these inputs (None: standard input). A pipe or device is opened.
+
+    Args:
+        output: as given; ``-`` is ``stdout``.
+        stdout: the stream.
+        inputs: of the run.
+        say: told what is being waited for.
 
     Raises:
+        FileError: if a pipe or device cannot be opened.
         OptionsError: if one file is to hold several pictures, or its suffix is of no format that gdq writes.
     """
     if output is None:
@@ -44,7 +57,15 @@ def choose_destination(output: str | None, stdout: BinaryIO, inputs: Inputs | No
         if count != 1:
             raise OptionsError("`output` - is one picture; give exactly one input")
         return Destination(file=stdout)
-    path = Path(output).expanduser()
+    path = user_path(output)
+    if is_stream(path):
+        if count != 1:
+            raise OptionsError(f"`output` {output} is no folder, and there are {count} inputs; give exactly one")
+        try:
+            with announced(say, f"{output} is a pipe; waiting for its reader"):
+                return Destination(file=path.open("wb"))
+        except OSError as error:
+            raise FileError(f"{output}: cannot be written ({error.strerror or error})") from error
     if path.is_dir() or output.endswith(("/", os.sep)):
         return Destination(folder=path)
     if one or (count == 1 and is_image_name(path)):
@@ -68,21 +89,21 @@ class OutputNames:
         """By the options or the default. Raises OptionsError as ``choose_template``."""
         return cls(options, destination, choose_template(options.name, options.suffix, options.size))
 
-    def probe(self, path: Path) -> ImageHeader:
-        if path not in self.headers:
-            self.headers[path] = probe_image(path, max_pixels=self.options.max_pixels)
-        return self.headers[path]
+    def probe(self, found: Found) -> ImageHeader:
+        if found.path not in self.headers:
+            limit = self.options.max_pixels
+            self.headers[found.path] = probe_image(found.source, max_pixels=limit, name=str(found.path))
+        return self.headers[found.path]
 
-    def suffix(self, source: PurePath, header: ImageHeader | None = None) -> str:
-        """The suffix of an output, with the dot."""
+    def suffix(self, source: PurePath, header: Callable[[], ImageHeader]) -> str:
+        """The suffix of an output, with the dot; ``header`` is called where the input's name does not tell."""
         if self.options.encoding.format is not None:
             return suffix_of_format(self.options.encoding.format)
         found = format_of_suffix(source) if source.suffix else None
         if found is not None and found.name not in ("gif", "avif"):
             return _STILL_SUFFIXES.get(source.suffix.lower(), source.suffix)
         # GIF and AVIF may be animated, which decides the format; a file of unknown suffix may be anything.
-        header = header or self.probe(Path(source))
-        name = default_format(header.format, animated=header.animated)
+        name = default_format(header().format, animated=header().animated)
         if found is not None and found.name == name:
             return source.suffix
         return suffix_of_format(name)
@@ -96,8 +117,10 @@ class OutputNames:
             number: of outputs that would have this name, from 1.
         """
         path = found.path
-        suffix = self.suffix(path)
-        name = self.render(path.name if keep_suffix else path.stem, path.name, suffix, lambda: self.probe(path))
+        if found.stream is not None and self.destination.folder is None:
+            raise ImageError(f"{path}: is a pipe, and beside it is no place for a file; give `output`")
+        suffix = self.suffix(path, lambda: self.probe(found))
+        name = self.render(path.name if keep_suffix else path.stem, path.name, suffix, lambda: self.probe(found))
         if number > 1:
             name = f"{name.removesuffix(suffix)}-{number}{suffix}"
         folder = path.parent if self.destination.folder is None else self.destination.folder / found.below
@@ -135,41 +158,102 @@ def path_key(path: Path) -> str:
     return absolute.casefold() if sys.platform in ("darwin", "win32") else absolute
 
 
-def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[Found], int]:
-    """Leave out what an earlier run has written: the same command, repeated, must not upscale its own outputs.
+def name_digest(path: PurePath) -> str:
+    """Of a file's name, as marks hold it."""
+    return digest(os.fsencode(path.name))
 
-    Only files that were found in a folder or by a glob; what was named itself is meant.
+
+def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[Found], int]:
+    """Leave out what a run has made of others of these files: it must not be upscaled again.
+
+    Marks tell; a file without one (another program may have packed it tighter) is an output if this run would give its
+    name to one. Only files that were found in a folder or by a glob; what was named itself is meant.
+
+    Returns:
+        What is left, and how many were left out.
     """
-    if names.destination.file is not None:
-        return list(files), 0
-    outputs: dict[str, set[str]] = {}
-    stems = {(str(found.path.parent), stem) for found in files for stem in (found.path.stem, found.path.name)}
+    by_name: dict[str, list[Found]] = defaultdict(list)
+    targets: dict[str, Found] = {}
     for found in files:
-        for keep_suffix in (False, True):
-            with suppress(GdqError):  # a picture that cannot be read has no output
-                target = names.target(found, keep_suffix=keep_suffix)
-                outputs.setdefault(path_key(target), set()).add(path_key(found.path))
+        by_name[name_digest(found.path)].append(found)
+        with suppress(ImageError):  # a picture that cannot be read has no output
+            if names.destination.file is None:
+                targets[path_key(names.target(found))] = found
+
+    def made_of(mark: Mark, found: Found) -> bool:
+        sources = [other for other in by_name[mark.name] if other is not found]
+        beside = any(other.path.parent == found.path.parent for other in sources)
+        return beside or any(_is_source(other, mark) for other in sources)
+
     kept = []
     for found in files:
-        by_this_command = bool(outputs.get(path_key(found.path), set()) - {path_key(found.path)})
-        stem = stem_of_output(found.path.stem) if names.options.name is None and names.options.suffix is None else None
-        by_another_scale = stem is not None and (str(found.path.parent), stem) in stems
-        if not (found.listed and (by_this_command or by_another_scale)):
+        mark = read_mark(found.path) if found.listed else None
+        is_target = found.listed and targets.get(path_key(found.path), found) is not found
+        if not (is_target if mark is None else made_of(mark, found)):
             kept.append(found)
     return kept, len(files) - len(kept)
 
 
-def free_target(found: Found, names: OutputNames, taken: dict[str, Path]) -> tuple[Path | BinaryIO, tuple[str, ...]]:
-    """A target that no picture before this one has: its own, else with the input's suffix kept, else numbered."""
-    if names.destination.file is not None:
-        return names.destination.file, ()  # one input only, as choose_destination sees to
-    first = names.target(found)
-    targets: Iterator[Path] = itertools.chain(
-        [first], (names.target(found, keep_suffix=True, number=number) for number in itertools.count(1))
-    )
-    target = next(target for target in targets if path_key(target) not in taken)
-    other = taken.get(path_key(first))
-    taken[path_key(target)] = found.path
-    if other is None:
-        return target, ()
-    return target, (f"written as {target.name}, because {first.name} is the output of {other}",)
+def _is_source(found: Found, mark: Mark) -> bool:
+    """Whether a file bears the mark of having been made of this one."""
+    with suppress(OSError):
+        return mark.name == name_digest(found.path) and mark.source == fingerprint(found.source)
+    return False
+
+
+class Targets:
+    """Which input gets which output.
+
+    An output belongs to the input that it was made of; one made of another file, here or not, is nobody else's.
+
+    Args:
+        files: all inputs of the run.
+        names: by which outputs are called.
+    """
+
+    def __init__(self, files: Iterable[Found], names: OutputNames) -> None:
+        self._names = names
+        self._taken: dict[str, Path] = {}
+        self._own: dict[Path, Path] = {}
+        if names.destination.file is not None:
+            return
+        for found in files:
+            with suppress(ImageError):  # a picture that cannot be read has no output
+                target = next(filter(None, self._made_of(found)), None)
+                if target is not None:
+                    self._own[found.path] = target
+                    self._taken[path_key(target)] = found.path
+
+    def _candidates(self, found: Found) -> Iterator[Path]:
+        """Names for the output, in order: its own, the one with the input's suffix kept, numbered ones."""
+        yield self._names.target(found)
+        for number in itertools.count(1):
+            yield self._names.target(found, keep_suffix=True, number=number)
+
+    def _made_of(self, found: Found) -> Iterator[Path | None]:
+        """Outputs that were made of this input, among those with its names."""
+        for target in itertools.takewhile(os.path.exists, self._candidates(found)):
+            mark = read_mark(target)
+            if mark is not None and path_key(target) not in self._taken:
+                yield target if _is_source(found, mark) else None
+
+    def choose(self, found: Found) -> tuple[Path | BinaryIO, tuple[str, ...]]:
+        """The output of an input, and what to say about its name.
+
+        Raises:
+            ImageError: if the name depends on the picture, which cannot be read.
+            OptionsError: as ``OutputNames.render``.
+        """
+        if self._names.destination.file is not None:
+            return self._names.destination.file, ()  # one input only, as choose_destination sees to
+        first = self._names.target(found)
+        target = self._own.get(found.path) or next(filter(partial(self._is_free, found), self._candidates(found)))
+        other = self._taken.get(path_key(first), "another picture")
+        self._taken[path_key(target)] = found.path
+        if target == first:
+            return target, ()
+        return target, (f"written as {target.name}, because {first.name} is the output of {other}",)
+
+    def _is_free(self, found: Found, target: Path) -> bool:
+        mark = None if path_key(target) in self._taken else read_mark(target)
+        return path_key(target) not in self._taken and (mark is None or mark.name == name_digest(found.path))

@@ -182,7 +182,9 @@ class _Run:
             self._stop_all()
             for thread in threads:
                 thread.join()
-        self._drain()
+        if self._crash is None:
+            with suppress(_StoppedError):
+                self._drain()
         if self._crash is not None:
             raise self._crash
         if self.summary.fatal is not None:
@@ -219,7 +221,7 @@ class _Run:
         except GdqError as error:
             self._give_up(error)
         for task in self._decoded.items(self._drain):
-            self.listener.started(task.job)
+            self._tell(partial(self.listener.started, task.job))
             self._upscaled.put(task, self._drain)
             self._upscale_task(task, pool)
         self._upscaled.put(None, self._drain)
@@ -228,7 +230,7 @@ class _Run:
         frames = task.header.frames
 
         def progress(index: int, done: int, total: int) -> None:
-            self.listener.progressed(task.job, index * total + done, frames * total)
+            self._tell(partial(self.listener.progressed, task.job, index * total + done, frames * total))
             self._drain()
             if self._stop.is_set():
                 raise _StoppedError
@@ -281,10 +283,18 @@ class _Run:
         with suppress(queue.Empty):
             while True:
                 job, outcome = self._outcomes.get_nowait()
-                self.finish(outcome, job)
+                self._tell(partial(self.finish, outcome, job))
 
     def finish(self, outcome: Outcome, job: Planned | None = None) -> None:
         """Count an outcome, of a job that was planned, and tell the listener."""
         self.unfinished.pop(id(job), None)
         self.summary.add(outcome)
         self.listener.finished(outcome)
+
+    def _tell(self, event: Callable[[], None]) -> None:
+        """Tell the listener; its faults (nobody reads standard output any more) end the run and are no picture's."""
+        try:
+            event()
+        except Exception as error:
+            self._crash = error
+            raise _StoppedError from error

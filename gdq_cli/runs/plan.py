@@ -27,7 +27,8 @@ from gdq_cli.models.choice import choose_model, describe_lack
 from gdq_cli.models.store import native_scale
 from gdq_cli.options import Encoding, UpscaleOptions
 from gdq_cli.runs.inputs import Inputs
-from gdq_cli.runs.names import Destination, OutputNames, free_target, path_key, without_outputs
+from gdq_cli.runs.marks import Difference, make_mark, tell_difference
+from gdq_cli.runs.names import Destination, OutputNames, Targets, path_key, without_outputs
 
 _DISK_SHARE = {"png": 0.35, "jpg": 0.15, "webp": 0.1, "avif": 0.08, "tiff": 0.4}
 """Bytes of a typical upscaled photograph by bytes of its samples; formats without compression have 1."""
@@ -57,11 +58,12 @@ class Job:
     @property
     def target_name(self) -> str:
         """What messages call the output."""
-        return str(self.target) if isinstance(self.target, Path) else "standard output"
+        name = self.target if isinstance(self.target, Path) else getattr(self.target, "name", None)
+        return str(name) if isinstance(name, Path | str) and name != "<stdout>" else "standard output"
 
-    def skipped(self) -> Skipped:
+    def skipped(self, differs: Difference | None = None) -> Skipped:
         """The job if its output is there already."""
-        return Skipped(self.source, self.name, self.target, self.notes)
+        return Skipped(self.source, self.name, self.target, self.notes, differs=differs)
 
     def failed(self, error: GdqError) -> Failed:
         """The job if it cannot work."""
@@ -72,11 +74,19 @@ class Job:
         return {"input": self.name, "output": self.target_name, "status": self.status, "error": None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Skipped(Job):
-    """A picture whose output is there already."""
+    """A picture whose output is there already.
+
+    Attributes:
+        differs: in what way the output is not the one that this run would make; None where it is.
+    """
 
     status: ClassVar = "skipped"
+    differs: Difference | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"differs": self.differs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +193,11 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
     sources = {path_key(found.path) for found in files}
     jobs: list[Planned | Skipped | Failed] = []
     jobs += [Failed(Path(name), name, Path(name), error=error) for name, error in inputs.problems]
-    taken: dict[str, Path] = {}
+    targets = Targets(files, names)
     for found in files:
-        job = Job(found.path, str(found.path), found.path)
+        job = Job(found.source, str(found.path), found.path)
         try:
-            target, notes = free_target(found, names, taken)
+            target, notes = targets.choose(found)
             job = replace(job, target=target, notes=notes)
             if isinstance(target, Path):
                 _refuse_input(target, found.path, sources, options.overwrite)
@@ -207,7 +217,7 @@ def plan_stream(source: bytes, options: UpscaleOptions, destination: Destination
     try:
         header = probe_image(stream, max_pixels=options.max_pixels, name=STDIN)
         if destination.folder is not None:
-            suffix = names.suffix(PurePath("stdin"), header)
+            suffix = names.suffix(PurePath("stdin"), lambda: header)
             job = replace(job, target=destination.folder / names.render("stdin", "stdin", suffix, lambda: header))
         return Plan((_check_job(job, options, destination, header),))
     except (OptionsError, WeightsError):
@@ -229,12 +239,11 @@ def _check_job(
 ) -> Planned | Skipped | Failed:
     """What the header and the file system tell about a job. Raises GdqError if it cannot work."""
     target = job.target
+    exists = isinstance(target, Path) and not options.overwrite and target.is_file()
     if isinstance(target, Path):
         if isinstance(job.source, Path) and _same_file(job.source, target):
             raise ImageError(f"{target}: the output would replace the input; choose another `output`")
-        if not options.overwrite and target.is_file():
-            return job.skipped()
-        if destination.folder is None or target.parent.is_dir():  # others are created when the run starts
+        if not exists and (destination.folder is None or target.parent.is_dir()):  # others are made by the run
             check_target(target, overwrite=options.overwrite)
     header = header or probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
     format = output_format(target, options, header)
@@ -251,7 +260,7 @@ def _check_job(
     model, reason = choose_model(options.model, header.compression)
     native = native_scale(model, wanted)
     notes = job.notes if native == wanted else (*job.notes, describe_lack(model, wanted, native))
-    return Planned(
+    planned = Planned(
         job.source,
         job.name,
         target,
@@ -263,6 +272,9 @@ def _check_job(
         native_scale=native,
         encoding=replace(options.encoding, format=format),
     )
+    if exists and isinstance(target, Path):
+        return planned.skipped(tell_difference(target, make_mark(planned, options)))
+    return planned
 
 
 def _check_frames(format: str, header: ImageHeader) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from gdq_cli.errors import GdqError
+from gdq_cli.runs.marks import Difference
 from gdq_cli.runs.plan import Failed, Planned, Skipped
 from gdq_cli.upscaling.record import PictureRecord
 
@@ -19,6 +21,7 @@ class RunSummary:
 
     Attributes:
         ok, skipped: pictures.
+        differing: of the skipped ones, by ``Difference``, those whose outputs are not what this run would make.
         ignored: files in the given folders that are hidden or no pictures.
         earlier: outputs of earlier runs in these folders.
         stale: unfinished files of killed runs that were removed.
@@ -29,6 +32,7 @@ class RunSummary:
 
     ok: int = 0
     skipped: int = 0
+    differing: Counter[Difference] = field(default_factory=Counter)
     ignored: int = 0
     earlier: int = 0
     stale: int = 0
@@ -54,6 +58,8 @@ class RunSummary:
             self.seconds_network += outcome.seconds["bits"] + outcome.seconds["network"]
         elif isinstance(outcome, Skipped):
             self.skipped += 1
+            if outcome.differs is not None:
+                self.differing[outcome.differs] += 1
         else:
             self.failures.append(outcome)
 
@@ -62,6 +68,7 @@ class RunSummary:
         return {
             "ok": self.ok,
             "skipped": self.skipped,
+            "differing": dict(self.differing),
             "failed": self.failed,
             "ignored": self.ignored,
             "earlier_outputs": self.earlier,

@@ -20,6 +20,7 @@ from gdq_cli.errors import memory_errors
 from gdq_cli.files import check_target
 from gdq_cli.images import Frame, Picture, bleed_colour, read_frames, write_frames, write_image
 from gdq_cli.options import UpscaleOptions
+from gdq_cli.runs.marks import make_mark
 from gdq_cli.runs.memory import ArrayStore
 from gdq_cli.runs.plan import Planned, check_disk
 from gdq_cli.upscaling.record import PictureRecord
@@ -185,11 +186,12 @@ class Task:
         """
         job, options, start = self.job, self.options, time.perf_counter()
         timed = self._timed("waited", frames)
+        encoding = replace(job.encoding, mark=make_mark(job, options).line)
         how: dict[str, Any] = {"overwrite": options.overwrite, "threads": options.threads}
         if self.header.frames == 1:
-            notes = write_image(job.target, next(timed).picture, job.encoding, **how)
+            notes = write_image(job.target, next(timed).picture, encoding, **how)
         else:
-            notes = write_frames(job.target, timed, self.header, job.encoding, **how)
+            notes = write_frames(job.target, timed, self.header, encoding, **how)
         self._seconds["write"] = time.perf_counter() - start - self._seconds["waited"]
         for _ in frames:
             raise RuntimeError("the encoder left frames behind")

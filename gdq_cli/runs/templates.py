@@ -14,8 +14,6 @@ FIELDS = ("stem", "name", "ext", "scale", "width", "height", "model", "bits")
 the output's sides in pixels, the model's name, and ``bits`` or ``budget``."""
 
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
-_SIZE_TAG = r"(?:x\d+(?:\.\d+)?|[whl]\d+)"
-_DEFAULT_STEM = re.compile(rf"(.+)_{_SIZE_TAG}(?:-\d+)?", re.DOTALL)
 
 
 def size_tag(size: TargetSize) -> str:
@@ -24,12 +22,6 @@ def size_tag(size: TargetSize) -> str:
         if value is not None:
             return f"{letter}{value}"
     return f"x{size.scale or DEFAULT_SCALE:g}"
-
-
-def stem_of_output(stem: str) -> str | None:
-    """The input's stem if a stem looks like that of an output under its default name, else None."""
-    match = _DEFAULT_STEM.fullmatch(stem)
-    return match[1] if match else None
 
 
 class NameTemplate:
@@ -56,7 +48,7 @@ class NameTemplate:
             raise OptionsError(f"`name` {text!r}: there is no field {{{unknown[0]}}}; known are {known}")
         if any("{" in (spec or "") for _, _, spec, _ in parsed):
             raise OptionsError(f"`name` {text!r}: a format cannot hold another field")
-        if not text or _FORBIDDEN.search("".join(literal for literal, *_ in parsed)):
+        if not text or _FORBIDDEN.search("".join(f"{literal}{spec or ''}" for literal, _, spec, _ in parsed)):
             raise OptionsError(f"`name` {text!r}: a file name, without / or \\; folders are chosen by `output`")
         self.fields = frozenset(fields)
         self._full = text if text.endswith(".{ext}") else text + ".{ext}"
@@ -73,14 +65,14 @@ class NameTemplate:
             values: one for each field that the template uses, and ``ext``.
 
         Raises:
-            OptionsError: if a format does not suit its value, or the name would be hidden or hold a separator.
+            OptionsError: if a format does not suit its value, or hides the file, which was not hidden.
         """
         try:
             name = self._full.format_map(values)
         except (ValueError, TypeError) as error:
             raise OptionsError(f"`name` {self.text!r}: {error}") from error
-        if _FORBIDDEN.search(name) or name.startswith("."):
-            raise OptionsError(f"`name` {self.text!r} gives {name!r}, which is hidden or not a file name")
+        if name.startswith(".") and not str(values["stem"]).startswith("."):
+            raise OptionsError(f"`name` {self.text!r} gives {name!r}, which is hidden")
         return name
 
 

@@ -217,6 +217,16 @@ def test_compare(two: tuple[Path, Path], tmp_path: Path) -> None:
     assert facts["largest"] == int(make_picture(30, 40).max()) - 200
     assert not facts["equal"]
     assert "are equal" in gdq("compare", two[0], two[0])
+    pages = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue", "white", "black")]
+    for name, order in (("f.tif", (0, 1, 2, 3, 4)), ("g.tif", (0, 3, 4, 3, 1))):
+        first, *others = (pages[n] for n in order)
+        first.save(tmp_path / name, save_all=True, append_images=others)
+    assert gdq("compare", tmp_path / "f.tif", tmp_path / "g.tif").startswith("2-3, 5 of 5 frames or pages differ, most")
+    assert "are equal: 20x20 pixels, 5 frames" in gdq("compare", tmp_path / "f.tif", tmp_path / "f.tif")
+    for name, value in (("a.tif", 1.5), ("b.tif", 2.5)):
+        Image.fromarray(np.full((9, 9), value, np.float32)).save(tmp_path / name)
+    assert "no difference in what gdq reads: 9x9 pixels" in gdq("compare", tmp_path / "a.tif", tmp_path / "b.tif")
+    assert not json.loads(gdq("compare", tmp_path / "a.tif", tmp_path / "b.tif", "--json"))["equal"]
     same = json.loads(gdq("compare", two[0], two[0], "--json"))
     assert same["equal"]
     assert same["psnr_y"] is None

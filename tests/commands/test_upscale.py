@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdq_cli.commands.app import app
 from gdq_cli.images import IMAGE_SUFFIXES, read_image
-from tests.helpers.commands import gdq, run_process, runner
+from tests.helpers.commands import app, gdq, run_process, runner
 from tests.helpers.damage import mutate
 from tests.helpers.image_samples import small_files
 from tests.helpers.pictures import make_picture
@@ -207,6 +206,8 @@ def test_a_folder_as_json(tmp_path: Path, model: Path) -> None:
     }
     summary = last["summary"]
     assert [summary[key] for key in ("ok", "skipped", "failed", "ignored", "earlier_outputs")] == [2, 1, 2, 1, 1]
+    assert summary["differing"] == {"unknown": 1}
+    assert [line.get("differs") for line in lines if line["status"] == "skipped"] == ["unknown"]
     assert 0 < summary["network_share"] <= 1
 
 
@@ -226,10 +227,12 @@ def test_a_repeated_folder_run_prints_counts_only(tmp_path: Path, model: Path) -
     for index in range(4):
         Image.fromarray(make_picture(10, 12, index)).save(tmp_path / f"{index}.png")
     gdq("upscale", tmp_path, "-x", 2, "-m", model)
-    output = gdq("upscale", tmp_path, "-x", 2, "-m", "a model that is not needed")
+    output = gdq("upscale", tmp_path, "-x", 2, "-m", model)
     assert output.startswith("0 upscaled, 4 skipped, 0 failed in ")
     assert "4 outputs of earlier runs left alone" in output
     assert len(output.splitlines()) == 1
+    output = gdq("upscale", tmp_path, "-x", 2, "-m", "a model that is not needed")
+    assert output.splitlines()[1:] == ["  skipped: 4 exist, made with other options; --overwrite replaces them"]
 
 
 def test_dry_run_touches_nothing(tmp_path: Path) -> None:
@@ -449,9 +452,9 @@ def test_stdin_that_is_no_picture(model: Path, data: bytes) -> None:
 
 
 def test_help_does_not_import_torch() -> None:
-    code = "import sys, gdq_cli.commands.app; print(sorted({'torch', 'numpy', 'PIL'} & sys.modules.keys()))"
+    code = "import sys; from gdq_cli.commands.app import build_app; build_app(); print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
-    assert done.stdout.strip() == b"[]"
+    assert not {"'torch'", "'numpy'", "'PIL'"} & set(done.stdout.decode().strip("[]\n").split(", "))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
@@ -473,7 +476,7 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path, model: Path) -> None:
 
 def test_interrupt_within_exec_has_the_same_exit_code(tmp_path: Path) -> None:
     """Ctrl-C while an import builds a dataclass: the interrupt passes through exec(str), which CPython remembers."""
-    code = "import gdq_cli.commands.app as cli\ncli.app = lambda: exec('raise KeyboardInterrupt')\ncli.main()\n"
+    code = "import gdq_cli.commands.app as cli\ncli.build_app = lambda _: exec('raise KeyboardInterrupt')\ncli.main()\n"
     (tmp_path / "interrupted_gdq.py").write_text(code)
     done = subprocess.run([sys.executable, "-m", "interrupted_gdq"], capture_output=True, timeout=60, cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (130, b"interrupted")

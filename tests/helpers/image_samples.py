@@ -123,7 +123,10 @@ def exif_block(orientation: int | None = 6, *, order: str = "<", size: tuple[int
 def xmp_packet(orientation: int = 6) -> bytes:
     """An XMP packet that repeats what EXIF says, with an embedded thumbnail."""
     return (
-        b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF>'
+        b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+        b'xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
+        b'xmlns:dc="http://purl.org/dc/elements/1.1/">'
         b'<rdf:Description tiff:Orientation="%d" exif:PixelXDimension="30" dc:title="Titel \xc3\xa4"/>'
         b"<exif:PixelYDimension>40</exif:PixelYDimension>"
         b"<xmp:Thumbnails><rdf:Alt><rdf:li>BASE64PIXELS</rdf:li></rdf:Alt></xmp:Thumbnails>"

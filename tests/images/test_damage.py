@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import threading
@@ -17,7 +18,8 @@ from PIL import Image
 
 from gdq_cli.errors import ImageError
 from gdq_cli.images import Picture, read_frames, read_image, write_image
-from gdq_cli.images.metadata import refresh_xmp
+from gdq_cli.images.turn import Turn
+from gdq_cli.images.xmp import refresh
 from gdq_cli.options import Encoding
 from tests.helpers.damage import mutate
 from tests.helpers.image_samples import photo, png_chunk, saved, small_files
@@ -69,7 +71,16 @@ def test_padding_between_jpeg_segments_is_harmless() -> None:
 
 def test_xmp_made_to_keep_a_search_busy() -> None:
     started = time.perf_counter()
-    refresh_xmp(b"<xmp:Thumbnails" * 200_000 + b"tiff:Orientation " * 100_000, 5, 5)
+    turn = Turn((5, 5), 1, (5, 5))
+    head = b'<x xmlns:xmp="http://ns.adobe.com/xap/1.0/">'
+    for packet in (
+        b"<xmp:Thumbnails" * 200_000 + b"tiff:Orientation " * 100_000,
+        head + b"<xmp:Thumbnails>" * 9_000 + b"</xmp:Thumbnails>" * 9_000 + b"</x>",
+        head + b"<xmp:Thumbnails/>" * 19_000 + b"</x>",
+        b'<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]><x>&b;</x>',
+    ):
+        with contextlib.suppress(ValueError, RecursionError):
+            refresh(packet, turn, "image/png", [])
     assert time.perf_counter() - started < SECONDS
 
 

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from gdq_cli.images import Metadata, Picture, exif, metadata, read_image, write_image
+from gdq_cli.images.turn import Turn
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import exif_block, fake_profile, photo, rgb_profile, saved, tiff_file, xmp_packet
+from tests.helpers.metadata_samples import exif_tags, pack_block, rationals, xmp_of_properties
 
 RGB = photo(40, 30)
 PREFIXED = b"Exif\0\0" + exif_block(6)
@@ -127,7 +129,7 @@ def test_resolution_is_kept(source: str, target: str) -> None:
 
 @pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (1e9, 1e9), None, "72", (72,)])
 def test_nonsense_resolutions_are_left_out(dpi: object) -> None:
-    assert metadata._sound_dpi(dpi) is None
+    assert metadata._sound_density(dpi) is None
 
 
 def test_png_text_and_colour_chunks_go_from_png_to_png() -> None:
@@ -162,7 +164,7 @@ def test_jpeg_comment() -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_exif_is_edited_in_place(order: str) -> None:
     block = exif_block(8, order=order)
-    edited = exif.rewrite(block, 70_000, 123_456)
+    edited = exif.rewrite(block, Turn((30, 40), 8, (70_000, 123_456)))
     thumbnail = block.index(b"\xff\xd8THUMB")
     changed = [at for at in range(min(len(edited), len(block))) if edited[at] != block[at]]
     assert len(edited) < thumbnail
@@ -180,7 +182,7 @@ def test_exif_is_edited_in_place(order: str) -> None:
 
 def test_a_thumbnail_in_the_middle_is_blanked() -> None:
     block = exif_block(1) + b"something that follows"
-    edited = exif.rewrite(block, 10, 10)
+    edited = exif.rewrite(block, Turn((5, 5), 1, (10, 10)))
     assert b"THUMBNAIL" not in edited
     assert edited.endswith(b"something that follows")
     assert len(edited) == len(block)
@@ -193,7 +195,7 @@ def test_damaged_exif_raises_only_value_errors(noise: bytes, seed: int) -> None:
     for _ in range(int(rng.integers(1, 10))):
         block[rng.integers(0, len(block))] = rng.integers(0, 256)
     for data in (bytes(block), bytes(block[: rng.integers(0, len(block))]), b"II*\0\x08\0\0\0" + noise):
-        for call in (exif.read_orientation, lambda data: exif.rewrite(data, 5, 5), exif.entries_of):
+        for call in (exif.read_orientation, lambda data: exif.rewrite(data, Turn((5, 4), 6, (8, 10))), exif.entries_of):
             with contextlib.suppress(ValueError):
                 call(data)
 
@@ -220,7 +222,7 @@ def test_exif_packed_as_text_is_heeded() -> None:
 
 def test_blocks_too_large_for_jpeg_are_left_out_and_said() -> None:
     block = exif_block(1) + bytes(70_000)
-    picture = Picture(RGB, metadata=Metadata(exif=block, xmp=xmp_packet() + b" " * 70_000))
+    picture = Picture(RGB, metadata=Metadata(exif=block, xmp=xmp_packet().replace(b"Titel", b"x" * 70_000)))
     data, notes = doubled(picture, "jpg")
     assert [re.sub(r" block.*", "", note) for note in notes] == ["the EXIF", "the XMP"]
     assert not {"exif", "xmp"} & set(Image.open(io.BytesIO(data)).info)
@@ -259,3 +261,234 @@ def test_layout_tags_of_a_tiff_do_not_leak_into_exif() -> None:
     fields = {256: (3, (4,)), 257: (3, (4,)), 258: (3, (8,)), 259: (3, (1,)), 262: (3, (1,)), 278: (3, (4,))}
     picture = read_image(io.BytesIO(tiff_file(fields, bytes(range(16)))))
     assert picture.metadata.exif is None
+
+
+# What is true of the small picture only, and what is odd
+
+GPS = {1: (2, 2, b"N\0"), 2: (5, 3, rationals((48, 1), (51, 1), (30, 1)))}
+MAKE = (2, 8, b"AcmeCam\0")
+SUB = {0x9003: (2, 20, b"2020:01:02 03:04:05\0")}
+
+
+def jpeg(block: bytes | None = None, **options: Any) -> io.BytesIO:
+    """A JPEG of 30 x 40 pixels, as stored."""
+    extra = {} if block is None else {"exif": b"Exif\0\0" + block}
+    return io.BytesIO(saved(Image.fromarray(RGB), "JPEG", **extra, **options))
+
+
+@pytest.mark.parametrize(
+    "orientation",
+    [
+        (1, 1, b"\6"),
+        (2, 2, b"6\0"),
+        (3, 1, b"\6\0"),
+        (4, 1, b"\6\0\0\0"),
+        (5, 1, rationals((12, 2))),
+        (7, 1, b"\6"),
+        (8, 1, b"\6\0"),
+        (9, 1, b"\6\0\0\0"),
+        (11, 1, struct.pack("<f", 6)),
+    ],
+    ids=lambda tag: str(tag[0]),
+)
+def test_an_orientation_of_any_type_is_applied(orientation: tuple[int, int, bytes]) -> None:
+    block = pack_block({0x010F: MAKE, 0x0112: orientation}, SUB, GPS)
+    picture = read_image(jpeg(block))
+    assert (picture.size, picture.warnings) == ((30, 40), ())
+    tags = Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif()
+    assert (tags[0x010F], tags[0x0112], tags.get_ifd(0x8825)[1]) == ("AcmeCam", 1, "N")
+
+
+@pytest.mark.parametrize(
+    "orientation", [(3, 1, b"\x63\0"), (2, 3, b"up\0"), (5, 1, rationals((6, 0))), (12, 1, bytes(8))]
+)
+def test_an_orientation_without_a_meaning_costs_nothing_else(orientation: tuple[int, int, bytes]) -> None:
+    picture = read_image(jpeg(pack_block({0x010F: MAKE, 0x0112: orientation}, SUB, GPS)))
+    assert picture.size == (40, 30)
+    assert Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif()[0x010F] == "AcmeCam"
+
+
+@pytest.mark.parametrize("stale", [0, 1, 2])
+def test_a_stale_thumbnail_pointer_erases_nothing(stale: int) -> None:
+    block = pack_block({0x010F: MAKE}, SUB, GPS, stale)
+    before, after = exif_tags(block), exif_tags(exif.rewrite(block, Turn((40, 30), 1, (80, 60))))
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("orientation", "area", "focal"),
+    [(1, (20, 10, 8, 4), (142, 71)), (6, (80 - 10, 20, 4, 8), (71, 142)), (3, (60 - 20, 80 - 10, 8, 4), (142, 71))],
+)
+def test_places_in_pixels_move_with_them(orientation: int, area: tuple[int, ...], focal: tuple[int, int]) -> None:
+    nested = {
+        0x9214: (3, 4, struct.pack("<4H", 10, 5, 4, 2)),
+        0xA214: (3, 2, struct.pack("<2H", 10, 5)),
+        0xA20E: (5, 1, rationals((711, 10))),
+        0xA20F: (5, 1, rationals((355, 10))),
+    }
+    first = {0x0112: (3, 1, struct.pack("<H", orientation))}
+    first |= {0x011A: (5, 1, rationals((300, 1))), 0x011B: (5, 1, rationals((150, 1)))}
+    picture = read_image(jpeg(pack_block(first, nested, GPS)))
+    data, _ = doubled(picture, "jpg")
+    tags = Image.open(io.BytesIO(data)).getexif()
+    sub = tags.get_ifd(0x8769)
+    assert (sub[0x9214], sub[0xA214]) == (area, area[:2])
+    assert (int(sub[0xA20E]), int(sub[0xA20F])) == focal
+    assert (tags[0x011A], tags[0x011B]) == ((300, 150) if orientation < 5 else (150, 300))
+
+
+def test_a_place_that_its_tag_cannot_hold_is_removed() -> None:
+    block = pack_block(
+        {0x010F: MAKE}, {0x9214: (3, 2, struct.pack("<2H", 30_000, 9)), **SUB, 0xA20E: (5, 1, rationals((7, 2)))}, GPS
+    )
+    after = exif_tags(exif.rewrite(block, Turn((40, 40_000), 1, (160, 160_000))))
+    assert after == {key: value for key, value in exif_tags(block).items() if key != 0x9214}
+
+
+GONE = {
+    "c": "http://ns.google.com/photos/1.0/camera/",
+    "box": "http://ns.google.com/photos/1.0/container/",
+    "item": "http://ns.google.com/photos/1.0/container/item/",
+    "hdrgm": "http://ns.adobe.com/hdr-gain-map/1.0/",
+    "n": "http://ns.adobe.com/xmp/note/",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "d": "http://ns.google.com/photos/1.0/depthmap/",
+}
+
+
+@pytest.mark.parametrize("as_elements", [False, True])
+@pytest.mark.parametrize("target", NATIVE)
+def test_parts_of_a_file_that_are_gone_are_not_told_of(target: str, as_elements: bool) -> None:
+    values = {"c:MotionPhoto": "1", "c:MicroVideoOffset": "5024", "hdrgm:Version": "1.0", "n:HasExtendedXMP": "AB" * 16}
+    values |= {"dc:title": "kept", "c:SpecialTypeID": "kept-too", "d:Format": "RangeLinear"}
+    attributes = "" if as_elements else " ".join(f'{name}="{value}"' for name, value in values.items())
+    elements = "".join(f"<{name}>{value}</{name}>" for name, value in values.items()) if as_elements else ""
+    items = '<box:Directory><rdf:Seq><rdf:li><box:Item item:Mime="video/mp4"/></rdf:li></rdf:Seq></box:Directory>'
+    picture = read_image(jpeg(xmp=xmp_of_properties(GONE, attributes, elements + items)))
+    data, notes = doubled(picture, target)
+    packet = xmp_of(Image.open(io.BytesIO(data)))
+    assert b"kept" in packet
+    assert b"kept-too" in packet
+    for name in (
+        b"MotionPhoto",
+        b"5024",
+        b"hdrgm:Version",
+        b"HasExtendedXMP",
+        b"box:Directory",
+        b"video/mp4",
+        b"RangeLin",
+    ):
+        assert name not in packet
+    for part in ("an embedded video", "a gain map", "a depth map", "a second, longer XMP packet", "embedded pictures"):
+        assert any(note.startswith(part) for note in notes), part
+
+
+def test_panoramas_and_regions_keep_their_measure() -> None:
+    namespaces = {
+        "pano": "http://ns.google.com/photos/1.0/panorama/",
+        "mwg": "http://www.metadataworkinggroup.com/schemas/regions/",
+        "stDim": "http://ns.adobe.com/xap/1.0/sType/Dimensions#",
+        "stArea": "http://ns.adobe.com/xmp/sType/Area#",
+        "exif": "http://ns.adobe.com/exif/1.0/",
+        "ext": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+    }
+    attributes = 'pano:FullPanoWidthPixels="60" pano:CroppedAreaLeftPixels="7" pano:ProjectionType="equirectangular"'
+    elements = (
+        "<pano:CroppedAreaTopPixels>3</pano:CroppedAreaTopPixels>"
+        '<mwg:Regions rdf:parseType="Resource"><mwg:AppliedToDimensions stDim:w="30" stDim:h="40" stDim:unit="pixel"/>'
+        '<mwg:RegionList><rdf:Bag><rdf:li><mwg:Area stArea:x="0.25" stArea:y="0.5" stArea:w="0.1" stArea:h="0.2" '
+        'stArea:unit="normalized"/></rdf:li></rdf:Bag></mwg:RegionList></mwg:Regions>'
+        '<ext:RegionBoundary ext:rbUnit="pixel" ext:rbX="3" ext:rbY="4" ext:rbW="5" ext:rbH="6"/>'
+        "<exif:SubjectArea><rdf:Seq><rdf:li>10</rdf:li><rdf:li>5</rdf:li></rdf:Seq></exif:SubjectArea>"
+        "<exif:FocalPlaneXResolution>711/10</exif:FocalPlaneXResolution>"
+    )
+    picture = read_image(jpeg(xmp=xmp_of_properties(namespaces, attributes, elements)))
+    packet = xmp_of(Image.open(io.BytesIO(doubled(picture, "png")[0]))).decode()
+    for text in (
+        'pano:FullPanoWidthPixels="120"',
+        'pano:CroppedAreaLeftPixels="14"',
+        "<pano:CroppedAreaTopPixels>6<",
+        'pano:ProjectionType="equirectangular"',
+        'stDim:w="60"',
+        'stDim:h="80"',
+        'stArea:x="0.25"',
+        'stArea:w="0.1"',
+        'ext:rbX="6" ext:rbY="8" ext:rbW="10" ext:rbH="12"',
+        "<rdf:li>20</rdf:li><rdf:li>10</rdf:li>",
+        ">711/5<",
+    ):
+        assert text in packet, text
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_regions_turn_with_the_picture(orientation: int) -> None:
+    """A marked pixel stays under its mark, whatever the orientation."""
+    pixels = np.zeros((40, 30, 3), np.uint8)
+    pixels[8:12, 3:6] = 255
+    namespaces = {
+        "mwg": "http://www.metadataworkinggroup.com/schemas/regions/",
+        "stArea": "http://ns.adobe.com/xmp/sType/Area#",
+    }
+    area = f'stArea:x="{4.5 / 30}" stArea:y="{10 / 40}" stArea:w="{3 / 30}" stArea:h="{4 / 40}"'
+    packet = xmp_of_properties(namespaces, "", f"<mwg:Area {area}/>")
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    data = saved(Image.fromarray(pixels), "JPEG", quality=100, exif=tags, xmp=packet)
+    data, _ = doubled(read_image(io.BytesIO(data)), "png")
+    image = Image.open(io.BytesIO(data))
+    x, y, w, h = (float(re.search(rf'stArea:{side}="([^"]*)"'.encode(), xmp_of(image))[1]) for side in "xywh")  # type: ignore[index]
+    rows, columns = np.nonzero(np.asarray(image.convert("L")) > 128)
+    box = ((x - w / 2) * image.width, (y - h / 2) * image.height, (x + w / 2) * image.width, (y + h / 2) * image.height)
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert np.abs(np.subtract(box, found)).max() <= 1
+
+
+IPTC = b"\x1c\x02\x78\x00\x07Caption\x1c\x02\x19\x00\x03Key"
+
+
+@pytest.mark.parametrize("target", ["png", "jpg", "tiff"])
+@pytest.mark.parametrize("source", ["png", "jpg", "tiff"])
+def test_captions_are_kept(source: str, target: str) -> None:
+    first, _ = doubled(Picture(RGB, metadata=Metadata(iptc=IPTC)), source)
+    picture = read_image(io.BytesIO(first))
+    assert picture.metadata.iptc == IPTC
+    data, notes = doubled(picture, target)
+    assert read_image(io.BytesIO(data)).metadata.iptc == IPTC
+    assert notes == ()
+
+
+@pytest.mark.parametrize("name", [b"\0\0", b"\3abc", b"\4abcd\0"])
+def test_captions_in_other_places(name: bytes) -> None:
+    resources = b"8BIM\x04\x03\0\0\0\0\0\2hi8BIM\x04\x04" + name + struct.pack(">L", len(IPTC)) + IPTC + b"8BIM\x04\x25"
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type 8bim", f"\n8bim\n{len(resources):8}\n{resources.hex()}\n")
+    assert read_image(io.BytesIO(saved(Image.fromarray(RGB), "PNG", pnginfo=info))).metadata.iptc == IPTC
+    fields = {256: (3, (4,)), 257: (3, (4,)), 258: (3, (8,)), 259: (3, (1,)), 262: (3, (1,)), 278: (3, (4,))}
+    padded = IPTC.ljust(24, b"\0")
+    for order in "<>":  # declared as numbers of 32 bits, swapped or not
+        tag = {33723: (4, struct.unpack(f"{order}6L", padded))}
+        picture = read_image(io.BytesIO(tiff_file({**fields, **tag}, bytes(range(16)))))
+        assert (picture.metadata.iptc, picture.warnings) == (padded, ())
+
+
+def test_the_loss_of_captions_is_said() -> None:
+    _, notes = doubled(Picture(RGB, metadata=Metadata(iptc=IPTC)), "webp")
+    assert notes == ("webp holds no IPTC (captions, keywords); left out",)
+
+
+@pytest.mark.parametrize("target", ["png", "jpg", "tiff"])
+@pytest.mark.parametrize("source", ["png", "jpg", "tiff"])
+def test_the_shape_of_pixels_is_kept(source: str, target: str) -> None:
+    first, _ = doubled(Picture(RGB, metadata=Metadata(aspect=(2, 1))), source)
+    data, notes = doubled(read_image(io.BytesIO(first)), target)
+    assert read_image(io.BytesIO(data)).metadata.aspect == (2, 1)
+    assert notes == ()
+
+
+def test_the_shape_of_pixels_turns_with_them_and_its_loss_is_said() -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    picture = read_image(jpeg(tags.tobytes()[6:], dpi=(200, 100)))
+    assert read_image(io.BytesIO(doubled(picture, "jpg")[0])).metadata.dpi == (100, 200)
+    _, notes = doubled(Picture(RGB, metadata=Metadata(aspect=(2, 1))), "webp")
+    assert any("not square" in note for note in notes)

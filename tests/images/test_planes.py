@@ -34,6 +34,27 @@ def test_bleed_weighs_by_alpha() -> None:
     assert (bleed_colour(rgb, alpha)[1] >= 245).all()
 
 
+@pytest.mark.parametrize("low", [0, 1, 3, 8, 15])
+def test_hardly_visible_colours_make_no_halo(low: int) -> None:
+    y, x = np.mgrid[0:64, 0:64]
+    disc = np.clip((24 - np.hypot(x - 31.5, y - 31.5)) * 64, 0, 255).astype(np.uint8)
+    alpha = np.maximum(disc, low).astype(np.uint8)
+    rgb = np.repeat(np.where(disc > 0, 250, 0).astype(np.uint8)[..., None], 3, axis=2)
+    filled = bleed_colour(rgb, alpha)
+    assert (filled[alpha >= 16] == rgb[alpha >= 16]).all()
+    on_white = [(c * (alpha / 255)[..., None] + 255 - alpha[..., None]) for c in (rgb.astype(float), filled)]
+    assert np.abs(on_white[0] - on_white[1]).max() <= 4  # what is seen of the picture itself stays
+    size = (256, 256)
+    colour, opacity = (np.asarray(Image.fromarray(p).resize(size, Image.Resampling.LANCZOS)) for p in (filled, alpha))
+    assert (colour * (opacity / 255)[..., None] + 255 - opacity[..., None]).min() >= min(246, 253 - low)
+
+
+def test_a_faint_picture_keeps_its_colours() -> None:
+    rgb, alpha = photo(24, 33), np.full((24, 33), 9, np.uint8)
+    alpha[0, 0] = 8
+    np.testing.assert_array_equal(bleed_colour(rgb, alpha), rgb)
+
+
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_bleed_returns_the_picture_itself_when_there_is_nothing_to_do(value: int) -> None:
     rgb = photo(9, 7)
@@ -47,7 +68,8 @@ def test_bleed_stays_within_the_visible_colours(height: int, width: int, seed: i
     rgb = rng.integers(60, 100, (height, width, 3), np.uint8)
     rgb[alpha == 0] = 255
     filled = bleed_colour(rgb, alpha)
-    np.testing.assert_array_equal(filled[alpha > 0], rgb[alpha > 0])
+    clear = alpha * 255.0 >= 16 * int(alpha.max())
+    np.testing.assert_array_equal(filled[clear & (alpha > 0)], rgb[clear & (alpha > 0)])
     if alpha.any():
         assert filled.max() < 100
         assert filled.min() >= 60

@@ -220,11 +220,12 @@ def test_16_bit_ppm_is_scaled_to_the_full_range(top: int, expected: float) -> No
     ("mode", "values", "expected", "note"),
     [
         ("F", [0.0, 0.5, 1.0], [0, 32768, 65535], "taking 1 for white"),
-        ("F", [0.0, 51.0, 255.0], [0, 13107, 65535], "taking 255 for white"),
-        ("F", [-1.0, 0.0, 1.0], [0, 32768, 65535], "stretched from -1 .. 1"),
-        ("F", [float("nan"), 0.5, 1.0], [0, 32768, 65535], "not-a-number"),
-        ("I", [0, 1000, 65535], [0, 1000, 65535], "taking 65535 for white"),
-        ("I", [0, 400000, 1000000], [0, 26214, 65535], "stretched from 0 .. 1e+06"),
+        ("F", [0.0, 0.5, 1.02], [0, 32768, 65535], "1 samples outside 0 to 1 are clipped"),
+        ("F", [-0.5, 0.5, 255.0], [0, 32768, 65535], "2 samples outside 0 to 1 are clipped"),
+        ("F", [float("nan"), 0.5, 1.0], [0, 32768, 65535], "1 samples are not numbers"),
+        ("F", [float("inf"), 0.5, -float("inf")], [65535, 32768, 0], "2 samples outside 0 to 1 are clipped"),
+        ("I", [-5, 0, 2**31 - 1], [0, 0, 65535], "1 samples outside 0 to 2147483647 are clipped"),
+        ("I", [0, 400000, 2**30], [0, 12, 32768], "taking 2147483647 for white"),
     ],
 )
 def test_32_bit_grey_is_converted_and_said(mode: str, values: list[float], expected: list[int], note: str) -> None:
@@ -233,6 +234,23 @@ def test_32_bit_grey_is_converted_and_said(mode: str, values: list[float], expec
     assert picture.samples16 is not None
     assert picture.samples16.tolist() == [expected]
     assert any(note in warning for warning in picture.warnings)
+
+
+def test_unsigned_32_bit_grey_takes_the_whole_range_of_its_type() -> None:
+    values = np.array([[0, 2**16, 2**31, 2**32 - 1]], "<u4")
+    tags = {256: (3, (4,)), 257: (3, (1,)), 258: (3, (32,)), 259: (3, (1,)), 262: (3, (1,)), 339: (3, (1,))}
+    picture = read(tiff_file(tags, values.tobytes()))
+    assert picture.samples16 is not None
+    assert picture.samples16.tolist() == [[0, 1, 32768, 65535]]
+    assert picture.warnings == ("32-bit integer samples read as 16 bits, taking 4294967295 for white",)
+
+
+def test_a_pfm_is_clipped_not_stretched() -> None:
+    values = np.array([[0.25, 0.5], [1.02, -0.5]], "<f4")
+    picture = read(b"Pf\n2 2\n-1.0\n" + values[::-1].tobytes())
+    assert picture.samples16 is not None
+    assert picture.samples16.tolist() == [[16384, 32768], [65535, 0]]
+    assert "2 samples outside 0 to 1 are clipped" in picture.warnings
 
 
 def test_cmyk_with_a_profile_is_converted_by_it_and_the_profile_goes() -> None:
@@ -406,8 +424,6 @@ def test_pillows_own_limit_is_not_applied_and_stays_in_place(name: str, monkeypa
 ERRORS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "empty file"),
     "text": (b"Hello, this is not a picture at all.", "unknown format"),
-    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), "HEIC is not supported"),
-    "jpeg xl": (b"\xff\x0a" + bytes(64), "JPEG XL is not supported"),
     "pdf": (b"%PDF-1.7\n" + bytes(64), "PDF is not supported"),
     "png, only magic": (PNG_MAGIC, "truncated file"),
     "png, half": (small_files()["png"][:2000], "truncated file"),
@@ -431,6 +447,26 @@ ERRORS: dict[str, tuple[bytes, str]] = {
         "camera raw",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "remedy"),
+    [
+        ("heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC is read after `pip install pillow-heif`"),
+        ("heic", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC is read after `pip install pillow-heif`"),
+        ("jxl", b"\xff\x0a", "JPEG XL is read after `pip install pillow-jxl-plugin`"),
+        ("jxl", b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL is read after `pip install pillow-jxl-plugin`"),
+        ("avif", b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "AVIF is read after `pip install pillow>=11.3`"),
+    ],
+)
+def test_a_format_whose_package_is_missing_names_it(
+    name: str, data: bytes, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(FORMATS, name, raising=False)
+    with pytest.raises(ImageError) as caught:
+        read(data + bytes(64))
+    assert remedy in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ERRORS)

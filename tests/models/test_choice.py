@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 import gdq_cli
-from gdq_cli.commands.app import app
 from gdq_cli.errors import WeightsError
 from gdq_cli.images import Compression
 from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
@@ -23,7 +22,7 @@ from gdq_cli.models.digests import file_sha256
 from gdq_cli.models.store import native_scale
 from gdq_cli.options import AUTO_MODEL, UpscaleOptions
 from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
-from tests.helpers.commands import gdq, run_process, runner
+from tests.helpers.commands import app, gdq, run_process, runner
 from tests.helpers.image_samples import saved
 from tests.helpers.networks import make_network
 from tests.helpers.pictures import make_pairs, make_picture

@@ -143,13 +143,19 @@ def test_a_repeated_command_leaves_its_own_outputs_alone(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_outputs_of_another_scale_are_left_alone_unless_named(tmp_path: Path) -> None:
-    for name in ("a.png", "a_x4.png", "a_w640.png", "b_x4.png"):
+def test_outputs_of_another_scale_are_left_alone_unless_named(tmp_path: Path, upscaler: Upscaler) -> None:
+    """What a file was made of decides, and not that it is called as an output might be."""
+    save(tmp_path / "a.png")
+    for name in ("{stem}_x4", "big"):
+        run(make_plan(tmp_path / "a.png", name=name), upscaler, name=name)
+    for name in ("a_w640.png", "b_x4.png"):
         save(tmp_path / name)
     plan = make_plan(tmp_path)
-    assert targets(plan) == ["a_x2.png", "b_x4_x2.png"]  # there is no b.png that b_x4.png could come from
+    assert targets(plan) == ["a_x2.png", "a_w640_x2.png", "b_x4_x2.png"]
     assert plan.earlier == 2
     assert targets(make_plan(tmp_path / "a_x4.png")) == ["a_x4_x2.png"]
+    elsewhere = make_plan(tmp_path, output=tmp_path / "out")
+    assert targets(elsewhere) == targets(plan)
 
 
 def test_an_output_folder_inside_the_input_folder(tmp_path: Path, upscaler: Upscaler) -> None:
@@ -507,7 +513,7 @@ def test_killed_at_any_moment_and_resumed(tmp_path: Path, small_checkpoint: Chec
         save(source / f"{index:02d}.{('png', 'jpg', 'tiff')[index % 3]}", 40, 40, index)
     frames = [Image.fromarray(make_picture(30, 30, seed)) for seed in range(20)]
     frames[0].save(source / "30.gif", save_all=True, append_images=frames[1:])
-    run(make_plan(source, output=tmp_path / "whole"), upscaler)
+    run(make_plan(source, output=tmp_path / "whole", model=str(model)), upscaler, model=str(model))
     killed = tmp_path / "killed"
     command = [sys.executable, "-c", KILLER, str(killed), str(source), "-x2", "-m", str(model), "-j1"]
     delays = np.random.default_rng(4).uniform(0, 0.06, 5)
@@ -518,5 +524,5 @@ def test_killed_at_any_moment_and_resumed(tmp_path: Path, small_checkpoint: Chec
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert len(expected) == 41
     assert complete == {name: expected[name] for name in complete}
-    run(make_plan(source, output=killed), upscaler)
+    run(make_plan(source, output=killed, model=str(model)), upscaler, model=str(model))
     assert {path.name: path.read_bytes() for path in killed.iterdir()} == expected

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from PIL import Image
 from typer.testing import CliRunner
 
-from gdq_cli.commands.app import app
 from gdq_cli.commands.wording import as_options
 from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
@@ -38,6 +37,7 @@ from gdq_cli.training.muon import Muon, orthogonalize
 from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
 from gdq_cli.training.start import collapse_upsampler, float_copy, read_start, reshaped
 from gdq_cli.training.validate import validate_network
+from tests.helpers.commands import app
 from tests.helpers.engines import onednn_is_exact
 from tests.helpers.networks import make_network
 from tests.helpers.pictures import make_pairs, make_picture

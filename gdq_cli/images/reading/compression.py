@@ -9,7 +9,7 @@ from PIL import Image
 
 from gdq_cli.images.formats import FORMATS, title_of_format
 
-_LOSSY = frozenset({"JPEG", "MPO", "WEBP", "AVIF", "HEIF"})  # Pillow's names; of TIFF and WebP the file tells
+_LOSSY = frozenset({"JPEG", "MPO", "WEBP", "AVIF", "HEIF", "JXL"})  # Pillow's names; of TIFF and WebP the file tells
 _LOSSY_IN_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 _TITLES = {format.pillow: title_of_format(name) for name, format in FORMATS.items()} | {"MPO": "JPEG", "HEIF": "HEIC"}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import io
 import itertools
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,10 +23,11 @@ from PIL import (
 )
 
 from gdq_cli.errors import ImageError
-from gdq_cli.images.formats import FORMATS, READABLE, name_foreign, sniff_format
+from gdq_cli.images.formats import FORMATS, READABLE, name_foreign, register, sniff_format
 from gdq_cli.images.metadata import profile_space, read_metadata
 from gdq_cli.images.picture import Frame, Metadata, Picture
 from gdq_cli.images.reading.compression import Compression, read_compression
+from gdq_cli.images.reading.ends import complete_jpeg, lacks_end
 from gdq_cli.images.reading.guard import lifted_pixel_limit
 from gdq_cli.images.reading.headers import Scan, scan_gif, scan_jpeg, scan_png, scan_webp
 from gdq_cli.images.reading.pixels import (
@@ -48,8 +50,6 @@ _PLUGINS = (
     TiffImagePlugin,
     WebPImagePlugin,
 )
-if "avif" in FORMATS:
-    importlib.import_module("PIL.AvifImagePlugin")
 
 _SCANS: dict[str, Callable[[BinaryIO], Scan]] = {"png": scan_png, "jpg": scan_jpeg, "webp": scan_webp, "gif": scan_gif}
 # TIFF tags
@@ -83,6 +83,7 @@ class ImageContainer:
         self.notes: list[str] = []
         with reported(name, self.notes):
             self.scan = _SCANS[format](stream) if format in _SCANS else None
+            self._cut()
         if self.scan is not None:
             self._check_size(self.scan.width, self.scan.height, self.scan.largest)
         with reported(name, self.notes):
@@ -90,6 +91,9 @@ class ImageContainer:
             self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
             self.pages = self._find_pages()
             self.metadata, self.orientation = read_metadata(self.im, self.scan, self.notes)
+            self.metadata = replace(self.metadata, cicp=self._cicp())
+            if format == "jxl" and not self.im.jpeg:  # applied already; what EXIF says is to be ignored
+                self.orientation = 1
             self.header = self._read_header()
 
     def _check_size(self, width: int, height: int, pixels: int) -> None:
@@ -102,13 +106,28 @@ class ImageContainer:
                 "raise `max_pixels` to read it"
             )
 
+    def _cut(self) -> None:
+        """Replace the stream by a copy without what Pillow is not shown."""
+        if self.scan is None or not self.scan.cuts:
+            return
+        self.notes += self.scan.notes
+        parts, at = [], 0
+        for start, stop in (*self.scan.cuts, (None, None)):
+            self.stream.seek(at)
+            parts.append(self.stream.read() if start is None else self.stream.read(start - at))
+            at = stop or at
+        self.stream = io.BytesIO(b"".join(parts))
+
     def _open(self) -> Any:
         """A fresh Pillow image. The plugin is called directly: ``Image.open`` would apply Pillow's own pixel limit."""
         self.stream.seek(0)
-        factory, _ = Image.OPEN[FORMATS[self.format].pillow]
-        pixels = self.scan.largest if self.scan is not None else 0
-        with lifted_pixel_limit(pixels):
-            return factory(self.stream, "")
+        format = FORMATS[self.format]
+        register(format)
+        factory, _ = Image.OPEN[format.pillow]
+        with lifted_pixel_limit(self.scan.largest if self.scan is not None else 0):
+            im = factory(self.stream, "")
+        im.info.update(self.scan.info if self.scan is not None else {})
+        return im
 
     def _find_pages(self) -> Sequence[int]:
         """Pillow's numbers of the frames or pages that are pictures of their own."""
@@ -121,6 +140,9 @@ class ImageContainer:
         if self.format == "jpg" and count > 1:
             self.notes.append(f"holds {count} pictures (depth or gain maps, previews); only the main one is read")
             return range(1)
+        if self.format == "heic" and count > 1:
+            self.notes.append(f"holds {count} pictures; only the main one is read")
+            return (self.im.tell(),)
         return range(count)
 
     def _find_tiff_pages(self) -> Sequence[int]:
@@ -152,12 +174,27 @@ class ImageContainer:
             return 16 if self.scan.bit_depth == 16 else 8
         if self.format == "tiff":
             return 16 if self._bits() > 8 else 8
-        deep = self.im.mode in ("I", "F") or self.im.mode.startswith("I;16")
+        deep = self.im.mode in ("I", "F") or self.im.mode.startswith("I;16") or self.im.info.get("bit_depth", 8) > 8
         return 16 if deep or (self.format in ("ppm", "avif") and self._hidden_depth() > 8) else 8
 
     def _bits(self) -> int:
         bits = self.im.tag_v2.get(_BITS_PER_SAMPLE, 1)
         return max(bits) if isinstance(bits, tuple) else int(bits)
+
+    def _cicp(self) -> bytes | None:
+        """See ``Metadata.cicp``. In an AVIF or HEIC file a colour profile counts more; 2 stands for unspecified."""
+        if self.scan is not None or self.metadata.icc:
+            return self.scan.cicp if self.scan is not None else None
+        if self.format == "avif":
+            self.stream.seek(0)
+            head = self.stream.read(1 << 16)
+            at = head.find(b"colrnclx")
+            primaries, transfer = struct.unpack_from(">HH", head, at + 8) if 0 <= at < len(head) - 12 else (2, 2)
+        else:
+            tag = self.im.info.get("nclx_profile") or {}
+            primaries, transfer = int(tag.get("color_primaries", 2)), int(tag.get("transfer_characteristics", 2))
+        tells = 2 not in (primaries, transfer) and (primaries, transfer) != (1, 13) and max(primaries, transfer) < 256
+        return bytes((primaries, transfer, 0, 1)) if tells else None
 
     def _magic(self) -> bytes:
         self.stream.seek(0)
@@ -234,6 +271,8 @@ class ImageContainer:
         return Frame(picture, duration if self.header.animated else 0.0)
 
     def _decode(self, number: int, depth: int, notes: list[str]) -> Planes:
+        if self.format == "jpg":
+            self._mend_jpeg(notes)
         tags = getattr(self.im, "tag_v2", {})
         if depth > 8 and tags.get(_PLANAR) == 2 and tags.get(_COMPRESSION, 1) == 1 and not self.im.mode.startswith("I"):
             # Pillow would decode these to noise.
@@ -249,6 +288,17 @@ class ImageContainer:
             return decode_ppm16(self.im, self.stream)
         inverted = depth > 8 and tags.get(_PHOTOMETRIC) == 0
         return decode_planes(self.im, notes, inverted16=inverted, depth=self._bits() if tags else 8)
+
+    def _mend_jpeg(self, notes: list[str]) -> None:
+        """Have a JPEG decoded that holds every pixel and lacks no more than the marker of its end."""
+        at = self.stream.tell()
+        if lacks_end(self.stream):
+            self.stream.seek(0)
+            if (whole := complete_jpeg(self.stream.read())) is None:
+                raise EOFError
+            self.im = whole
+            notes.append("the marker of its end is missing; all pixels are there")
+        self.stream.seek(at)
 
     def _fit_canvas(self, planes: Planes) -> Planes:
         """Cut a frame to the animation's canvas, as browsers do with GIF frames that reach beyond it."""
@@ -278,6 +328,6 @@ def open_container(source: Source, name: str | None, max_pixels: int | None) -> 
         format = sniff_format(head)
         if format is None:
             kind = name_foreign(head)
-            what = f"{kind} is not supported" if kind else ("empty file" if not head else "unknown format")
+            what = kind or ("unknown format" if head else "empty file")
             raise ImageError(f"{name}: not a readable image ({what}); gdq reads {READABLE}")
         yield ImageContainer(stream, name, format, max_pixels)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
 
-_KEPT_CHUNKS = frozenset({b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"tEXt", b"zTXt", b"iTXt"})
+_TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_KEPT_CHUNKS = frozenset({b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI"}) | _TEXT_CHUNKS
 _MAX_KEPT = 1 << 23  # bytes of text and colour chunks that are kept; prompts of generated pictures are a few kB
+_MAX_PROFILE = 1 << 25  # bytes of an unpacked colour profile; those of printers are a few MB
+_ANIMATION_CHUNKS = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_SHOWN_CHUNKS = frozenset({b"tRNS", b"pHYs"})  # besides those of the pixels; Pillow refuses pictures for faulty others
 
 
 # Bytes between the segments of a JPEG or the blocks of a GIF that belong to neither. Pillow skips any number of them,
@@ -36,6 +40,14 @@ class Scan:
     """PNG: the eXIf chunk, one behind the pixels included."""
     xmp: bytes | None = None
     """PNG: the XMP packet, one behind the pixels included."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """PNG: what Pillow would tell of the chunks that it is not shown: the colour profile, EXIF as text."""
+    cicp: bytes | None = None
+    """PNG: the payload of the cICP chunk."""
+    cuts: tuple[tuple[int, int], ...] = ()
+    """PNG: (start, stop) of the chunks that Pillow is not shown."""
+    notes: tuple[str, ...] = ()
+    """What is left out, one line each."""
 
 
 def scan_png(stream: BinaryIO) -> Scan:
@@ -45,41 +57,89 @@ def scan_png(stream: BinaryIO) -> Scan:
     if len(head) < 25 or head[4:8] != b"IHDR":
         raise ValueError("truncated file" if len(head) < 25 else "no header chunk")
     width, height, depth, colour = struct.unpack(">LLBB", head[8:18])
-    kept: list[tuple[bytes, bytes]] = []
-    exif, xmp, total, transparent = None, None, 0, colour in (4, 6)
-    while len(start := stream.read(8)) == 8:
+    chunks: list[tuple[bytes, bytes]] = []
+    cuts: list[tuple[int, int]] = []
+    notes: dict[str, None] = {}
+    transparent, at = colour in (4, 6), stream.tell()
+    while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
         length, kind = struct.unpack(">L4s", start)
-        if kind == b"IEND":
-            break
-        transparent |= kind == b"tRNS"
-        if kind in _KEPT_CHUNKS or kind == b"eXIf":
-            if (total := total + length) > _MAX_KEPT:
-                break
-            payload = stream.read(length)
-            if len(payload) < length:
-                break
-            if kind == b"eXIf":
-                exif = payload
-            elif payload.startswith(b"XML:com.adobe.xmp\0"):
-                xmp = _international_text(payload)
-            elif not payload.startswith(b"Raw profile type "):  # EXIF or IPTC as text; Pillow unpacks the former
-                kept.append((kind, payload))
-            stream.seek(4, 1)
+        stop = at + length + 12
+        if kind[0] & 32 and kind not in _ANIMATION_CHUNKS:  # none that the pixels need
+            payload, sound = _read_payload(stream, kind, length)
+            if not sound:
+                notes[f"the {kind.decode('latin-1')} chunk is damaged; it is left out"] = None
+            elif kind in (*_KEPT_CHUNKS, b"iCCP", b"eXIf", b"cICP"):
+                chunks.append((kind, payload))
+            if not sound or kind not in _SHOWN_CHUNKS:
+                cuts.append((at, stop))
+            transparent |= sound and kind == b"tRNS"
+        at = stream.seek(stop)
+    found = _sort_chunks(chunks, notes)
+    return Scan(
+        width, height, width * height, depth, colour, transparent, cuts=tuple(cuts), notes=tuple(notes), **found
+    )
+
+
+def _read_payload(stream: BinaryIO, kind: bytes, length: int) -> tuple[bytes, bool]:
+    """A chunk's payload, or its first `_MAX_PROFILE` bytes, and whether all of it is there and its checksum holds."""
+    payload, checksum, rest = b"", zlib.crc32(kind), length
+    while rest and (part := stream.read(min(rest, _MAX_PROFILE))):
+        payload, checksum, rest = payload or part, zlib.crc32(part, checksum), rest - len(part)
+    return payload, not rest and stream.read(4) == struct.pack(">L", checksum)
+
+
+def _sort_chunks(chunks: list[tuple[bytes, bytes]], notes: dict[str, None]) -> dict[str, Any]:
+    """The fields of a `Scan` that PNG chunks fill; what cannot be kept is noted."""
+    kept: list[tuple[bytes, bytes]] = []
+    info: dict[str, Any] = {}
+    found: dict[str, Any] = {"info": info}
+    room = _MAX_KEPT
+    for kind, payload in chunks:
+        name = payload.partition(b"\0")[0].decode("latin-1")
+        if kind == b"eXIf":
+            found["exif"] = payload
+        elif kind == b"cICP":
+            found["cicp"] = payload if len(payload) == 4 else None
+        elif kind == b"iCCP":
+            info["icc_profile"] = _text_of(kind, payload, _MAX_PROFILE)
+            if info["icc_profile"] is None:
+                notes["the colour profile is damaged or too large; it is left out"] = None
+        elif name == "XML:com.adobe.xmp":
+            found["xmp"] = _text_of(kind, payload, _MAX_KEPT)
+            if found["xmp"] is None:
+                notes["the XMP packet is damaged or too large; it is left out"] = None
+        elif name.startswith("Raw profile type "):  # EXIF or IPTC as text
+            info[name] = (_text_of(kind, payload, _MAX_KEPT) or b"").decode("latin-1")
+        elif len(payload) <= room:
+            room -= len(payload)
+            kept.append((kind, payload))
         else:
-            stream.seek(length + 4, 1)
-    return Scan(width, height, width * height, depth, colour, transparent, chunks=tuple(kept), exif=exif, xmp=xmp)
+            notes[f"more than {_MAX_KEPT >> 20} MB of text; what is beyond that is left out"] = None
+    return {**found, "chunks": tuple(kept)}
 
 
-def _international_text(payload: bytes) -> bytes | None:
-    """The text of an iTXt chunk: keyword, 0, compressed?, method, language, 0, translated keyword, 0, text."""
-    rest = payload.partition(b"\0")[2]
-    fields = rest[2:].split(b"\0", 2)
-    if len(fields) < 3:
-        return None
+def _text_of(kind: bytes, payload: bytes, limit: int) -> bytes | None:
+    """What a text or profile chunk holds, unpacked; None where that is damaged or more than ``limit`` bytes.
+
+    Behind the name and a 0 lies the text (tEXt); or the method of compression, 0, and the packed text (zTXt, iCCP); or
+    compressed?, method, language, 0, translated name, 0, and the text (iTXt).
+    """
+    data = payload.partition(b"\0")[2]
+    if kind == b"iTXt":
+        fields = data[2:].split(b"\0", 2)
+        if not data[:1].strip(b"\0"):
+            return fields[-1] if len(fields) == 3 else None
+        data = fields[-1]
+    elif kind != b"tEXt":
+        data = data[1:]
+    else:
+        return data
+    unpacker = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(fields[2], _MAX_KEPT) if rest[0] else fields[2]
+        text = unpacker.decompress(data, limit)
     except zlib.error:
         return None
+    return text if unpacker.eof else None
 
 
 def scan_jpeg(stream: BinaryIO) -> Scan:

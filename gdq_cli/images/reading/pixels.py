@@ -136,24 +136,28 @@ def _decode_deep_grey(im: Image.Image, notes: list[str], inverted: bool, depth: 
 
 
 def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U16:
-    """32-bit integer or float grey to 16 bits, by the smallest customary range that holds all values."""
+    """32-bit integer or float grey to 16 bits: floats from 0..1, integers from 0 to the most that their type holds."""
+    if im.mode == "I" and im.format in ("PNG", "PPM"):
+        return values.clip(0, 65535).astype(np.uint16)  # 16-bit samples as older versions of Pillow hand them over
+    if im.mode == "F":
+        top, kind = 1, "floating-point"
+    else:
+        tags = getattr(im, "tag_v2", {})
+        signed, bits = tags.get(_SAMPLE_FORMAT, (1,))[0] == 2, tags.get(_BITS_PER_SAMPLE, (32,))[0]
+        top, kind = 2 ** (bits - signed) - 1, f"{bits}-bit integer"
+        values = values if signed else values.view(np.uint32)
+    outside = int(np.count_nonzero((values < 0) | (values > top)))
+    notes.append(f"{kind} samples read as 16 bits, taking {top} for white")
+    if outside:
+        notes.append(f"{outside} samples outside 0 to {top} are clipped")
     wide = values.astype(np.float64)
-    if not np.isfinite(wide).all():
-        notes.append("not-a-number or infinite values are read as 0")
-        wide = np.nan_to_num(wide, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(wide.min()), float(wide.max())
-    if im.mode == "I" and im.format in ("PNG", "PPM") and low >= 0 and high <= 65535:
-        return wide.astype(np.uint16)  # 16-bit samples as older versions of Pillow hand them over
-    ranges = (1.0, 255.0, 65535.0) if im.mode == "F" else (255.0, 65535.0)
-    top = next((top for top in ranges if low >= 0 and high <= top), None)
-    if top is not None:
-        notes.append(f"{_KINDS[im.mode]} samples read as 16 bits, taking {top:g} for white")
-        return np.rint(wide * (65535.0 / top)).astype(np.uint16)
-    notes.append(f"{_KINDS[im.mode]} samples read as 16 bits, stretched from {low:g} .. {high:g}")
-    return np.rint((wide - low) * (65535.0 / max(high - low, 1e-300))).astype(np.uint16)
+    if unknown := int(np.count_nonzero(np.isnan(wide))):
+        notes.append(f"{unknown} samples are not numbers; they are read as 0")
+        wide[np.isnan(wide)] = 0
+    return np.rint(wide.clip(0, top) * (65535 / top)).astype(np.uint16)
 
 
-_KINDS = {"I": "32-bit integer", "F": "floating-point"}
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339  # TIFF tags
 
 
 def low_bytes_decodable(im: Image.Image) -> bool:

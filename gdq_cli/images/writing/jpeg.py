@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import io
 import struct
+from fractions import Fraction
 from typing import BinaryIO
 
 from gdq_cli.images.exif import PREFIX
+from gdq_cli.images.mark import JPEG_SEGMENT
+from gdq_cli.images.metadata import pack_irb
 from gdq_cli.images.picture import Metadata
 from gdq_cli.images.writing.raster import Raster, map_bands, spans
 
@@ -58,7 +61,16 @@ def encode_jpeg(stream: BinaryIO, raster: Raster, metadata: Metadata, quality: i
             head = bytearray(data[:scan])
             struct.pack_into(">H", head, frame + 5, raster.height)
             coded_at = scan + 2 + struct.unpack_from(">H", data, scan + 2)[0]
-            stream.write(head)
+            if metadata.aspect and head[6:11] == b"JFIF\0":
+                struct.pack_into(">BHH", head, 13, 0, *_whole_aspect(*metadata.aspect))
+            stream.write(head[:frame])
+            for marker, payload in (
+                (JPEG_SEGMENT, metadata.mark),
+                (b"\xff\xed", metadata.iptc and pack_irb(metadata.iptc)),
+            ):
+                if payload:
+                    stream.write(marker + struct.pack(">H", 2 + len(payload)) + payload)
+            stream.write(head[frame:])
             if len(bands) > 1:
                 stream.write(b"\xff\xdd" + struct.pack(">HH", 4, across * down))
             stream.write(data[scan:coded_at])
@@ -67,6 +79,12 @@ def encode_jpeg(stream: BinaryIO, raster: Raster, metadata: Metadata, quality: i
             stream.write(bytes((0xFF, 0xD0 + (index - 1) % 8)))
         stream.write(memoryview(data)[coded_at:-2])
     stream.write(b"\xff\xd9")
+
+
+def _whole_aspect(x: float, y: float) -> tuple[int, int]:
+    """Two densities as the whole numbers of at most 16 bits that have nearly their ratio."""
+    ratio = Fraction(x / y).limit_denominator(255)
+    return (ratio.numerator, ratio.denominator) if 0 < ratio.numerator <= 65535 else (1, 1)
 
 
 def _find_markers(data: bytes) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from gdq_cli.images.exif import PREFIX, strip_prefix
+from gdq_cli.images.mark import PNG_KEYWORD
 from gdq_cli.images.picture import U8, Metadata
 from gdq_cli.images.writing.raster import Raster, Samples, map_bands, spans
 
@@ -29,7 +30,7 @@ _BAND_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 16  # filter candidates of this many bytes stay in the cache
 _SAMPLE_BYTES = 1 << 16
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-_BEFORE_IDAT = (b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB")
+_BEFORE_IDAT = (b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB")
 
 
 def encode_png(stream: BinaryIO, raster: Raster, metadata: Metadata, threads: int) -> None:
@@ -113,23 +114,31 @@ def _write_head(stream: BinaryIO, raster: Raster, metadata: Metadata, animation:
     colour = _COLOUR_TYPES[raster.channels]
     _chunk(stream, b"IHDR", struct.pack(">LLBBBBB", raster.width, raster.height, depth, colour, 0, 0, 0))
     kept = metadata.png_chunks
+    if metadata.mark:
+        _chunk(stream, b"tEXt", PNG_KEYWORD + metadata.mark)
+    if metadata.cicp:
+        _chunk(stream, b"cICP", metadata.cicp)
     if metadata.icc:
         _chunk(stream, b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc))
     for kind in _BEFORE_IDAT:
         payload = next((payload for name, payload in kept if name == kind), None)
         if payload is not None and not (kind == b"sRGB" and metadata.icc):  # a file has one or the other
             _chunk(stream, kind, payload)
-    if metadata.dpi:
-        x, y = (round(dpi / 0.0254) for dpi in metadata.dpi)
-        _chunk(stream, b"pHYs", struct.pack(">LLB", x, y, 1))
+    if metadata.aspect or metadata.dpi:
+        unit = 1 if metadata.aspect else 0.0254
+        x, y = (round(density / unit) for density in metadata.aspect or metadata.dpi or ())
+        _chunk(stream, b"pHYs", struct.pack(">LLB", x, y, 0 if metadata.aspect else 1))
     if animation is not None:
         _chunk(stream, b"acTL", animation)
     if metadata.exif:
         _chunk(stream, b"eXIf", strip_prefix(PREFIX + metadata.exif))
     if metadata.xmp:
         _chunk(stream, b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp)
+    if metadata.iptc:  # as ImageMagick began it, for want of a chunk of its own
+        text = f"\niptc\n{len(metadata.iptc):8}\n{metadata.iptc.hex()}\n".encode("ascii")
+        _chunk(stream, b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text))
     for kind, payload in kept:
-        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and not payload.startswith(PNG_KEYWORD):
             _chunk(stream, kind, payload)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from gdq_cli.errors import ImageError
 from gdq_cli.files import check_target
 from gdq_cli.images.formats import check_format_limits, default_format, find_format
+from gdq_cli.images.mark import append_mark
 from gdq_cli.images.picture import Frame, Metadata
 from gdq_cli.images.reading.container import ImageHeader
 from gdq_cli.images.writing.png import encode_apng
@@ -92,6 +93,7 @@ def write_frames(
             encode_apng(stream, rasters, metadata, header.frames, header.plays, threads)
         else:
             _encode_webp_animation(stream, rasters, metadata, header, options)
+            append_mark(stream, chosen.name, metadata.mark)
 
     deliver(target, encode, overwrite)
     return tuple(dict.fromkeys(notes))

@@ -50,11 +50,13 @@ class TiffWriter:
             elif found != order:
                 described = []  # a document that mixes byte orders; rare, and its values cannot be copied blindly
         if not self._order:
-            self._start(order)
+            self._start(order, metadata.mark)
         offsets, counts, strip_rows = self._write_strips(raster)
         entries = [*self._layout(raster, offsets, counts, strip_rows), *_resolution(metadata, order), *described]
         if metadata.icc:
             entries.append(Entry(34675, UNDEFINED, len(metadata.icc), metadata.icc))
+        if metadata.iptc:
+            entries.append(Entry(33723, UNDEFINED, len(metadata.iptc), metadata.iptc))
         if metadata.xmp:
             entries.append(Entry(700, BYTE, len(metadata.xmp), metadata.xmp))
         self._pad()
@@ -65,11 +67,13 @@ class TiffWriter:
         self._stream.seek(0, 2)
         self._link = at + next_link(len(entries), big=self._big)
 
-    def _start(self, order: str) -> None:
+    def _start(self, order: str, mark: bytes) -> None:
         self._order = order
-        mark = b"II" if order == "<" else b"MM"
-        self._stream.write(mark + struct.pack(order + "H", 43 if self._big else 42))
+        magic = b"II" if order == "<" else b"MM"
+        self._stream.write(magic + struct.pack(order + "H", 43 if self._big else 42))
         self._stream.write(struct.pack(order + "HHQ", 8, 0, 0) if self._big else struct.pack(order + "L", 0))
+        self._stream.write(mark)  # of no directory: no reader sees it
+        self._pad()
 
     def _pad(self) -> None:
         if self._stream.tell() % 2:
@@ -112,10 +116,12 @@ class TiffWriter:
 
 
 def _resolution(metadata: Metadata, order: str) -> list[Entry]:
-    if metadata.dpi is None:
+    density = metadata.aspect or metadata.dpi
+    if density is None:
         return []
-    x, y = (struct.pack(order + "LL", round(dpi * 10000), 10000) for dpi in metadata.dpi)
-    return [Entry(282, RATIONAL, 1, x), Entry(283, RATIONAL, 1, y), numbers(296, (2,), order, SHORT)]
+    x, y = (struct.pack(order + "LL", round(value * 10000), 10000) for value in density)
+    unit = numbers(296, (1 if metadata.aspect else 2,), order, SHORT)
+    return [Entry(282, RATIONAL, 1, x), Entry(283, RATIONAL, 1, y), unit]
 
 
 def _predict(samples: Samples, order: str) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -15,6 +18,7 @@ from gdq_cli.errors import GdqError, ImageError, OptionsError
 from gdq_cli.files import atomic_file
 from gdq_cli.images.exif import PREFIX
 from gdq_cli.images.formats import WRITABLE, Format, check_format_limits, default_format, find_format, format_of_suffix
+from gdq_cli.images.mark import append_mark
 from gdq_cli.images.metadata import fit_metadata, profile_space
 from gdq_cli.images.picture import Metadata, Picture
 from gdq_cli.images.writing.jpeg import encode_jpeg
@@ -72,10 +76,13 @@ def write_image(
         elif chosen.name == "tiff":
             TiffWriter(stream, raster.row_bytes * raster.height, threads).add_page(raster, metadata)
         elif chosen.name == "ppm":
-            _encode_ppm(stream, raster)
+            _encode_ppm(stream, raster, metadata.mark)
+        elif chosen.name == "avif":
+            named = pillow_metadata(metadata)
+            encode_avif(stream, raster.image(), metadata.cicp, **options, **named, max_threads=threads)
         else:
-            more = {"max_threads": threads} if chosen.name == "avif" else {}
-            save_by_pillow(raster.image(), stream, chosen.pillow, **options, **pillow_metadata(metadata), **more)
+            save_by_pillow(raster.image(), stream, chosen.pillow, **options, **pillow_metadata(metadata))
+        append_mark(stream, chosen.name, metadata.mark)
 
     deliver(target, encode, overwrite)
     return tuple(dict.fromkeys(notes))
@@ -149,7 +156,8 @@ def prepare(picture: Picture, format: Format, encoding: Encoding, notes: list[st
 
 def keep_metadata(picture: Picture, format: Format, encoding: Encoding, notes: list[str]) -> Metadata:
     """What of the metadata goes along; what the format cannot hold is noted."""
-    return Metadata() if encoding.strip_metadata else fit_metadata(picture, format, notes)
+    kept = Metadata() if encoding.strip_metadata else fit_metadata(picture, format, notes)
+    return replace(kept, mark=encoding.mark)
 
 
 def pillow_metadata(metadata: Metadata) -> dict[str, Any]:
@@ -168,10 +176,23 @@ def save_by_pillow(image: Image.Image, stream: BinaryIO, format: str, **options:
         raise OSError(" ".join(str(e).split()) or format) from e
 
 
-def _encode_ppm(stream: BinaryIO, raster: Raster) -> None:
+def encode_avif(stream: BinaryIO, image: Image.Image, cicp: bytes | None, **options: Any) -> None:
+    """Write an AVIF file. Pillow tags all of them as sRGB; of other colours, the encoder and the container are told."""
+    if cicp is None:
+        return save_by_pillow(image, stream, "AVIF", **options)
+    file = io.BytesIO()
+    primaries, transfer = cicp[:2]
+    codec = {"color-primaries": str(primaries), "transfer-characteristics": str(transfer)}
+    save_by_pillow(image, file, "AVIF", **options, advanced=codec)
+    head, box, rest = file.getvalue().partition(b"colrnclx")
+    stream.write(head + box + struct.pack(">HH", primaries, transfer) + rest[4:])
+
+
+def _encode_ppm(stream: BinaryIO, raster: Raster, mark: bytes) -> None:
     """Portable grey or pixel map; 16-bit samples big end first."""
+    comment = b"# %b\n" % mark if mark else b""
     kind, top = b"P5" if raster.grey else b"P6", 65535 if raster.deep else 255
-    stream.write(b"%b\n%d %d\n%d\n" % (kind, raster.width, raster.height, top))
+    stream.write(b"%b\n%b%d %d\n%d\n" % (kind, comment, raster.width, raster.height, top))
     for start, stop in spans(raster.height, max(1, (1 << 20) // raster.row_bytes)):
         rows = raster.rows(start, stop)
         stream.write(rows.astype(">u2").tobytes() if raster.deep else rows.tobytes())
