@@ -34,7 +34,11 @@ class Format:
 
 
 _OPTIONAL = {
-    "avif": ("`pip install pillow>=11.3`", "PIL.AvifImagePlugin", "avif" in features.get_supported_modules()),
+    "avif": (
+        "`pip install pillow>=11.3`",
+        "PIL.AvifImagePlugin",
+        "avif" in features.modules and features.check_module("avif"),
+    ),
     "heic": ("`pip install pillow-heif`", "pillow_heif.HeifImagePlugin", find_spec("pillow_heif") is not None),
     "jxl": ("`pip install pillow-jxl-plugin`", "pillow_jxl", find_spec("pillow_jxl") is not None),
 }
