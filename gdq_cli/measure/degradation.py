@@ -92,7 +92,7 @@ def _photo(hr: U8, size: tuple[int, int], scale: int, rng: Rng, say: Steps) -> F
     if kind < 0.2:
         say("clean")
         return _resize(hr, size, Image.Resampling.BICUBIC)
-    if kind < 0.5:  # a sharp picture that was reduced and saved: what the web is full of
+    if kind < 0.6:  # a sharp picture that was reduced and saved: what the web is full of
         x = _resize(hr, size, _draw_filter(rng))
         if rng.random() < 0.5:
             x = _draw_noise(x, rng, say, rng.uniform(0, 1.5))
