@@ -26,7 +26,7 @@ class _Printer:
         self._bar: Bar | None = None
 
     def __call__(self, download: Download, done: int | None) -> None:
-        size = "unknown size" if download.size is None else f"{download.size / 1e6:.1f} MB"
+        size = f"{download.size / 1e6:.1f} MB"
         if done is None:
             if self._bar is not None:
                 self._bar.stop()

@@ -11,7 +11,7 @@ import typer
 
 from gdq_cli.commands.console import JsonOption, QuietOption
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.wording import print_error
+from gdq_cli.commands.wording import print_error, say
 from gdq_cli.errors import OptionsError, WeightsError
 
 models = typer.Typer(
@@ -41,11 +41,22 @@ def list_(as_json: JsonOption = False) -> None:
 
 
 @models.command()
-def pull(model: ModelArgument, scale: ScaleOption = 4, quiet: QuietOption = False) -> None:
+def pull(
+    model: ModelArgument,
+    scale: ScaleOption = 4,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="SHA-256 that the file must have.")] = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Take a file whose SHA-256 the Hub does not tell.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
     """Download a model, or bring it up to date; prints where it lies."""
     from gdq_cli.models import store as hub
 
-    typer.echo(hub.pull(model, scale, watch=watch_downloads(shown=not quiet)))
+    if unverified and sha256 is not None:
+        raise OptionsError("--unverified and --sha256 contradict each other; give one of them")
+    trust = hub.Trust(sha256, unverified)
+    typer.echo(hub.pull(model, scale, watch=watch_downloads(shown=not quiet), trust=trust, say=say))
 
 
 @models.command()

@@ -13,7 +13,7 @@ _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _SYNTAX = re.compile(
     rf"hf:(?P<repo>{_PART}/{_PART})(?:@(?P<revision>refs/pr/\d+|[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}))?(?:/(?P<file>.+))?"
 )
-_FILE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
+_FILE = re.compile(r"(?=.{1,200}\Z)(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 
 
 @dataclass(frozen=True)

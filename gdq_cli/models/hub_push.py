@@ -10,7 +10,7 @@ from typing import Any
 from gdq_cli._version import __version__
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
-from gdq_cli.models.hub_download import describe_error
+from gdq_cli.models.hub_client import bounded_answers, describe_error
 from gdq_cli.models.hub_names import HubName
 
 CARD = "README.md"
@@ -82,13 +82,15 @@ def push_release(release: Release, *, private: bool = False) -> str:
     operations.append(CommitOperationAdd(CARD, release.card.encode()))
     api = HfApi(library_name="gdq-cli", library_version=__version__)
     try:
-        api.create_repo(release.name.repo, private=private, exist_ok=True)
-        commit = api.create_commit(
-            release.name.repo,
-            operations,
-            commit_message=f"{len(release.files)} checkpoints, gdq {__version__}",
-            revision=None if release.name.revision == "main" else release.name.revision,
-        )
+        with bounded_answers():
+            api.create_repo(release.name.repo, private=private, exist_ok=True)
+            commit = api.create_commit(
+                release.name.repo,
+                operations,
+                commit_message=f"{len(release.files)} checkpoints, gdq {__version__}",
+                revision=None if release.name.revision == "main" else release.name.revision,
+            )
+            return str(commit.commit_url)
     except Exception as error:  # the client's errors differ by version; all of them mean: not uploaded
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
@@ -96,7 +98,6 @@ def push_release(release: Release, *, private: bool = False) -> str:
         else:
             message = describe_error(release.name, error).replace("download it from", "upload it to")
         raise WeightsError(message) from error
-    return str(commit.commit_url)
 
 
 def model_card(name: HubName, files: tuple[Path, ...], checkpoints: list[Checkpoint], license: str) -> str:

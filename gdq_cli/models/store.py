@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gdq_cli.errors import WeightsError
 from gdq_cli.files import user_path
-from gdq_cli.models.hub_download import Download, Watch, cached_file, download_file, is_offline
+from gdq_cli.models.digests import check_sha256
+from gdq_cli.models.hub_download import Download, Trust, Watch, cached_file, download_file, is_offline
 from gdq_cli.models.hub_names import PREFIX, HubName, parse_hub_name
 
 __all__ = [
     "Download",
     "LocalModel",
+    "Trust",
     "Watch",
     "bundled_folder",
     "bundled_manifest",
@@ -113,18 +116,33 @@ def native_scale(model: str, wanted: int) -> int:
     return min((scale for scale in scales if scale >= wanted), default=wanted)
 
 
-def pull(model: str, scale: int, *, watch: Watch | None = None) -> Path:
+def pull(
+    model: str,
+    scale: int,
+    *,
+    watch: Watch | None = None,
+    trust: Trust | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
     """Bring a file up to date with the Hub; any other model is simply found.
+
+    Args:
+        model, scale, watch: as of ``resolve``.
+        trust: who vouches for the file beside the Hub.
+        say: told of a file for which nobody does.
 
     Raises:
         WeightsError: as ``resolve``; also if the network is out of bounds.
     """
     if not model.startswith(PREFIX):
-        return resolve(model, scale, watch=watch)
+        path = resolve(model, scale, watch=watch)
+        if trust is not None and trust.sha256 is not None:
+            check_sha256(path, trust.sha256)
+        return path
     name = parse_hub_name(model)
     if is_offline():
         raise WeightsError(f"{name}: HF_HUB_OFFLINE is set, so nothing is downloaded; unset it to pull")
-    return download_file(name, scale, watch)
+    return download_file(name, scale, watch, trust, say)
 
 
 def list_models() -> list[LocalModel]:

@@ -34,7 +34,12 @@ class HubServer(ThreadingHTTPServer):
     Attributes:
         cut: number of downloads that break off after half of the bytes.
         corrupt: serve other bytes than those whose hash is told.
-        listing: whether the metadata route exists.
+        headers: of answers about files, in place of what is right; None leaves one out.
+        listing: what the metadata route answers in place of JSON.
+        flood: a file comes without a length, and without end.
+        listing_flood: so does the list of files.
+        error: status of every answer, whose body has no end.
+        sent: bytes of bodies without end, so far.
     """
 
     daemon_threads = True
@@ -46,6 +51,11 @@ class HubServer(ThreadingHTTPServer):
         self.uploads: dict[str, bytes] = {}
         self.cut = 0
         self.corrupt = False
+        self.headers: dict[str, str | None] = {}
+        self.listing: bytes | None = None
+        self.flood = self.listing_flood = False
+        self.error = 0
+        self.sent = 0
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self.thread.start()
 
@@ -82,7 +92,13 @@ class Handler(BaseHTTPRequestHandler):
         info = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/([^/]+))?", path)
         found = resolve or info
         repository = self.server.repositories.get(found[1]) if found else None
-        if found is None or repository is None:
+        if self.server.error:
+            self._endless(self.server.error, b'{"error": "' if body else None)
+        elif info and self.server.listing_flood:
+            self._endless(200, b'{"siblings": [' + b'{"rfilename": "a"}, ' * 1000 if body else None)
+        elif info and self.server.listing is not None:
+            self._raw(self.server.listing)
+        elif found is None or repository is None:
             self._fail(404 if self.headers.get("Authorization") else 401, "RepoNotFound")
         elif repository.token and self.headers.get("Authorization") != f"Bearer {repository.token}":
             self._fail(401, "RepoNotFound")
@@ -106,15 +122,23 @@ class Handler(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         if asked:
             start = int(asked[1])
-        self.send_response(206 if asked else 200)
+        if body and self.server.flood:
+            self._endless(200, data)
+            return
+        headers: dict[str, str | None] = {
+            "Content-Length": str(len(data) - start),
+            "Accept-Ranges": "bytes",
+            "X-Repo-Commit": COMMIT,
+            "ETag": f'"{digest}"',
+            "X-Linked-Etag": f'"{digest}"',
+            "X-Linked-Size": str(len(data)),
+        }
         if asked:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - start))
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{digest}"')
-        self.send_header("X-Linked-Etag", f'"{digest}"')
-        self.send_header("X-Linked-Size", str(len(data)))
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        self.send_response(206 if asked else 200)
+        for key, value in (headers | self.server.headers).items():
+            if value is not None:
+                self.send_header(key, value)
         self.end_headers()
         if not body:
             return
@@ -170,8 +194,21 @@ class Handler(BaseHTTPRequestHandler):
         self.server.uploads[self.path.rpartition("/")[2]] = body
         self._json({})
 
+    def _endless(self, status: int, block: bytes | None) -> None:
+        """A body without length or end; None leaves it away."""
+        self.send_response(status)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.close_connection = True
+        self.end_headers()
+        while block is not None and self.server.sent < 1 << 28:
+            self.wfile.write(block)
+            self.server.sent += len(block)
+            block = b"?" * (1 << 16)
+
     def _json(self, value: Any) -> None:
-        data = json.dumps(value).encode()
+        self._raw(json.dumps(value).encode())
+
+    def _raw(self, data: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
