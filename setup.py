@@ -74,8 +74,8 @@ class BuildKernels(build_ext):
 
 COMMON = {
     "kernels": ["portable", "isa", "selftest"],
-    "network": ["pack", "network", "forward", "bands", "runner", "layer"],
-    "python": ["buffers", "module", "module_network"],
+    "network": ["pack", "network", "forward", "describe", "runner", "layer"],
+    "python": ["buffers", "module", "module_describe", "module_network"],
 }
 
 setup(

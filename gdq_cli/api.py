@@ -76,7 +76,7 @@ class Model:
                 (H, W, 3) RGB, (H, W, 4) RGBA with straight alpha, or (H, W) grey. Alpha is resampled with Lanczos.
             bits: ``auto``, one of ``4``, ``5``, ``6``, ``8`` to force a width everywhere, or ``fp32``.
             budget: spend at most this average bit-width (4 to 8) instead of the controller's own choice.
-            progress: called with (finished, all) patches; may raise to end the run.
+            progress: called with the finished and all units of work; may raise to end the run.
 
         Raises:
             OptionsError: if the image or the options are not of this kind.

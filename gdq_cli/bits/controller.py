@@ -7,7 +7,7 @@ every machine, device, batch size and thread count.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -76,8 +76,10 @@ def band_sums(accumulators: NDArray[np.int32]) -> NDArray[np.int64]:
     return np.stack([fine, medium, coarse], axis=1)
 
 
-def band_energy(sums: NDArray[np.int64], size: tuple[int, int], multiplier: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Texture of a patch per granularity and channel (our descriptor; docs/method.md says why).
+def band_energy(
+    sums: NDArray[np.int64], sizes: NDArray[np.integer], multiplier: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Texture of patches per granularity and channel (our descriptor; docs/method.md says why).
 
     Per granularity, the mean absolute detail it adds over the next coarser one: fine - up(medium), medium -
     up(coarse), |coarse - its mean|; medium is 2x2 average-pooled, coarse is pooled twice. The square root tames
@@ -85,18 +87,17 @@ def band_energy(sums: NDArray[np.int64], size: tuple[int, int], multiplier: NDAr
 
     Args:
         sums: (N, 3, C) from ``band_sums``.
-        size: (H, W) of the accumulators.
+        sizes: (N, 2), (H, W) of each patch's accumulators.
         multiplier: (C,) float32, feature value of one accumulator unit.
 
     Returns:
         (N, 3 * C) float64, fine then medium then coarse.
     """
-    pixels = size[0] * size[1]
+    pixels = np.prod(sizes, axis=1, dtype=np.int64)
     cells = pixels // 16
-    counts = (4 * pixels, 64 * cells, 16 * cells * cells)
-    unit = multiplier.astype(np.float64)
-    bands = [np.sqrt(sums[:, band] / count * unit) for band, count in enumerate(counts)]
-    return np.concatenate(bands, axis=1)
+    counts = np.stack([4 * pixels, 64 * cells, 16 * cells * cells], axis=1)
+    energy: NDArray[np.float64] = np.sqrt(sums / counts[:, :, None] * multiplier.astype(np.float64))
+    return energy.reshape(len(sums), -1)
 
 
 def _detail(x: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -153,15 +154,12 @@ class Controller:
     thresholds: tuple[float, float]
     square_entropy: bool = False
 
-    def descriptors(
-        self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead, sums: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float64]:
+    def descriptors(self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead) -> NDArray[np.float64]:
         """Descriptors of patch cores.
 
         Args:
             cores: (N, H, W, 3) uint8.
             head: of the network.
-            sums: (N, 3, C) ``band_sums`` of the cores, if an engine has them.
 
         Returns:
             (N, 3 * C).
@@ -170,38 +168,45 @@ class Controller:
             return head.descriptors(cores)
         if self.descriptor == "mean":
             return mean_feature(head_accumulators(cores, head), head)
-        if sums is None:
-            sums = band_sums(head_accumulators(cores, head))
-        return band_energy(sums, described_size(cores.shape[1:3]), head.multiplier)
+        sizes = np.array([described_size(cores.shape[1:3])] * len(cores))
+        return band_energy(band_sums(head_accumulators(cores, head)), sizes, head.multiplier)
 
     def logits(self, descriptors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits of the widths 4, 6, 8; (N, 3 * C) -> (N, 3). Summed with one rounding, in any order the same."""
-        return np.array(
-            [
-                [math.fsum([*(row * weight), bias]) for weight, bias in zip(self.weight, self.bias, strict=True)]
-                for row in descriptors
-            ]
-        ).reshape(-1, 3)
+        biases = self.bias.tolist()
+        found = [
+            [math.fsum([*products, bias]) for products, bias in zip((row * self.weight).tolist(), biases, strict=True)]
+            for row in descriptors
+        ]
+        return np.array(found).reshape(-1, 3)
 
-    def choose(
-        self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead, sums: NDArray[np.int64] | None = None
-    ) -> list[BitChoice]:
+    def counted_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """(H, W) of the top left part of a core that counts for its entropy."""
+        return (min(size), min(size)) if self.square_entropy else (size[0], size[1])
+
+    def entropy(self, core: NDArray[np.uint8]) -> float:
+        """Entropy of one patch core, (H, W, 3) uint8, as far as it counts."""
+        height, width = self.counted_size(core.shape[:2])
+        return entropy.patch_entropy(core[:height, :width])
+
+    def choose(self, cores: NDArray[np.uint8], head: IntegerHead | ReleaseHead) -> list[BitChoice]:
         """Choose the bit-width of each patch: argmax of the logits, then entropy for the 8-bit ones.
 
         Args:
             cores: (N, H, W, 3) uint8.
             head: head of the network the controller was trained with.
-            sums: see ``descriptors``.
         """
+        return self.decide(self.descriptors(cores, head), map(self.entropy, cores))
+
+    def decide(self, descriptors: NDArray[np.float64], entropies: Iterable[float]) -> list[BitChoice]:
+        """The same from the patches' descriptors, (N, 3 * C), and N entropies."""
         choices = []
-        for logits, core in zip(self.logits(self.descriptors(cores, head, sums)), cores, strict=True):
+        for logits, value in zip(self.logits(descriptors).tolist(), entropies, strict=True):
             bit_width = GBC_BITS[int(np.argmax(logits))]
-            side = min(core.shape[:2])
-            value = entropy.patch_entropy(core[:side, :side] if self.square_entropy else core)
             reason: Literal["controller", "entropy"] = "controller"
             if bit_width == 8:
                 bit_width, reason = entropy.entropy_to_bit(value, self.thresholds), "entropy"
-            choices.append(BitChoice(bit_width, reason, tuple(map(float, logits)), value))  # type: ignore[arg-type]
+            choices.append(BitChoice(bit_width, reason, tuple(logits), value))
         return choices
 
 

@@ -35,11 +35,37 @@ the controller decides nearly alone: its middle class is 5 bits for all but the 
 
 
 @lru_cache(maxsize=1)
-def _kernel() -> NDArray[np.float64]:
+def grey_kernel() -> NDArray[np.float64]:
     """(255 * SUBLEVELS + 2, BINS) kernel values of every node at every bin centre."""
     grey = np.arange(255 * SUBLEVELS + 2) / (255 * SUBLEVELS)
     distance = (grey[:, None] - np.linspace(0, 1, BINS)) / SIGMA
     return np.maximum(np.exp(-0.5 * distance**2), 1e-40)
+
+
+def grey_sums(patch: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The soft histogram of one patch, not yet divided by anything; ``engines.kernels`` has it compiled.
+
+    Args:
+        patch: (H, W, 3) uint8 RGB.
+
+    Returns:
+        (BINS,), summed node by node, dark to bright: on every machine in the same order.
+    """
+    grey = patch.reshape(-1, 3) @ _GREY  # 0 .. 9999 * 255, exact
+    node, beyond = np.divmod(grey * SUBLEVELS, _NODE)
+    nodes = 255 * SUBLEVELS + 2
+    histogram = np.bincount(node, _NODE - beyond, nodes) + np.bincount(node + 1, beyond, nodes)  # whole numbers
+    used = np.flatnonzero(histogram)
+    # NumPy adds rows one by one; along a row it would add in pairs.
+    sums: NDArray[np.float64] = np.add.reduce(histogram[used, None] * grey_kernel()[used], axis=0)
+    return sums
+
+
+def entropies(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropies of patches, in nats; (N, BINS) of ``grey_sums`` -> (N,)."""
+    share = sums / sums.sum(axis=1, keepdims=True) + 1e-40
+    found: NDArray[np.float64] = -(share * np.log(share)).sum(axis=1)
+    return found
 
 
 def patch_entropy(patch: NDArray[np.uint8]) -> float:
@@ -51,13 +77,7 @@ def patch_entropy(patch: NDArray[np.uint8]) -> float:
     Returns:
         Entropy in nats of the 32-bin soft histogram, between about 0.7 (flat) and ln 32 = 3.47.
     """
-    grey = patch.reshape(-1, 3) @ _GREY  # 0 .. 9999 * 255, exact
-    node, beyond = np.divmod(grey * SUBLEVELS, _NODE)
-    nodes = 255 * SUBLEVELS + 2
-    histogram = np.bincount(node, _NODE - beyond, nodes) + np.bincount(node + 1, beyond, nodes)  # whole numbers
-    share = histogram @ _kernel() / (node.size * _NODE)
-    share = share / share.sum() + 1e-40
-    return float(-(share * np.log(share)).sum())
+    return float(entropies(grey_sums(patch)[None])[0])
 
 
 def entropy_to_bit(entropy: float, thresholds: tuple[float, float]) -> int:

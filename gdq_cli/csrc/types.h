@@ -104,6 +104,9 @@ struct Kernels {
     void (*conv)(const PackedConv&, const uint8_t* in, ptrdiff_t in_row, const Region&, const Epilogue&, void* scratch);
     // in: int16 (H + 2, W + 2, 3) with the border, pointer at the top left corner of the border, 64 bytes readable past the end
     void (*head)(const PackedHead&, const int16_t* in, ptrdiff_t in_row, const Region&, const Epilogue&);
+    // See cell.h
+    void (*add_cell)(const int32_t* pixels, ptrdiff_t row, ptrdiff_t across, int channels, int64_t* fine, int64_t* medium,
+                     int32_t* sums);
     // No convolution: sums of 0, so that Store::stream makes codes of x_in alone
     void (*pass)(int channels, const Region&, const Epilogue&);
     // scratch: (x1 - x0 + 2 + 16) * 16 int32

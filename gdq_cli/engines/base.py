@@ -135,14 +135,6 @@ class Engine(ABC):
         notes, self._notes = tuple(self._notes), []
         return notes
 
-    def band_sums(self, image: NDArray[np.uint8], plan: PatchPlan) -> NDArray[np.int64] | None:
-        """Integers below the band energies of every patch, for the controller; None if this engine has no faster way.
-
-        Returns:
-            (N, 3, C) as from ``gdq_cli.bits.controller.band_sums``.
-        """
-        return None
-
     @abstractmethod
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         """Raw integers of one convolution, for tests and the self-test.

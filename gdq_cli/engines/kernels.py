@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gdq_cli.bits.entropy import BINS, grey_kernel
 from gdq_cli.errors import DeviceError
 from gdq_cli.program.layers import ZERO, IntegerConv, IntegerHead
 from gdq_cli.program.operations import (
@@ -39,6 +40,7 @@ try:
     _kernels = import_module("gdq_cli._kernels")
 except ImportError as error:  # not built, or built for another Python
     _PROBLEM = str(error)
+_MISSING = f"the compiled kernels are missing ({_PROBLEM}); install a C++ compiler and reinstall"
 
 ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winograd_split")
 """Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16 and 20."""
@@ -111,7 +113,7 @@ def choose_isa(name: str | None = None) -> str:
         DeviceError: if the kernels are not built, or not fit to be used here.
     """
     if _kernels is None:
-        raise DeviceError(f"the compiled kernels are missing ({_PROBLEM}); install a C++ compiler and reinstall")
+        raise DeviceError(_MISSING)
     if name is None:
         fastest = _fastest()
         if fastest is None:
@@ -172,9 +174,6 @@ class Network:
         isa: instruction set, or None for the fastest.
         span: which of its operations; without a ``Float`` among them.
 
-    Attributes:
-        has_head: whether ``band_sums`` can be asked for.
-
     Raises:
         DeviceError: if the kernels cannot be used here.
         ValueError: if the operations are none that the kernels run, or run exactly.
@@ -190,7 +189,6 @@ class Network:
         if not layers or len(heads) > 1:
             raise ValueError("the compiled kernels need convolutions, and one head at most")
         self.features = layers[0].weight.shape[1]
-        self.has_head = bool(heads)
         self._places = place_buffers(every)
         self._given, self._made = _across(every, span)
         self._outer = tuple(dict.fromkeys(self._places[buffer] for buffer in (*self._given, *self._made)))
@@ -304,6 +302,26 @@ class Network:
         _kernels.network_run(self._handle, patches, bit_widths, cores, out, places, outer, threads, progress)
         streams.update({buffer: by_place[self._places[buffer]] for buffer in self._made})
 
+
+class Texture:
+    """Texture of patches by the head of a network, for the controller; several threads may use it at a time.
+
+    Args:
+        head: of 3x3.
+        isa: instruction set, or None for the fastest.
+
+    Attributes:
+        multiplier: that of the head.
+
+    Raises:
+        DeviceError: if the kernels cannot be used here.
+        ValueError: if the head is none that the kernels run exactly.
+    """
+
+    def __init__(self, head: IntegerHead, isa: str | None = None) -> None:
+        self.multiplier = head.multiplier
+        self._handle = _kernels.texture_new(choose_isa(isa), _array(head.weight, np.int16), tuple(head.mean))
+
     def band_sums(self, image: NDArray[np.uint8], cores: NDArray[np.int32], *, threads: int) -> NDArray[np.int64]:
         """What the controller's band energies are made of, for patches of an image, each seen alone.
 
@@ -313,15 +331,33 @@ class Network:
             threads: number of threads.
 
         Returns:
-            (N, 3, features): sums of absolute details, fine then medium then coarse, in the units of
-            ``gdq_cli.bits.controller.band_sums``.
+            (N, 3, C): as from ``gdq_cli.bits.controller.band_sums``.
 
         Raises:
             ValueError: if a core does not lie in the image.
         """
-        out = np.empty((len(cores), 3, self.features), np.int64)
-        _kernels.network_bands(self._handle, image, cores, out, threads)
+        out = np.empty((len(cores), 3, len(self.multiplier)), np.int64)
+        _kernels.texture_sums(self._handle, image, cores, out, threads)
         return out
+
+
+def grey_sums(image: NDArray[np.uint8], cores: NDArray[np.int32], *, threads: int) -> NDArray[np.float64]:
+    """What the entropy of patches is made of: (N, bins) as from ``gdq_cli.bits.entropy.grey_sums``.
+
+    Args:
+        image: (H, W, 3), any strides.
+        cores: (N, 4) rows (y, x, h, w).
+        threads: number of threads.
+
+    Raises:
+        DeviceError: if the extension is not built.
+        ValueError: if a core does not lie in the image.
+    """
+    if _kernels is None:
+        raise DeviceError(_MISSING)
+    out = np.empty((len(cores), BINS))
+    _kernels.grey_sums(grey_kernel(), image, cores, out, threads)
+    return out
 
 
 class Layer:

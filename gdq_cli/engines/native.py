@@ -134,13 +134,6 @@ class NativeEngine(Engine):
                 progress=report,
             )
 
-    def band_sums(self, image: NDArray[np.uint8], plan: PatchPlan) -> NDArray[np.int64] | None:
-        for part in self._parts:
-            if isinstance(part, kernels.Network) and part.has_head:
-                cores = [(p.row.core, p.col.core, p.row.core_size, p.col.core_size) for p in plan]
-                return part.band_sums(image, np.array(cores, np.int32), threads=thread_count())
-        return None
-
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         import torch
 

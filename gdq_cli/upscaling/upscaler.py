@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -21,10 +22,14 @@ from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import controller_head
 from gdq_cli.program import cost
+from gdq_cli.upscaling.choosing import Chooser
 from gdq_cli.upscaling.record import PictureRecord
 
 Progress = Callable[[int, int], None]
 """Called with the finished and all units of some work, such as patches; may raise to end it."""
+
+NETWORK_WORK = 50
+"""What running a patch costs, for progress, where choosing its bit-width costs 1; both differ between machines."""
 
 
 @dataclass(frozen=True)
@@ -137,20 +142,32 @@ class Upscaler:
     def __init__(self, checkpoint: Checkpoint, engine: Engine | None) -> None:
         self.checkpoint = checkpoint
         self.engine = cast(Engine, engine)
-        self._band_sums = None if engine is None else engine.band_sums
-        self._head = controller_head(checkpoint.parameters)
 
     @property
     def scale(self) -> int:
         return self.checkpoint.scale
 
-    def plan_bits(self, image: NDArray[np.uint8], *, bits: str = "auto", budget: float | None = None) -> BitPlan:
+    @cached_property
+    def _chooser(self) -> Chooser:
+        if self.checkpoint.controller is None:
+            raise WeightsError(f"{self.checkpoint.name} x{self.scale} has no controller: force a width with `bits`")
+        return Chooser(self.checkpoint.controller, controller_head(self.checkpoint.parameters))
+
+    def plan_bits(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        bits: str = "auto",
+        budget: float | None = None,
+        progress: Progress | None = None,
+    ) -> BitPlan:
         """Divide an image into patches and choose their bit-widths; nothing is upscaled.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             bits: ``auto``, one of 4, 5, 6, 8 as text to force it, or ``fp32``.
             budget: with ``auto``, spend at most this average bit-width instead of the controller's own choice.
+            progress: called with (finished, all) patches where something is chosen; may raise to end it.
 
         Raises:
             OptionsError: if bits and budget are out of range or contradict each other.
@@ -168,7 +185,7 @@ class Upscaler:
             if bits not in map(str, BIT_WIDTHS):
                 raise OptionsError(f"`bits` must be auto, fp32 or one of {BIT_WIDTHS}, not {bits}")
             return BitPlan(patches, (int(bits),) * len(patches), (), time.perf_counter() - start)
-        choices = self._choose(image, patches)
+        choices = self._chooser.choose(image, patches, progress)
         if budget is None:
             bit_widths = [choice.bit_width for choice in choices]
         else:
@@ -176,20 +193,7 @@ class Upscaler:
                 bit_widths = spend_budget(np.array([choice.logits for choice in choices]), budget)
             except ValueError as error:
                 raise OptionsError(str(error)) from error
-        return BitPlan(patches, tuple(bit_widths), tuple(choices), time.perf_counter() - start)
-
-    def _choose(self, image: NDArray[np.uint8], patches: PatchPlan) -> list[BitChoice]:
-        controller = self.checkpoint.controller
-        if controller is None:
-            raise WeightsError(f"{self.checkpoint.name} x{self.scale} has no controller: force a width with `bits`")
-        choices: list[BitChoice] = []
-        sums = None
-        if self._band_sums is not None and controller.descriptor == "band_energy":
-            sums = self._band_sums(image, patches)
-        for index, patch in enumerate(patches):  # one at a time: its features stay in the cache
-            core = np.ascontiguousarray(image[patch.core_slices])
-            choices += controller.choose(core[None], self._head, None if sums is None else sums[index : index + 1])
-        return choices
+        return BitPlan(patches, tuple(bit_widths), choices, time.perf_counter() - start)
 
     def upscale(
         self,
@@ -208,7 +212,8 @@ class Upscaler:
             image: (H, W, 3) uint8 RGB, at least 1x1.
             bits: see :meth:`plan_bits`.
             budget: see :meth:`plan_bits`.
-            progress: called after every batch of patches; may raise to end the run.
+            progress: called with the finished and all units of work; may raise to end the run. The network takes
+                ``NETWORK_WORK`` of them for a patch, choosing its bits one.
             target: (H * scale, W * scale, 3) uint8 to write to, such as a ``numpy.memmap``; by default a new array.
 
         Raises:
@@ -218,14 +223,15 @@ class Upscaler:
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise OptionsError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-        plan = self.plan_bits(image, bits=bits, budget=budget)
+        choosing, running = _in_turn(progress) if bits == "auto" and progress is not None else (None, progress)
+        plan = self.plan_bits(image, bits=bits, budget=budget, progress=choosing)
         start = time.perf_counter()
         shape = (image.shape[0] * self.scale, image.shape[1] * self.scale, 3)
         if target is None:
             target = np.empty(shape, np.uint8)
         elif target.shape != shape or target.dtype != np.uint8:
             raise OptionsError(f"the target must be {shape} uint8, not {target.shape} {target.dtype}")
-        self.engine.run(image, plan.patches, plan.bit_widths, target, progress)
+        self.engine.run(image, plan.patches, plan.bit_widths, target, running)
         seconds = time.perf_counter() - start
         program, count = self.checkpoint.parameters.outline, len(plan.patches)
         window_pixels = plan.patches.window[0] * plan.patches.window[1]
@@ -246,3 +252,15 @@ class Upscaler:
             seconds={"bits": plan.seconds, "network": seconds},
         )
         return UpscaleResult(target, plan, record)
+
+
+def _in_turn(progress: Progress) -> tuple[Progress, Progress]:
+    """Progress of choosing bits and of the network, told as that of one piece of work."""
+
+    def choosing(done: int, total: int) -> None:
+        progress(done, total * (1 + NETWORK_WORK))
+
+    def running(done: int, total: int) -> None:
+        progress(total + done * NETWORK_WORK, total * (1 + NETWORK_WORK))
+
+    return choosing, running

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from gdq_cli.bits.controller import band_sums, head_accumulators
+from gdq_cli.bits.entropy import grey_sums
 from gdq_cli.engines import kernels
 from gdq_cli.program import operations as operations_
 from gdq_cli.program.layers import IntegerConv, IntegerHead
@@ -327,23 +328,42 @@ def test_threads_that_help(count: int, threads: int) -> None:
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("isa", RUNNABLE)
-def test_band_sums(isa: str) -> None:
-    """Equal to the controller's own, for cores of any size and pictures in any memory order."""
-    integers = draw_network(2)
-    network = make(integers, isa)
-    head = integers.head
-    integer_head = IntegerHead(head.weight, head.multiplier, head.offset, head.mean)  # type: ignore[arg-type]
+CORES = [(0, 0, 70, 45), (3, 5, 8, 12), (60, 1, 7, 9), (0, 44, 3, 1), (69, 0, 1, 45), (0, 0, 4, 4)]
+
+
+def draw_planar() -> tuple[np.ndarray, list[np.ndarray]]:
+    """A picture in another memory order, and its ``CORES``."""
     image = draw_windows(1, 70, 45)[0]
     image[:9, :9] = 255  # the largest accumulators
-    cores = [(0, 0, 70, 45), (3, 5, 8, 12), (60, 1, 7, 9), (0, 44, 3, 1), (69, 0, 1, 45), (0, 0, 4, 4)]
+    image[:9, 9:20] = 0
     planar = np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)
-    found = network.band_sums(planar, np.array(cores, np.int32), threads=3)
-    for (y, x, height, width), sums in zip(cores, found, strict=True):
-        core = np.ascontiguousarray(image[None, y : y + height, x : x + width])
-        np.testing.assert_array_equal(sums, band_sums(head_accumulators(core, integer_head))[0])
+    return planar, [np.ascontiguousarray(image[y : y + h, x : x + w]) for y, x, h, w in CORES]
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+@pytest.mark.parametrize("features", [64, 24])
+def test_band_sums(isa: str, features: int) -> None:
+    """Equal to the controller's own, for cores of any size."""
+    head = draw_network(2).head
+    weight, per_channel = head.weight[:features], (head.multiplier[:features], head.offset[:features])
+    integer_head = IntegerHead(weight, *per_channel, head.mean)  # type: ignore[arg-type]
+    image, cores = draw_planar()
+    texture = kernels.Texture(integer_head, isa)
+    found = texture.band_sums(image, np.array(CORES, np.int32), threads=3)
+    for core, sums in zip(cores, found, strict=True):
+        np.testing.assert_array_equal(sums, band_sums(head_accumulators(core[None], integer_head))[0])
     with pytest.raises(ValueError, match="rectangle 0"):
-        network.band_sums(image, np.array([(0, 0, 71, 45)], np.int32), threads=1)
+        texture.band_sums(image, np.array([(0, 0, 71, 45)], np.int32), threads=1)
+
+
+def test_grey_sums() -> None:
+    """Equal to those of the entropy in NumPy, to the last bit."""
+    image, cores = draw_planar()
+    found = kernels.grey_sums(image, np.array(CORES, np.int32), threads=3)
+    for core, sums in zip(cores, found, strict=True):
+        np.testing.assert_array_equal(sums, grey_sums(core))
+    with pytest.raises(ValueError, match="rectangle 0"):
+        kernels.grey_sums(image, np.array([(0, 0, 71, 45)], np.int32), threads=1)
 
 
 def test_writes_only_its_place() -> None:

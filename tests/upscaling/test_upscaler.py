@@ -11,7 +11,7 @@ from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.upscaling.pool import load_checkpoint
-from gdq_cli.upscaling.upscaler import Upscaler
+from gdq_cli.upscaling.upscaler import NETWORK_WORK, Upscaler
 from tests.helpers.networks import make_network
 from tests.helpers.paths import ROOT
 from tests.helpers.pictures import make_picture
@@ -95,7 +95,9 @@ def test_facts_of_a_result(upscaler: Upscaler) -> None:
     assert result.bit_map.shape == (2, 3)
     assert result.fab == result.bit_map.mean()
     assert 0 < result.bitops_g <= result.bitops_8bit_g < result.bitops_fp32_g
-    assert calls[-1] == (6, 6)
+    assert calls[0] == (6, 6 * (1 + NETWORK_WORK))  # bits are chosen
+    assert len({total for _, total in calls}) == 1
+    assert calls[-1][0] == calls[-1][1]
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert len(result.plan.choices) == 6
 

@@ -13,6 +13,6 @@ namespace {
 }  // namespace
 
 const Kernels kAvx2 = {"avx2", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, true, winograd_scratch_bytes,
-                       conv, head, pass, Tail::run};
+                       conv, head, add_cell, pass, Tail::run};
 
 }  // namespace gdq

@@ -15,6 +15,6 @@ namespace {
 }  // namespace
 
 const Kernels kAvxVnni = {"avx-vnni", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, true, winograd_scratch_bytes,
-                          conv, head, pass, Tail::run};
+                          conv, head, add_cell, pass, Tail::run};
 
 }  // namespace gdq

@@ -11,6 +11,6 @@ namespace {
 }  // namespace
 
 const Kernels kNeon = {"neon-dotprod", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, true, winograd_scratch_bytes,
-                       conv, head, pass, Tail::run};
+                       conv, head, add_cell, pass, Tail::run};
 
 }  // namespace gdq

@@ -1,5 +1,6 @@
 // Ties the templates to one Kernels table. Included inside an anonymous namespace, after a Vec; each instruction set has its
 // own copy of everything in here.
+#include "cell.h"
 #include "epilogue.h"
 #include "direct.h"
 #include "winograd.h"

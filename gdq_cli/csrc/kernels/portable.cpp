@@ -6,6 +6,7 @@
 
 namespace gdq {
 namespace {
+#include "cell.h"
 
 constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds half to even below 2^22
 
@@ -109,6 +110,6 @@ void tail(const PackedTail& p, const uint8_t* in, ptrdiff_t in_row, const Region
 
 }  // namespace
 
-const Kernels kPortable = {"portable", {0, 0, -128}, false, scratch_bytes, conv, head, pass, tail};
+const Kernels kPortable = {"portable", {0, 0, -128}, false, scratch_bytes, conv, head, add_cell, pass, tail};
 
 }  // namespace gdq

@@ -111,6 +111,22 @@ bool heads_agree(const Kernels& kernels, Random& random) {
     return results[0] == results[1];
 }
 
+bool cells_agree(const Kernels& kernels, Random& random) {
+    constexpr int kAccumulator = (1 << 24) - 1;
+    std::vector<int32_t> pixels(16 * kChannels);
+    for (auto& p : pixels) p = random.within(-kAccumulator, kAccumulator);
+    std::vector<int64_t> details[2];
+    std::vector<int32_t> sums[2];
+    const Kernels* both[2] = {&kernels, &kPortable};
+    for (int i = 0; i < 2; i++) {
+        details[i].resize(2 * kChannels);
+        sums[i].resize(kChannels);
+        both[i]->add_cell(pixels.data(), 4 * kChannels, kChannels, kChannels, details[i].data(), details[i].data() + kChannels,
+                          sums[i].data());
+    }
+    return details[0] == details[1] && sums[0] == sums[1];
+}
+
 bool tails_agree(const Kernels& kernels, Random& random) {
     std::vector<int8_t> weight(3 * kChannels * 9);
     std::vector<uint8_t> codes(kPixels * kChannels);
@@ -134,6 +150,7 @@ const char* self_test(const Kernels& kernels) {
     for (const Case& c : kCases)
         if (!convs_agree(kernels, c, random)) return c.name;
     if (!heads_agree(kernels, random)) return "first convolution";
+    if (!cells_agree(kernels, random)) return "texture";
     if (!tails_agree(kernels, random)) return "last convolution";
     return nullptr;
 }

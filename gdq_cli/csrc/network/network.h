@@ -121,8 +121,6 @@ class Network {
 
     // Returns false if cancelled. The team's helpers take part.
     bool run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const;
-    // Sums below the controller's band energies over the core alone: int64 (3, features), fine, medium and coarse
-    void band_sums(const Job& job, int64_t* out) const;
 
     std::unique_ptr<Workspace> take_workspace(int height, int width) const;
     void return_workspace(std::unique_ptr<Workspace> w) const;

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <system_error>
 #include <thread>
 
 namespace gdq {
@@ -81,21 +80,6 @@ bool run_jobs(const Network& network, std::vector<Job> jobs, int height, int wid
     std::atomic<bool> cancel{false};
     const auto work = [&](int i, Workspace& w, Team& team) { return network.run(jobs[i], height, width, w, team, cancel); };
     return spread(network, static_cast<int>(jobs.size()), height, width, threads, work, cancel, poll);
-}
-
-void run_bands(const Network& network, const std::vector<Job>& jobs, int threads, int64_t* out) {
-    std::atomic<int> next{0};
-    const int count = static_cast<int>(jobs.size());
-    const auto loop = [&] {
-        for (int i; (i = next.fetch_add(1)) < count;) network.band_sums(jobs[i], out + static_cast<ptrdiff_t>(i) * 3 * network.features());
-    };
-    std::vector<std::thread> workers;
-    try {
-        for (int t = 1; t < std::min(threads, count); t++) workers.emplace_back(loop);
-    } catch (const std::system_error&) {  // no more threads to be had: this one does the rest
-    }
-    loop();
-    for (std::thread& w : workers) w.join();
 }
 
 }  // namespace gdq

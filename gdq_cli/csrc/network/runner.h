@@ -12,7 +12,4 @@ namespace gdq {
 bool run_jobs(const Network& network, std::vector<Job> jobs, int height, int width, int threads,
               const std::function<bool(int done)>& poll);
 
-// Network::band_sums of the cores of all jobs into out: int64 (jobs, 3, features).
-void run_bands(const Network& network, const std::vector<Job>& jobs, int threads, int64_t* out);
-
 }  // namespace gdq

@@ -17,6 +17,7 @@ std::string describe(const Py_ssize_t* shape, int n) {
 
 Py_ssize_t item_size(char format) {
     switch (format) {
+        case 'd':
         case 'q': return 8;
         case 'h': return 2;
         case 'i':
@@ -63,6 +64,10 @@ Buffer::Buffer(PyObject* object, const char* name, const char* formats, std::ini
 
 Buffer::~Buffer() {
     if (held_) PyBuffer_Release(&view_);
+}
+
+void require(bool there, const char* what) {
+    if (!there) fail(std::string(what) + ": needs a buffer");
 }
 
 }  // namespace gdq

@@ -14,7 +14,7 @@ struct PythonError {};
 // Holds a buffer while in scope. Every constructor argument that does not match raises ValueError naming the argument.
 class Buffer {
   public:
-    // formats: accepted struct codes ("B", "b", "h", "i", "q", "f"); shape: expected lengths, -1 for any.
+    // formats: accepted struct codes ("B", "b", "h", "i", "q", "f", "d"); shape: expected lengths, -1 for any.
     // strided: any strides are accepted, otherwise C-contiguous memory is demanded.
     Buffer(PyObject* object, const char* name, const char* formats, std::initializer_list<Py_ssize_t> shape,
            bool writable = false, bool strided = false);
@@ -32,6 +32,15 @@ class Buffer {
     Py_buffer view_{};
     bool held_ = false;
 };
+
+// Throws ValueError for a missing buffer.
+void require(bool there, const char* what);
+
+// Arguments of a Python function.
+template <class... Args>
+void parse(PyObject* args, const char* format, Args... to) {
+    if (!PyArg_ParseTuple(args, format, to...)) throw PythonError();
+}
 
 // Runs a function body and turns C++ exceptions into Python ones.
 template <class Body>

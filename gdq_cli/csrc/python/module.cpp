@@ -154,9 +154,11 @@ PyObject* tail_run(PyObject*, PyObject* args) {
         const Buffer out(out_object, "out", "B", {codes.size(0), codes.size(1), 3}, true);
         if (!out) throw std::invalid_argument("out: needs a buffer");
         const Tail tail = pack_tail(weight.as<int8_t>(), cin, m.as<float>(), c.as<float>(), kernels);
-        Unlocked unlocked;
-        run_tail_layer(kernels, tail, cin, codes.as<uint8_t>(), codes.size(0), codes.size(1), out.as<uint8_t>());
-        return Py_NewRef(Py_None);
+        {
+            Unlocked unlocked;
+            run_tail_layer(kernels, tail, cin, codes.as<uint8_t>(), codes.size(0), codes.size(1), out.as<uint8_t>());
+        }
+        Py_RETURN_NONE;
     });
 }
 
@@ -185,7 +187,9 @@ PyMethodDef kMethods[] = {
     {"network_algorithms", network_algorithms, METH_VARARGS, "network_algorithms(network, bit_width) -> [int]"},
     {"network_run", network_run, METH_VARARGS,
      "network_run(network, patches, bit_widths, cores, out, places, streams, threads, progress or None) -> finished"},
-    {"network_bands", network_bands, METH_VARARGS, "network_bands(network, image, cores, out, threads)"},
+    {"texture_new", texture_new, METH_VARARGS, "texture_new(isa, weight, mean) -> handle"},
+    {"texture_sums", texture_sums, METH_VARARGS, "texture_sums(texture, image, cores, out, threads)"},
+    {"grey_sums", grey_sums, METH_VARARGS, "grey_sums(kernel, image, cores, out, threads)"},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -9,7 +9,6 @@
 namespace gdq {
 namespace {
 
-constexpr int64_t kMostPixels = int64_t{1} << 26;  // of a patch
 constexpr char kNetworkName[] = "gdq_cli._kernels.network";
 
 struct NetworkHandle {
@@ -36,15 +35,6 @@ const Network& finished(PyObject* capsule) {
     return handle.network;
 }
 
-template <class... Args>
-void parse(PyObject* args, const char* format, Args... to) {
-    if (!PyArg_ParseTuple(args, format, to...)) throw PythonError();
-}
-
-void require(bool there, const char* what) {
-    if (!there) throw std::invalid_argument(std::string(what) + ": needs a buffer");
-}
-
 // Weight and affine map of one convolution.
 struct ConvBuffers {
     Buffer weight, m, c;
@@ -66,24 +56,12 @@ std::vector<Job> read_windows(const Buffer& patches) {
     return jobs;
 }
 
-void check_threads(int threads) {
-    if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be 1 to 1024");
-}
-
 void check_windows(const Buffer& patches, int threads) {
     require(static_cast<bool>(patches), "patches");
     if (patches.size(1) < 1 || patches.size(2) < 1) throw std::invalid_argument("patches: need at least one pixel");
     if (static_cast<int64_t>(patches.size(1)) * patches.size(2) > kMostPixels)
         throw std::invalid_argument("patches: more than 2^26 pixels in one window");
     check_threads(threads);
-}
-
-// Row i of cores, (y, x, height, width), as a region of a picture.
-Region read_core(const Buffer& cores, int i, int height, int width) {
-    const int* core = cores.as<int>() + 4 * static_cast<ptrdiff_t>(i);
-    if (core[0] < 0 || core[1] < 0 || core[2] < 1 || core[3] < 1 || core[2] > height - core[0] || core[3] > width - core[1])
-        throw std::invalid_argument("cores: rectangle " + std::to_string(i) + " does not lie in its window");
-    return {core[0], core[0] + core[2], core[1], core[1] + core[3]};
 }
 
 }  // namespace
@@ -316,38 +294,6 @@ PyObject* network_run(PyObject*, PyObject* args) {
             run_jobs(network, std::move(jobs), height, width, threads, poll);
         }
         if (raised) throw PythonError();
-        Py_RETURN_NONE;
-    });
-}
-
-PyObject* network_bands(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject *capsule, *image_object, *cores_object, *out_object;
-        int threads;
-        parse(args, "OOOOi", &capsule, &image_object, &cores_object, &out_object, &threads);
-        const Network& network = finished(capsule);
-        if (!network.has_head()) throw std::invalid_argument("the network has no head");
-        const Buffer image(image_object, "image", "B", {-1, -1, 3}, false, true);
-        const Buffer cores(cores_object, "cores", "i", {-1, 4});
-        require(image && cores, "image or cores");
-        check_threads(threads);
-        const Buffer out(out_object, "out", "q", {cores.size(0), 3, network.features()}, true);
-        require(static_cast<bool>(out), "out");
-        std::vector<Job> jobs(cores.size(0));
-        for (size_t i = 0; i < jobs.size(); i++) {
-            jobs[i] = {};
-            jobs[i].pixels = image.as<uint8_t>();
-            jobs[i].row = image.stride(0);
-            jobs[i].column = image.stride(1);
-            jobs[i].channel = image.stride(2);
-            jobs[i].core = read_core(cores, static_cast<int>(i), image.size(0), image.size(1));
-            if (static_cast<int64_t>(jobs[i].core.y1 - jobs[i].core.y0) * (jobs[i].core.x1 - jobs[i].core.x0) > kMostPixels)
-                throw std::invalid_argument("cores: more than 2^26 pixels in one patch");
-        }
-        {
-            Unlocked unlocked;
-            run_bands(network, jobs, threads, out.as<int64_t>());
-        }
         Py_RETURN_NONE;
     });
 }
