@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gdq_cli.engines import choose_engine
-from gdq_cli.measure.degradation import Steps, _add_noise, _jpeg, _to_u8
+from gdq_cli.measure.degradation import noisy_jpeg
 from gdq_cli.measure.machine import cpu_name
 from gdq_cli.measure.metrics import psnr_y
 from gdq_cli.measure.pairs import list_images, load_pairs, split_validation
@@ -43,10 +43,8 @@ def main() -> None:
         for strength in (0.0, arguments.noise):
             differences = []
             for index, pair in enumerate(pairs):
-                rng, steps = np.random.default_rng((0, index)), Steps()
-                lr = _add_noise(pair.lr.astype(np.float32), strength, rng, steps, grey=False, shot=False, grain=0)
-                lr8 = _to_u8(_jpeg(lr, quality, "4:2:0", steps))
-                scores = [psnr_y(m.upscale(lr8, bits="6").image, pair.hr, arguments.scale) for m in models.values()]
+                lr = noisy_jpeg(pair.lr, strength, quality, np.random.default_rng((0, index)))
+                scores = [psnr_y(m.upscale(lr, bits="6").image, pair.hr, arguments.scale) for m in models.values()]
                 differences.append(scores[1] - scores[0])
             gains.append(float(np.mean(differences)))
         print(f"| {quality} | {gains[0]:+.2f} | {gains[1]:+.2f} |", flush=True)

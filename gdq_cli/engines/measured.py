@@ -20,7 +20,7 @@ import numpy as np
 from gdq_cli._version import __version__
 from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import DeviceError, FileError
-from gdq_cli.files import atomic_file
+from gdq_cli.files import atomic_file, user_path
 
 MATRIX_UNITS = "amx_int8"
 """Linux's name of the processor feature that makes the fastest engine uncertain."""
@@ -52,8 +52,7 @@ def cpu_name() -> str:
 
 def timings_file() -> Path:
     """Where timings are remembered: ``gdq/engines.json`` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "gdq" / "engines.json"
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "gdq" / "engines.json"
 
 
 def remembered() -> dict[str, dict[str, float]]:

@@ -77,6 +77,22 @@ def degrade(hr: U8, scale: int, kind: TrainingDegradation | EvalDegradation, rng
     return _to_u8(lr)
 
 
+def noisy_jpeg(lr: U8, strength: float, quality: int, rng: Rng) -> U8:
+    """A picture with coloured noise of a standard deviation in grey levels, saved as JPEG 4:2:0 and read again.
+
+    Args:
+        lr: (H, W, 3) uint8.
+        strength: 0 for no noise.
+        quality: of libjpeg, 1 to 100.
+        rng: source of the noise.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    noisy = _add_noise(_to_float(lr), strength, rng, Steps(), grey=False, shot=False, grain=0)
+    return _to_u8(_jpeg(noisy, quality, "4:2:0", Steps()))
+
+
 def _mix(hr: U8, size: tuple[int, int], rng: Rng, say: Steps, *, light: bool) -> F32:
     """Blur, reduction, noise and JPEG 4:2:0, all of them, at ordinary or at strong settings."""
     x = _blur(_to_float(hr), *_draw_kernel(rng, *((0.4, 1.2) if light else (1.0, 2.2)), stretch=1.25), say)

@@ -48,9 +48,11 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "save_every", "validate_every"):
             if getattr(self, name) < 1:
-                raise OptionsError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.rate < 1 or not 0 <= self.ema < 1:
-            raise OptionsError(f"`rate` and `ema` must lie between 0 and 1, not {self.rate:g} and {self.ema:g}")
+                raise OptionsError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.rate < 1:
+            raise OptionsError(f"`rate` must lie between 0 and 1, not {self.rate:g}")
+        if not 0 <= self.ema < 1:
+            raise OptionsError(f"`ema` must be at least 0 and below 1, not {self.ema:g}")
 
 
 class DivergedError(GdqError):
@@ -205,19 +207,22 @@ class Trainer:
     def _load(self) -> None:
         try:
             state: dict[str, Any] = torch.load(self._state_file, map_location=self._device, weights_only=True)
-            identity = state["identity"]
+            identity = dict(state["identity"])
         except Exception as error:  # torch.load raises whatever the damage leads to
             raise WeightsError(f"{self._state_file}: not a readable training state; remove it to start anew") from error
         mine = self._identity()
-        differs = [key for key in mine if identity.get(key) != mine[key]]
+        differs = [key for key in mine | identity if identity.get(key) != mine.get(key)]
         if differs:
             raise WeightsError(f"{self._state_file}: the state of another run ({', '.join(differs)} differ)")
-        self.step = state["step"]
-        self._network.load_state_dict(state["network"])
-        self._average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self._sampler.state = state["sampler"]
+        try:
+            self.step = int(state["step"])
+            self._network.load_state_dict(state["network"])
+            self._average.load_state_dict(state["average"])
+            for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            self._sampler.state = state["sampler"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(f"{self._state_file}: a state that does not fit; remove it to start anew") from error
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.networks.edsr.weights import import_fp32
 from gdq_cli.training.calibration.calibrate import quantized_copy
 from gdq_cli.training.calibration.steps import calibrate_steps
-from gdq_cli.training.data import PatchSampler
+from gdq_cli.training.data import PatchSampler, StepSampler
 from gdq_cli.training.loop import DivergedError, Trainer, TrainOptions, TrainProgress
 from gdq_cli.training.muon import Muon, orthogonalize
 from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
@@ -123,6 +123,16 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
     options = TrainOptions(steps=4, batch=4, rate=1e-3)
     with pytest.raises(WeightsError, match="another run \\(vary differ"):
         Trainer(FloatStage(make_network(2, blocks=1)), varied, options, tmp_path / "run.state")
+    ahead = StepSampler(make_pairs(2), 12)
+    options = TrainOptions(steps=4, batch=4, rate=1e-3)
+    stage, ahead_state = FloatStage(make_network(2, blocks=1)), tmp_path / "ahead.state"
+    Trainer(stage, ahead, options, ahead_state).save()
+    with pytest.raises(WeightsError, match="another run \\(drawn differ"):
+        Trainer(stage, PatchSampler(make_pairs(2), 12), options, ahead_state)
+    state = torch.load(tmp_path / "run.state", weights_only=True)
+    torch.save(state | {"optimizers": state["optimizers"][:1]}, tmp_path / "run.state")
+    with pytest.raises(WeightsError, match="does not fit"):
+        float_trainer(tmp_path, 4)
     (tmp_path / "run.state").write_bytes(b"garbage")
     with pytest.raises(WeightsError, match="not a readable training state"):
         float_trainer(tmp_path, 4)
