@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 from gdq_cli.errors import FileError
 
@@ -28,6 +29,7 @@ except ImportError:  # Windows
 
 PART_SUFFIX = ".part"
 _PART_NAME = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.DOTALL)
+_ADDRESS = re.compile(r"([a-z][a-z0-9+-]+):/+(.*)", re.IGNORECASE | re.DOTALL)
 _MAX_NAME = 255  # bytes in a file name, on every usual file system
 _PATIENCE = 2.0  # seconds that one waits without a word
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # of Linux
@@ -76,9 +78,44 @@ def atomic_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         raise
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file on a disk for reading, and nothing else: a pipe or a device could keep whoever opens or reads it.
+
+    Raises:
+        OSError: as of ``open``, and with ``EINVAL`` for what is no such file.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a file on a disk", os.fspath(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def user_path(text: str) -> Path:
     """A path as a user writes it: ``~`` is the home folder, unless nobody knows of one."""
     return Path(os.path.expanduser(text))
+
+
+def why_missing(
+    name: str | os.PathLike[str], what: str = "no such file", cure: str = "; download it first and give the file"
+) -> str:
+    """What to say of a path that leads nowhere: an address is no path.
+
+    Args:
+        name: as given, or as a path, which holds one slash of an address's two.
+        what: to say of anything else.
+        cure: added for an address.
+    """
+    found = _ADDRESS.match(os.fspath(name))
+    if found is None:
+        return what
+    if found[1].lower() == "file":
+        return f"gdq takes paths, not addresses; this one's path is /{unquote(found[2])}"
+    return f"gdq takes paths, not addresses{cure}"
 
 
 def is_stream(path: Path) -> bool:
@@ -110,13 +147,30 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
     if len(os.fsencode(final.name)) > _MAX_NAME:
         raise FileError(f"{target}: cannot be written (the name is too long)")
     if not folder.is_dir():
-        raise FileError(f"{target}: cannot be written (there is no folder {folder})")
+        reason = why_missing(target, f"there is no folder {folder}", cure="")
+        raise FileError(f"{target}: cannot be written ({reason})")
     if final.is_dir():
         raise FileError(f"{target}: cannot be written (is a folder)")
+    if is_stream(final):
+        raise FileError(f"{target}: cannot be written (a pipe or device stands there)")
     if not overwrite and final.exists():
         raise OutputExistsError(f"{target}: exists already; `overwrite` replaces it")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{target}: cannot be written (no permission to write to {folder})")
+
+
+def check_link(target: Path, folder: Path) -> None:
+    """Refuse a name that was made for an output and leads elsewhere: a link may have been put there by others.
+
+    Args:
+        target: in ``folder`` or below it.
+        folder: that the user named, be it a link itself.
+
+    Raises:
+        FileError: if links lead out of the folder.
+    """
+    if not Path(os.path.realpath(target)).is_relative_to(os.path.realpath(folder)):
+        raise FileError(f"{target}: cannot be written (a link there leads out of {folder}; remove it)")
 
 
 def remove_stale_parts(folder: Path) -> int:
@@ -131,7 +185,7 @@ def remove_stale_parts(folder: Path) -> int:
     for part in folder.iterdir():
         if not _PART_NAME.fullmatch(part.name):
             continue
-        with suppress(OSError), open(part, "rb") as stream:
+        with suppress(OSError), open_regular(part) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(part)
             removed += 1

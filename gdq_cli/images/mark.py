@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from gdq_cli.files import open_regular
+
 _LINE = re.compile(rb"gdq-mark:([0-9a-f]{16}):([0-9a-f]{16}):([0-9a-f]{16});")
 _WINDOW = 256  # bytes at a file's start and end in which its mark lies; that of a JPEG is a segment before its pixels
 _BLOCK, _BLOCKS = 1 << 16, 16
@@ -54,7 +56,7 @@ def fingerprint(source: Path | BinaryIO) -> str:
         OSError: the file cannot be read.
     """
     if isinstance(source, Path):
-        with source.open("rb") as stream:
+        with open_regular(source) as stream:
             return fingerprint(stream)
     at = source.tell()
     try:
@@ -74,9 +76,7 @@ def fingerprint(source: Path | BinaryIO) -> str:
 def read_mark(path: Path) -> Mark | None:
     """The mark of a file; None for a file of another program, and where there is none or it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            if not stream.seekable():
-                return None
+        with open_regular(path) as stream:
             found = _LINE.search(stream.read(_WINDOW)) or _LINE.search(_jpeg_segment(stream))
             if found is None:
                 stream.seek(max(0, stream.seek(0, os.SEEK_END) - _WINDOW))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gdq_cli.errors import ImageError
-from gdq_cli.images import IMAGE_SUFFIXES, read_image
+from gdq_cli.files import is_stream, why_missing
+from gdq_cli.images import is_image_name, read_image
 from gdq_cli.measure.degradation import EvalDegradation, TrainingDegradation, degrade
 
 VALIDATION_IMAGES = 50
@@ -44,8 +45,9 @@ def list_images(folder: Path) -> list[Path]:
         ImageError: if there is no such folder or no image in it.
     """
     if not folder.is_dir():
-        raise ImageError(f"{folder}: no such folder of images")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+        what = "is a file; its folder is wanted" if folder.exists() else why_missing(folder, "no such folder of images")
+        raise ImageError(f"{folder}: {what}")
+    files = sorted(path for path in folder.rglob("*") if is_image_name(path) and not is_stream(path))
     if not files:
         raise ImageError(f"{folder}: no images in this folder")
     return files

@@ -19,7 +19,7 @@ from gdq_cli.files import OutputExistsError, remove_stale_parts
 from gdq_cli.images import Frame
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.runs.memory import MemoryGate, default_budget
-from gdq_cli.runs.plan import Plan, Planned
+from gdq_cli.runs.plan import Plan, Planned, plan_again
 from gdq_cli.runs.report import Listener, Outcome, RunSummary
 from gdq_cli.runs.task import Task
 
@@ -121,8 +121,11 @@ class _RunningTask(Task):
     """A task between the threads: its frames before and behind the network, and the first fault, which spares the
     other steps the frames to come."""
 
-    def __init__(self, job: Planned, options: UpscaleOptions, budget: int, stop: threading.Event) -> None:
+    def __init__(
+        self, job: Planned, planned: Planned, options: UpscaleOptions, budget: int, stop: threading.Event
+    ) -> None:
         super().__init__(job, options, budget)
+        self.planned = planned  # of which ``job`` is what has become
         self.decoded, self.upscaled = _Pipe[Frame](stop), _Pipe[Frame](stop)
         self.error: GdqError | None = None
 
@@ -207,8 +210,12 @@ class _Run:
         self._gate.close()
 
     def _read(self) -> None:
-        for job in self._jobs:
-            task = _RunningTask(job, self.options, self._gate.budget, self._stop)
+        for planned in self._jobs:
+            job = plan_again(planned, self.options)
+            if not isinstance(job, Planned):
+                self._outcomes.put((planned, job))
+                continue
+            task = _RunningTask(job, planned, self.options, self._gate.budget, self._stop)
             if not self._gate.enter(task.memory):
                 return
             self._decoded.put(task)
@@ -276,7 +283,7 @@ class _Run:
                 for _ in frames:
                     pass
             self._gate.leave(task.memory)
-            self._outcomes.put((task.job, outcome))
+            self._outcomes.put((task.planned, outcome))
 
     def _drain(self) -> None:
         """Tell the listener what the writer has finished."""

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, ClassVar
 
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
+from gdq_cli.files import check_link, is_stream
 from gdq_cli.images import (
     FORMATS,
     ImageHeader,
@@ -201,6 +202,8 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
             job = replace(job, target=target, notes=notes)
             if isinstance(target, Path):
                 _refuse_input(target, found.path, sources, options.overwrite)
+                if destination.file is None:  # a name that nobody has typed
+                    check_link(target, destination.folder or target.parent)
             jobs.append(_check_job(job, options, destination, names.headers.get(found.path)))
         except (OptionsError, WeightsError):
             raise
@@ -218,12 +221,28 @@ def plan_stream(source: bytes, options: UpscaleOptions, destination: Destination
         header = probe_image(stream, max_pixels=options.max_pixels, name=STDIN)
         if destination.folder is not None:
             suffix = names.suffix(PurePath("stdin"), lambda: header)
-            job = replace(job, target=destination.folder / names.render("stdin", "stdin", suffix, lambda: header))
+            target = destination.folder / names.render("stdin", "stdin", suffix, lambda: header)
+            check_link(target, destination.folder)
+            job = replace(job, target=target)
         return Plan((_check_job(job, options, destination, header),))
     except (OptionsError, WeightsError):
         raise
     except GdqError as error:
         return Plan((job.failed(error),))
+
+
+def plan_again(job: Planned, options: UpscaleOptions) -> Planned | Skipped | Failed:
+    """The job as it is now: minutes may lie between the plan and its turn, in which its picture may have changed."""
+    try:
+        if isinstance(job.source, Path) and is_stream(job.source):  # reading one might never end
+            raise ImageError(f"{job.name}: has become a pipe or device")
+        header = probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
+        if header == job.header:
+            return job
+        now = Job(job.source, job.name, job.target, job.notes)
+        return _check_job(now, options, Destination(), header)
+    except GdqError as error:
+        return job.failed(error)
 
 
 def _refuse_input(target: Path, source: Path, sources: set[str], overwrite: bool) -> None:

@@ -7,6 +7,7 @@ frame is upscaled.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdq_cli.errors import memory_errors
+from gdq_cli.errors import ImageError, memory_errors
 from gdq_cli.files import check_target
 from gdq_cli.images import Frame, Picture, bleed_colour, read_frames, write_frames, write_image
+from gdq_cli.images.mark import Mark
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.runs.marks import make_mark
 from gdq_cli.runs.memory import ArrayStore
@@ -51,6 +53,7 @@ class Task:
         self.job, self.options, self.header = job, options, job.header
         self._seconds = dict.fromkeys(("read", "load", "write", "waited"), 0.0)
         self._record: PictureRecord | None = None  # of the frames so far
+        self._mark: Mark | None = None  # of what is read
         frames = min(self.header.frames, FRAMES_IN_FLIGHT)
         pixels = self.header.width * self.header.height
         self._lr_bytes = pixels * (_LR_BYTES_ALPHA if self.header.has_alpha else _LR_BYTES) * frames
@@ -79,14 +82,17 @@ class Task:
 
         Raises:
             FileError: if the target cannot be written.
-            ImageError: if the source cannot be read, or its output will not fit on the disk.
+            ImageError: if the source cannot be read or changes meanwhile, or its output will not fit on the disk.
         """
         job = self.job
         if isinstance(job.target, Path):
             check_target(job.target, overwrite=self.options.overwrite)
             check_disk(job, self._sr_bytes if self.store.mapped else 0)
-        frames = read_frames(job.source, max_pixels=self.options.max_pixels, name=job.name)
+        self._mark = make_mark(job, self.options)
+        frames = read_frames(job.source, max_pixels=self.options.max_pixels, name=job.name, header=job.header)
         yield from self._timed("read", iter(frames))
+        if make_mark(job, self.options) != self._mark:
+            raise ImageError(f"{job.name}: has changed while it was read; try again")
 
     def _timed(self, step: str, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Take frames, and count the time that they take to come."""
@@ -186,15 +192,16 @@ class Task:
         """
         job, options, start = self.job, self.options, time.perf_counter()
         timed = self._timed("waited", frames)
-        encoding = replace(job.encoding, mark=make_mark(job, options).line)
+        feed = itertools.chain((next(timed),), timed)
+        assert self._mark is not None  # since the first frame has come
+        encoding = replace(job.encoding, mark=self._mark.line)
         how: dict[str, Any] = {"overwrite": options.overwrite, "threads": options.threads}
         if self.header.frames == 1:
-            notes = write_image(job.target, next(timed).picture, encoding, **how)
+            (frame,) = feed  # to its end, where faults of reading are told: nothing is published before
+            notes = write_image(job.target, frame.picture, encoding, **how)
         else:
-            notes = write_frames(job.target, timed, self.header, encoding, **how)
+            notes = write_frames(job.target, feed, self.header, encoding, **how)
         self._seconds["write"] = time.perf_counter() - start - self._seconds["waited"]
-        for _ in frames:
-            raise RuntimeError("the encoder left frames behind")
         assert self._record is not None
         spent = self._seconds
         return replace(

@@ -54,24 +54,37 @@ class Frames:
     Can be iterated several times; frames are whole pictures (what GIF, WebP and PNG store as changes is composited).
     """
 
-    def __init__(self, source: Source, max_pixels: int | None, name: str | None) -> None:
+    def __init__(
+        self, source: Source, max_pixels: int | None, name: str | None, header: ImageHeader | None = None
+    ) -> None:
         self._name = name if name is not None else name_of(source)
         self._source = source if isinstance(source, (str, os.PathLike)) else buffered(source, self._name)
         self._max_pixels = max_pixels
-        self.header = probe_image(self._source, max_pixels=max_pixels, name=self._name)
+        self.header = header or probe_image(self._source, max_pixels=max_pixels, name=self._name)
 
     def __len__(self) -> int:
         return self.header.frames
 
     def __iter__(self) -> Iterator[Frame]:
-        """Decode the frames in order. Raises ImageError where one is damaged; frames before it have been yielded."""
+        """Decode the frames in order. Raises ImageError where one is damaged; frames before it have been yielded.
+
+        Raises it, too, if the file is no longer the one whose header was read.
+        """
         if not isinstance(self._source, (str, os.PathLike)):
             self._source.seek(0)
         with open_container(self._source, self._name, self._max_pixels) as file:
+            if file.header != self.header:
+                raise ImageError(f"{self._name}: has become another picture since it was looked at; try again")
             for index in range(file.header.frames):
                 yield file.read_frame(index)
 
 
-def read_frames(source: Source, *, max_pixels: int | None = None, name: str | None = None) -> Frames:
-    """Open a file for reading all its frames or pages. Arguments and errors as of ``read_image``."""
-    return Frames(source, max_pixels, name)
+def read_frames(
+    source: Source, *, max_pixels: int | None = None, name: str | None = None, header: ImageHeader | None = None
+) -> Frames:
+    """Open a file for reading all its frames or pages. Arguments and errors as of ``read_image``.
+
+    Args:
+        header: of the file, where it is known already.
+    """
+    return Frames(source, max_pixels, name, header)

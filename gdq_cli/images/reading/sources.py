@@ -13,6 +13,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from gdq_cli.errors import GdqError, ImageError
+from gdq_cli.files import open_regular, why_missing
 from gdq_cli.images.formats import READABLE
 from gdq_cli.images.reading.guard import collect_warnings
 
@@ -56,10 +57,12 @@ def _open_path(path: Path, name: str, stack: ExitStack) -> BinaryIO:
             raise ImageError(f"{name}: is a folder, not an image")
         if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
             raise ImageError(f"{name}: is a device, not an image")
-        stream = stack.enter_context(path.open("rb"))
-        return stream if stream.seekable() else io.BytesIO(stream.read())
+        if not stat.S_ISFIFO(kind):
+            return stack.enter_context(open_regular(path))
+        with path.open("rb") as pipe:  # whoever names one wants to wait for it
+            return io.BytesIO(pipe.read())
     except FileNotFoundError as e:
-        raise ImageError(f"{name}: no such file") from e
+        raise ImageError(f"{name}: {why_missing(path)}") from e
     except PermissionError as e:
         raise ImageError(f"{name}: no permission to read it") from e
     except (OSError, ValueError) as e:  # ValueError: a null character in the path

@@ -17,7 +17,15 @@ from PIL import Image, ImageColor
 from gdq_cli.errors import GdqError, ImageError, OptionsError
 from gdq_cli.files import atomic_file
 from gdq_cli.images.exif import PREFIX
-from gdq_cli.images.formats import WRITABLE, Format, check_format_limits, default_format, find_format, format_of_suffix
+from gdq_cli.images.formats import (
+    WRITABLE,
+    Format,
+    check_format_limits,
+    default_format,
+    find_format,
+    format_of_suffix,
+    register,
+)
 from gdq_cli.images.mark import append_mark
 from gdq_cli.images.metadata import fit_metadata, profile_space
 from gdq_cli.images.picture import Metadata, Picture
@@ -155,7 +163,8 @@ def prepare(picture: Picture, format: Format, encoding: Encoding, notes: list[st
 
 
 def keep_metadata(picture: Picture, format: Format, encoding: Encoding, notes: list[str]) -> Metadata:
-    """What of the metadata goes along; what the format cannot hold is noted."""
+    """What of the metadata goes along; what the format cannot hold is noted. Has Pillow know the format."""
+    register(format)
     kept = Metadata() if encoding.strip_metadata else fit_metadata(picture, format, notes)
     return replace(kept, mark=encoding.mark)
 
