@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from gdq_cli.commands.console import JsonOption
-from gdq_cli.commands.wording import as_options
+from gdq_cli.commands.wording import as_options, tell, to_json
 from gdq_cli.options import UpscaleOptions
 
 BROKEN = 1
@@ -28,8 +27,7 @@ def doctor(
     diagnosis.facts["stdout"] = stdout_facts()
     facts = diagnosis.to_dict()
     facts["problems"] = [{key: as_options(text) for key, text in problem.items()} for problem in facts["problems"]]
-    for line in [json.dumps(facts)] if as_json else report_lines(facts):
-        typer.echo(line)
+    tell(*[to_json(facts)] if as_json else report_lines(facts))
     if not diagnosis.works:
         raise typer.Exit(BROKEN)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from gdq_cli.commands.wording import printable
 from gdq_cli.measure.evaluation import BICUBIC, DEGRADED, Evaluation
 
 
@@ -27,9 +28,11 @@ def evaluation_table(evaluations: Sequence[Evaluation], folder: str) -> Table:
     degraded = first.degradation is not None
     source = {BICUBIC: "made by antialiased bicubic", DEGRADED: f"degraded, seed {first.seed}"}
     shift = " Shift: of the mean colour from LR's, in grey levels." if degraded else ""
+    origin = printable(source.get(first.lr_source, first.lr_source))
     table = Table(
-        title=f"{folder}, {count} picture{'s' if count != 1 else ''}, x{first.scale}, {first.protocol} protocol",
-        caption=f"LR: {source.get(first.lr_source, first.lr_source)}. Y of BT.601, {first.scale} pixels shaved.{shift} "
+        title=f"{printable(folder)}, {count} picture{'s' if count != 1 else ''}, x{first.scale}, "
+        f"{first.protocol} protocol",
+        caption=f"LR: {origin}. Y of BT.601, {first.scale} pixels shaved.{shift} "
         "BitOPs and seconds per picture; for timings use gdq bench.",
     )
     for name in ["LR"] * degraded + ["model"]:
@@ -73,7 +76,7 @@ def bench_table(facts: Mapping[str, Any]) -> Table:
     """
     height, width = facts["in_size"]
     table = Table(
-        title=f"{facts['network']}, {facts['picture']} of {width}x{height}, {facts['device']}",
+        title=f"{facts['network']}, {printable(facts['picture'])} of {width}x{height}, {facts['device']}",
         caption=f"Medians of {facts['repeats']} interleaved runs of bit choice and network. FAB and BitOPs are "
         "counted, not measured; memory is the whole process.",
     )
