@@ -1,11 +1,13 @@
 """All CPU engines on one network and one picture, ours and others', interleaved in one run.
 
-    python benchmarks/engines.py [network] [command] [scaling] [--threads 1,2] [--repeats 7] [--models DIR]
+    python benchmarks/engines.py [network] [command] [scaling] [bits] [--threads 1,2] [--repeats 7] [--models DIR]
 
 network: medians of torch, ONNX Runtime, OpenVINO, ncnn and ours, one Markdown table per number of threads. Foreign
     packages are optional (peers.py). A row whose picture is not that of the float network is refused.
 command: where a whole `gdq upscale` spends its time, a 1-megapixel JPEG to a 16-megapixel PNG.
 scaling: time per megapixel from 0.25 to 12 megapixels, and what a second thread gives.
+bits: the share of choosing bit-widths in a run on 12 megapixels, `photo` and `edsr`. The network runs on a part of 25
+    patches, which counts as often as it fits; processor time is counted, so that other programs do not slow it.
 
 GMAC/s count the multiplications of the direct convolutions of the picture, once, whatever an engine really does; the
 peak is that of the VNNI instruction, measured in the same run (peak.cpp). `--models` keeps the peers' quantized models
@@ -231,9 +233,36 @@ def print_scaling(repeats: int, threads: list[int]) -> None:
         print(f"| {name} | {count} | {seconds:.2f} | {seconds / megapixels:.2f} |")
 
 
+def print_bits(repeats: int, threads: int) -> None:
+    """What choosing bits costs where the network takes longest, and where a command does nothing else."""
+    torch.set_num_threads(threads)
+    size, part = (3000, 4000), (485, 524)
+    print(f"\nbits of {size[1]}x{size[0]} pixels, {threads} threads, network on {part[1]}x{part[0]} and scaled up\n")
+    print("| model | patches | bits, CPU-seconds | network, CPU-seconds | bits, % of both |")
+    print("| --- | --- | --- | --- | --- |")
+    for model in ("photo", "edsr"):
+        checkpoint = load_checkpoint(model, 4)
+        upscaler = Upscaler(checkpoint, choose_engine(checkpoint.network, "cpu", "native").engine)
+        whole, some = photo(*size), photo(*part)
+        chosen = upscaler.plan_bits(some)
+        share = len(plan_patches(size)) / len(chosen.patches)
+        target = np.empty((part[0] * 4, part[1] * 4, 3), np.uint8)
+        bits, network = [], []
+        for _ in range(repeats):
+            start = time.process_time()
+            upscaler.plan_bits(whole)
+            middle = time.process_time()
+            upscaler.engine.run(some, chosen.patches, chosen.bit_widths, target)
+            bits.append(middle - start)
+            network.append((time.process_time() - middle) * share)
+        found = statistics.median(bits), statistics.median(network)
+        percent = 100 * found[0] / sum(found)
+        print(f"| {model} | {len(plan_patches(size))} | {found[0]:.2f} | {found[1]:.1f} | {percent:.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="network|command|scaling|prepare")
+    parser.add_argument("parts", nargs="*", metavar="network|command|scaling|bits|prepare")
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--side", type=int, default=256, help="of the LR picture")
     parser.add_argument("--threads", default="1,2")
@@ -241,7 +270,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder that keeps the peers' models")
     options = parser.parse_args()
     threads = [int(count) for count in options.threads.split(",")]
-    parts = options.parts or ["network", "command", "scaling"]
+    parts = options.parts or ["network", "command", "scaling", "bits"]
     if options.models:
         options.models.mkdir(parents=True, exist_ok=True)
     with nullcontext(options.models) if options.models else tempfile.TemporaryDirectory() as name:
@@ -256,6 +285,8 @@ def main() -> None:
             print_command(options.repeats, folder)
         if "scaling" in parts:
             print_scaling(options.repeats, threads)
+        if "bits" in parts:
+            print_bits(options.repeats, max(threads))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from gdq_cli.upscaling.resample import resize_into
 from gdq_cli.upscaling.upscaler import UpscaleResult
 
 if TYPE_CHECKING:
-    from gdq_cli.upscaling.upscaler import Progress, Upscaler
+    from gdq_cli.upscaling.progress import Progress
+    from gdq_cli.upscaling.upscaler import Upscaler
 
 __all__ = ["Model", "UpscaleResult", "load_model"]
 

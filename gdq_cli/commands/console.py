@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from gdq_cli.commands.wording import as_options
+from gdq_cli.commands.wording import as_options, printable, tell, to_json
 from gdq_cli.options import Encoding
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as ProgressBar
 
-    from gdq_cli.upscaling.upscaler import Progress
+    from gdq_cli.upscaling.progress import Progress
 
 # Read by torch's OpenMP when it is loaded. By default its idle threads spin, which on a machine with other work makes
 # every small operation wait for a thread that is not running: seconds at start-up. Measured, nothing gets slower.
@@ -51,7 +51,7 @@ def print_json(facts: dict[str, Any], *, err: bool = False) -> None:
     said = {"error": facts["error"] and as_options(facts["error"])} if "error" in facts else {}
     if "warnings" in facts:
         said["warnings"] = [as_options(warning) for warning in facts["warnings"]]
-    typer.echo(json.dumps(facts | said), err=err)
+    tell(to_json(facts | said), err=err)
 
 
 def write_overlay(
@@ -100,7 +100,7 @@ def make_console(*, stderr: bool) -> Console:
     """A rich console that knows what its stream can show."""
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, markup=False, emoji=False)  # in names, brackets are brackets
 
 
 BAR_DELAY = 1.0
@@ -110,14 +110,22 @@ BAR_DELAY = 1.0
 class Bar:
     """The one bar, on stderr, for work of more than a second; nothing where stderr is no terminal.
 
+    It appears by itself, so that work which cannot tell how far it is shows that it goes on, and takes the place of
+    any other bar.
+
     Args:
+        name: what is being done, until ``update`` tells.
         shown: False for --quiet.
     """
 
-    def __init__(self, *, shown: bool = True) -> None:
+    _latest: Bar | None = None
+
+    def __init__(self, name: str = "", *, shown: bool = True) -> None:
         self._bar: ProgressBar | None = None
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
         self._start = time.perf_counter()
-        self._running = False
+        self._wanted = False
         if not shown or not (console := make_console(stderr=True)).is_terminal:
             return
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -133,28 +141,50 @@ class Bar:
             redirect_stderr=False,
             speed_estimate_period=120,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self._bar.add_task(printable(name), total=None)
+        if Bar._latest is not None:
+            Bar._latest.stop()
+        Bar._latest = self
+        self._appear()
 
     def update(self, name: str, done: float, total: float | None) -> None:
         """Show what is being done, and how much of all work (None: nobody knows how much) is."""
         if self._bar is None:
             return
-        if not self._running and time.perf_counter() - self._start > BAR_DELAY:
-            self._bar.start()
-            self._running = True
-        self._bar.update(self._task, description=name, completed=done, total=total)
+        self._bar.update(self._task, description=printable(name), completed=done, total=total)
+        if not self._wanted:
+            self._appear()
 
     def stop(self) -> None:
         """Take the bar away; the next update brings it back."""
-        if self._bar is not None and self._running:
-            self._bar.stop()
-            self._running = False
+        with self._lock:
+            if self._bar is not None and self._wanted:
+                self._wanted = False
+                self._bar.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _appear(self) -> None:
+        """Show the bar when its time has come, unless it is taken away before."""
+        self._wanted = True
+        delay = self._start + BAR_DELAY - time.perf_counter()
+        if delay <= 0:
+            self._show()
+            return
+        self._timer = threading.Timer(delay, self._show)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _show(self) -> None:
+        with self._lock:
+            if self._bar is not None and self._wanted:
+                self._bar.start()
 
 
 @contextmanager
 def show_progress(name: str, unit: str = "", *, shown: bool = True) -> Iterator[Progress]:
     """A bar for one piece of work, with its units counted if they have a name."""
-    bar = Bar(shown=shown)
+    bar = Bar(name, shown=shown)
     try:
         yield lambda done, total: bar.update(f"{name} {done}/{total} {unit}" if unit else name, done, total)
     finally:

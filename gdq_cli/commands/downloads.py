@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gdq_cli.commands.console import Bar
+from gdq_cli.commands.wording import tell
 
 if TYPE_CHECKING:
     from gdq_cli.models.store import Download, Watch
@@ -35,5 +36,5 @@ class _Printer:
             self._bar.update(f"{download.file}, {done / 1e6:.1f} MB", done, download.size)
         elif done == 0:
             where = f"{download.url} (revision {download.revision}, {size})"
-            typer.echo(f"downloading {download.file} from {where}", err=True)
-            self._bar = Bar()
+            self._bar = Bar(download.file)  # before the line: it takes away a bar that would tear it
+            tell(f"downloading {download.file} from {where}", err=True)

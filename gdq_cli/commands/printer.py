@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from gdq_cli.commands.console import Bar, print_json, print_map
 from gdq_cli.commands.summary import picture_line, run_lines, skip_line, step_line, summary_lines
-from gdq_cli.commands.wording import print_error, printable, say
+from gdq_cli.commands.wording import print_error, printable, say, tell
 from gdq_cli.errors import GdqError
 from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
 from gdq_cli.runs.report import Listener, Outcome, RunSummary
@@ -51,7 +49,9 @@ class RunPrinter(Listener):
 
     def progressed(self, job: Planned, done: int, total: int) -> None:
         number = f"{self._number}/{self._count} " if self._count > 1 else ""
-        self.bar.update(number + printable(Path(job.name).name), self._done + done / total * job.work, self._work)
+        work = self._done + done / total * job.work
+        name = printable(Path(job.name).name)
+        self.bar.update(f"{number}{'writing ' if work == self._work else ''}{name}", work, self._work)
 
     def finished(self, outcome: Outcome) -> None:
         self.bar.stop()
@@ -63,7 +63,7 @@ class RunPrinter(Listener):
         elif record is not None and not self._quiet:
             self._print_record(record)
         elif isinstance(outcome, Skipped) and self._single and not self._quiet:
-            typer.echo(f"skipped: {skip_line(outcome)}; --overwrite replaces it", err=True)
+            tell(f"skipped: {skip_line(outcome)}; --overwrite replaces it", err=True)
         error = outcome.error if isinstance(outcome, Failed) else None
         if error is not None and error is not self._printed and (self._single or not self._as_json):
             print_error(error)
@@ -74,9 +74,9 @@ class RunPrinter(Listener):
             print_map(record.bit_map, record.in_size, err=self._err)
         for warning in record.warnings:
             say(f"{record.name}: {warning}")
-        typer.echo(summary_lines(record) if self._single else picture_line(record), err=self._err)
+        tell(*(summary_lines(record) if self._single else picture_line(record)).split("\n"), err=self._err)
         if self._verbose:
-            typer.echo(step_line(record), err=True)
+            tell(step_line(record), err=True)
 
     def describe_interrupt(self) -> str:
         """What to say after Ctrl-C."""
@@ -89,4 +89,4 @@ class RunPrinter(Listener):
         if self._as_json:
             print_json({"summary": summary.to_dict()}, err=self._err)
         elif (not self._single or summary.earlier) and not self._quiet:
-            typer.echo(run_lines(summary), err=self._err)
+            tell(*run_lines(summary).split("\n"), err=self._err)

@@ -25,12 +25,14 @@ from gdq_cli.options import UpscaleOptions
 from gdq_cli.runs.marks import make_mark
 from gdq_cli.runs.memory import ArrayStore
 from gdq_cli.runs.plan import Planned, check_disk
+from gdq_cli.upscaling.progress import in_turn
 from gdq_cli.upscaling.record import PictureRecord
 from gdq_cli.upscaling.resample import deepen_into, resize_into
 
 if TYPE_CHECKING:
     from gdq_cli.upscaling.pool import UpscalerPool
-    from gdq_cli.upscaling.upscaler import Progress, Upscaler
+    from gdq_cli.upscaling.progress import Progress
+    from gdq_cli.upscaling.upscaler import Upscaler
 
 U8 = NDArray[np.uint8]
 FRAMES_IN_FLIGHT = 6
@@ -131,6 +133,8 @@ class Task:
         picture, scale = frame.picture, upscaler.scale
         _, out_size = self.options.size.resolve(picture.size)  # the pages of a document may differ
         notes: list[str] = []
+        twice = picture.alpha is not None and self.options.alpha == "network"
+        progress, progress_alpha = in_turn(progress, 1, 1) if twice and progress is not None else (progress, None)
         with memory_errors():
             rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
             native = self.store.empty((picture.size[0] * scale, picture.size[1] * scale, 3))
@@ -138,7 +142,7 @@ class Task:
                 rgb, bits=self.options.bits, budget=self.options.budget, progress=progress, target=native
             )
             start = time.perf_counter()
-            sr = self._finish(picture, result.image, out_size, upscaler, notes)
+            sr = self._finish(picture, result.image, out_size, upscaler, notes, progress_alpha)
         record = replace(
             result.record,
             out_size=out_size,
@@ -149,7 +153,13 @@ class Task:
         return Frame(sr, frame.duration_ms)
 
     def _finish(
-        self, picture: Picture, image: U8, out_size: tuple[int, int], upscaler: Upscaler, notes: list[str]
+        self,
+        picture: Picture,
+        image: U8,
+        out_size: tuple[int, int],
+        upscaler: Upscaler,
+        notes: list[str],
+        progress: Progress | None,
     ) -> Picture:
         """Resize the native result to the size asked for, and give it its alpha and its deep samples."""
         if image.shape[:2] != out_size:
@@ -162,18 +172,18 @@ class Task:
         if picture.alpha is not None and self.options.alpha == "drop":
             notes.append("alpha dropped (`alpha=drop`)")
         elif picture.alpha is not None:
-            alpha = self._upscale_alpha(picture.alpha, out_size, upscaler)
+            alpha = self._upscale_alpha(picture.alpha, out_size, upscaler, progress)
         deep = None
         if picture.samples16 is not None:
             deep = self.store.empty((*out_size, *picture.samples16.shape[2:]), np.uint16)
             deepen_into(picture.samples16, image, deep)
         return picture.with_pixels(image, alpha=alpha, samples16=deep)
 
-    def _upscale_alpha(self, alpha: U8, out_size: tuple[int, int], upscaler: Upscaler) -> U8:
+    def _upscale_alpha(self, alpha: U8, out_size: tuple[int, int], upscaler: Upscaler, progress: Progress | None) -> U8:
         if self.options.alpha == "network":
             grey = np.ascontiguousarray(np.repeat(alpha[:, :, None], 3, axis=2))
             wide = self.store.empty((alpha.shape[0] * upscaler.scale, alpha.shape[1] * upscaler.scale, 3))
-            alpha = upscaler.upscale(grey, bits=self.options.bits, target=wide).image[:, :, 1]
+            alpha = upscaler.upscale(grey, bits=self.options.bits, progress=progress, target=wide).image[:, :, 1]
             if alpha.shape == out_size:
                 return alpha
         resized: U8 = self.store.empty(out_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,9 @@ from gdq_cli.engines import kernels
 from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import DeviceError
 from gdq_cli.program.layers import IntegerHead
+from gdq_cli.upscaling.progress import Progress
 
-if TYPE_CHECKING:
-    from gdq_cli.upscaling.upscaler import Progress
-
-_PATCHES = 256  # between two calls of progress, which are also where Ctrl-C ends it
+_PATCHES = 64  # between two calls of progress, which are also where Ctrl-C ends it
 
 
 class Chooser:

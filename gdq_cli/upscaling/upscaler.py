@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -23,10 +22,8 @@ from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import controller_head
 from gdq_cli.program import cost
 from gdq_cli.upscaling.choosing import Chooser
+from gdq_cli.upscaling.progress import Progress, in_turn
 from gdq_cli.upscaling.record import PictureRecord
-
-Progress = Callable[[int, int], None]
-"""Called with the finished and all units of some work, such as patches; may raise to end it."""
 
 NETWORK_WORK = 50
 """What running a patch costs, for progress, where choosing its bit-width costs 1; both differ between machines."""
@@ -223,7 +220,9 @@ class Upscaler:
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
             raise OptionsError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-        choosing, running = _in_turn(progress) if bits == "auto" and progress is not None else (None, progress)
+        choosing, running = None, progress
+        if bits == "auto" and progress is not None:
+            choosing, running = in_turn(progress, 1, NETWORK_WORK)
         plan = self.plan_bits(image, bits=bits, budget=budget, progress=choosing)
         start = time.perf_counter()
         shape = (image.shape[0] * self.scale, image.shape[1] * self.scale, 3)
@@ -252,15 +251,3 @@ class Upscaler:
             seconds={"bits": plan.seconds, "network": seconds},
         )
         return UpscaleResult(target, plan, record)
-
-
-def _in_turn(progress: Progress) -> tuple[Progress, Progress]:
-    """Progress of choosing bits and of the network, told as that of one piece of work."""
-
-    def choosing(done: int, total: int) -> None:
-        progress(done, total * (1 + NETWORK_WORK))
-
-    def running(done: int, total: int) -> None:
-        progress(total + done * NETWORK_WORK, total * (1 + NETWORK_WORK))
-
-    return choosing, running

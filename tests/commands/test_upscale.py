@@ -283,15 +283,17 @@ def test_a_model_that_is_not_there_is_said_once(tmp_path: Path) -> None:
     assert "(5 pictures)" in result.stdout
 
 
-def test_a_bar_on_a_terminal(tmp_path: Path, model: Path) -> None:
-    """The bar is one line that is gone at the end; results are whole lines."""
+def on_a_terminal(*args: str, delay: float = 0) -> tuple[int, bytes, bytes]:
+    """Exit code, stdout, and what a terminal on stderr saw of a command whose bar appears after a delay."""
     pty = pytest.importorskip("pty")
-    for index in range(12):
-        Image.fromarray(make_picture(20, 20, index)).save(tmp_path / f"{index:02d}.png")
-    at_once = "import gdq_cli.commands.console as c; c.BAR_DELAY = 0; from gdq_cli.commands.app import main; main()"
-    command = [sys.executable, "-c", at_once, "upscale", str(tmp_path), "-x", "2", "-m", str(model)]
+    start = (
+        f"import gdq_cli.commands.console as c; c.BAR_DELAY = {delay}; from gdq_cli.commands.app import main; main()"
+    )
     parent, child = pty.openpty()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=child, env=os.environ | {"TERM": "xterm"}) as process:
+    environment = os.environ | {"TERM": "xterm"}
+    with subprocess.Popen(
+        [sys.executable, "-c", start, *args], stdout=subprocess.PIPE, stderr=child, env=environment
+    ) as process:
         os.close(child)
         seen = b""
         with contextlib.suppress(OSError):  # how a terminal without anyone on it ends
@@ -300,11 +302,56 @@ def test_a_bar_on_a_terminal(tmp_path: Path, model: Path) -> None:
         assert process.stdout is not None
         results = process.stdout.read()
     os.close(parent)
-    assert process.returncode == 0
+    return process.returncode, results, seen
+
+
+def test_a_bar_on_a_terminal(tmp_path: Path, model: Path) -> None:
+    """The bar is one line that is gone at the end; results are whole lines."""
+    for index in range(12):
+        Image.fromarray(make_picture(20, 20, index)).save(tmp_path / f"{index:02d}.png")
+    code, results, seen = on_a_terminal("upscale", str(tmp_path), "-x", "2", "-m", str(model))
+    assert code == 0
     assert results.count(b"\n") == 13
     assert b"\x1b" not in results
     assert b"/12 " in seen
     assert b"%" in seen
+
+
+def test_choosing_bits_shows_the_bar(tmp_path: Path, model: Path) -> None:
+    Image.fromarray(make_picture(2000, 1200)).save(tmp_path / "one.png")
+    code, results, seen = on_a_terminal("bitmap", str(tmp_path / "one.png"), "-x", "2", "-m", str(model))
+    assert code == 0
+    assert b"\x1b" not in results
+    assert b"one.png" in seen
+    assert b"100%" in seen
+
+
+def test_the_bar_appears_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that tells nothing for long shows that it goes on; one bar takes the place of another."""
+    from rich.console import Console
+
+    from gdq_cli.commands import console
+
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80)
+    monkeypatch.setattr(console, "make_console", lambda *, stderr: terminal)
+    monkeypatch.setattr(console, "BAR_DELAY", 0.01)
+    first = console.Bar("reading")
+    for _ in range(500):
+        if "reading" in screen.getvalue():
+            break
+        time.sleep(0.01)
+    assert "reading" in screen.getvalue()
+    second = console.Bar("downloading")
+    before = len(screen.getvalue())
+    second.update("downloading", 1, 2)
+    time.sleep(0.3)  # three times as long as a bar waits before it is drawn anew
+    second.stop()
+    assert "downloading" in screen.getvalue()[before:]
+    assert "reading" not in screen.getvalue()[before:]
+    first.update("read", 1, 1)
+    first.stop()
+    assert "read " in screen.getvalue()[before:]
 
 
 FUZZ = int(os.environ.get("GDQ_FUZZ", "160"))
