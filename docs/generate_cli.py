@@ -17,6 +17,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from gdq_cli.commands.app import build_app
+from gdq_cli.commands.help import EXAMPLES
 
 FOLDER = Path(__file__).resolve().parent / "cli"
 VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
@@ -87,6 +88,9 @@ def page(path: tuple[str, ...], function: Callable[..., Any]) -> str:
         lines += ["| argument | |", "| --- | --- |", *arguments, ""]
     if options:
         lines += ["| option | | default |", "| --- | --- | --- |", *options, ""]
+    if shown := EXAMPLES.get(" ".join(path[1:])):
+        width = max(len(line) for line, _ in shown)
+        lines += ["```", *(f"{line:<{width}}  # {what}" for line, what in shown), "```", ""]
     lines.append("Exit codes, streams, environment variables and the objects of `--json`: [cli.md](../cli.md).")
     return "\n".join(lines) + "\n"
 

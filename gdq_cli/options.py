@@ -155,7 +155,8 @@ class UpscaleOptions:
 
     def __post_init__(self) -> None:
         if self.bits not in BITS_CHOICES:
-            raise OptionsError(f"`bits` must be one of {', '.join(BITS_CHOICES)}, not {self.bits}")
+            mixed = "; auto mixes the widths" if "," in self.bits else ""
+            raise OptionsError(f"`bits` must be one of {', '.join(BITS_CHOICES)}, not {self.bits or 'empty'}{mixed}")
         if self.budget is not None:
             if self.bits != "auto":
                 raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={self.bits}`")

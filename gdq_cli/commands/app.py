@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gdq_cli._version import __version__
-from gdq_cli.commands.wording import prepare_streams, print_error
-from gdq_cli.errors import GdqError
+from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
+from gdq_cli.commands.usage import UsageError, usage_message
+from gdq_cli.commands.wording import prepare_streams, print_error, tell
+from gdq_cli.errors import GdqError, OptionsError
 
 COMMANDS = {
     "upscale": "upscale",
@@ -28,9 +30,24 @@ COMMANDS = {
 """Every command, and the module that holds it."""
 
 
+INTERRUPTED = 130
+
+
+class _Group(PlainGroup):
+    """All commands; Ctrl-C ends each of them with a word, if it has none of its own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            tell("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
 def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """The app with these commands; all, unless it is known which one will run: making options takes time."""
     app = typer.Typer(
+        cls=_Group,
         help="Upscale images with real Granular-DQ: every patch gets the bit-width it deserves.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -42,11 +59,8 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command()(command)
+            app.command(cls=PlainCommand, epilog=examples(name))(command)
     return app
-
-
-INTERRUPTED = 130
 
 
 def main() -> None:
@@ -54,12 +68,17 @@ def main() -> None:
     prepare_streams()
     try:
         asked = sys.argv[1:2]
-        build_app(asked if asked and asked[0] in COMMANDS else COMMANDS)()
+        app = build_app(asked if asked and asked[0] in COMMANDS else COMMANDS)
+        sys.exit(app(standalone_mode=False, prog_name="gdq"))
     except GdqError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+    except UsageError as error:
+        if message := usage_message(error):
+            print_error(OptionsError(message))
+        sys.exit(OptionsError.exit_code)
+    except KeyboardInterrupt:  # before a command runs: its import takes a moment
+        tell("interrupted", err=True)
         sys.exit(INTERRUPTED)
     finally:
         # An interrupt that passed through exec(str), as dataclasses and torch use it, leaves CPython marked: it would
@@ -69,7 +88,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"gdq {__version__}")
+        tell(f"gdq {__version__}")
         raise typer.Exit
 
 

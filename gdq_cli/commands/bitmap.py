@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,9 @@ from gdq_cli.commands.console import (
     write_overlay,
 )
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
+from gdq_cli.commands.help import MODEL, OUTPUT
+from gdq_cli.commands.outputs import check_output
+from gdq_cli.commands.wording import tell, to_json
 from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.options import NATIVE_SCALES, UpscaleOptions
 
@@ -46,17 +48,28 @@ def bitmap(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Also write it: .png (overlay), .csv, .json or .html (upscales, too)."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Also write it: .png (overlay), .csv, .json or .html (upscales, too).",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    scale: Annotated[int, typer.Option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.")] = 4,
+    scale: Annotated[
+        int, typer.Option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.", rich_help_panel=MODEL)
+    ] = 4,
     model: ModelOption = UpscaleOptions.model,
     bits: BitsOption = UpscaleOptions.bits,
     budget: BudgetOption = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    numbers: Annotated[bool, typer.Option("--numbers", help="Write each patch's bits into the overlay.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    numbers: Annotated[
+        bool, typer.Option("--numbers", help="Write each patch's bits into the overlay.", rich_help_panel=OUTPUT)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)
+    ] = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
@@ -75,7 +88,8 @@ def bitmap(
     from gdq_cli.bitmaps.table import bit_map_csv, bit_map_dict
     from gdq_cli.bits.patches import PATCH_SIZE
     from gdq_cli.commands.summary import describe_model
-    from gdq_cli.files import atomic_file, check_target
+    from gdq_cli.engines.threads import set_thread_count
+    from gdq_cli.files import atomic_file
     from gdq_cli.images import bleed_colour, probe_image, read_image
     from gdq_cli.models.choice import choose_model, describe_lack
     from gdq_cli.models.store import native_scale
@@ -83,28 +97,30 @@ def bitmap(
     from gdq_cli.upscaling.upscaler import Upscaler
 
     if output is not None:
-        check_target(output, overwrite=overwrite)
-    start = time.perf_counter()
-    picture = read_image(source, max_pixels=max_pixels)
-    rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
-    model, reason = choose_model(model, probe_image(source, max_pixels=max_pixels).compression)
-    seconds = {"read": time.perf_counter() - start}
-    native = native_scale(model, scale)
-    notes = () if native == scale else (describe_lack(model, scale, native),)
-    for note in notes:
-        typer.echo(f"note: {source}: {note}", err=True)
+        check_output(output, source, overwrite=overwrite)
     result: UpscaleResult | None = None
     watch = watch_downloads(shown=True)
-    start = time.perf_counter()
-    if kind == ".html":
-        upscaler = UpscalerPool(model, device, threads, engine, offline=offline, watch=watch).get(native)
-        seconds["load"] = time.perf_counter() - start
-        with show_progress(str(source), shown=not as_json) as progress, memory_errors():
+    with show_progress(source.name, shown=not as_json) as progress, memory_errors():
+        start = time.perf_counter()
+        picture = read_image(source, max_pixels=max_pixels)
+        rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
+        model, reason = choose_model(model, probe_image(source, max_pixels=max_pixels).compression)
+        seconds = {"read": time.perf_counter() - start}
+        native = native_scale(model, scale)
+        start = time.perf_counter()
+        if kind == ".html":
+            upscaler = UpscalerPool(model, device, threads, engine, offline=offline, watch=watch).get(native)
+            seconds["load"] = time.perf_counter() - start
             result = upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
-        plan = result.plan
-    else:  # controller and entropy need no engine, so none is prepared and tested
-        upscaler = Upscaler(load_checkpoint(model, native, offline=offline, watch=watch), None)
-        plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget)
+            plan = result.plan
+        else:  # controller and entropy need no engine, so none is prepared and tested
+            if threads is not None:
+                set_thread_count(threads)
+            upscaler = Upscaler(load_checkpoint(model, native, offline=offline, watch=watch), None)
+            plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget, progress=progress)
+    notes = () if native == scale else (describe_lack(model, scale, native),)
+    for note in notes:
+        tell(f"note: {source}: {note}", err=True)
     decided_by: Any = "budget" if budget is not None else "forced" if bits != "auto" else None
     facts = bit_map_dict(
         plan.bit_map,
@@ -117,34 +133,35 @@ def bitmap(
     )
     facts |= {"model": upscaler.checkpoint.name, "model_reason": reason}
     if as_json:
-        typer.echo(json.dumps(facts))
+        tell(to_json(facts))
     else:
         print_map(plan.bit_map, picture.size)
         name = describe_model(f"{upscaler.checkpoint.name} x{native}", reason)
-        typer.echo(_summary(str(source), plan, name, decided_by))
+        tell(_summary(str(source), plan, name, decided_by))
     if output is None:
         return
-    if kind == ".png":
-        write_overlay(output, source, plan.bit_map, overwrite, max_pixels, numbers)
-    else:
-        if result is not None:
-            record = replace(
-                result.record,
-                name=str(source),
-                target_name=str(output),
-                model_reason=reason,
-                seconds={**seconds, **result.record.seconds},
-                warnings=notes,
-            )
-            text = _page(rgb, result, record, source.name)
-        elif kind == ".csv":
-            text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
+    with show_progress(f"writing {output.name}", shown=not as_json), memory_errors():
+        if kind == ".png":
+            write_overlay(output, source, plan.bit_map, overwrite, max_pixels, numbers)
         else:
-            text = json.dumps(facts) + "\n"
-        with atomic_file(output, overwrite=overwrite) as file:
-            file.write(text.encode(errors="backslashreplace"))  # a name may not be UTF-8
+            if result is not None:
+                record = replace(
+                    result.record,
+                    name=str(source),
+                    target_name=str(output),
+                    model_reason=reason,
+                    seconds={**seconds, **result.record.seconds},
+                    warnings=notes,
+                )
+                text = _page(rgb, result, record, source.name)
+            elif kind == ".csv":
+                text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
+            else:
+                text = to_json(facts) + "\n"
+            with atomic_file(output, overwrite=overwrite) as file:
+                file.write(text.encode(errors="backslashreplace"))  # a name may not be UTF-8
     if not as_json:
-        typer.echo(f"{output}: {OUTPUTS[kind]}")
+        tell(f"{output}: {OUTPUTS[kind]}")
 
 
 def _summary(source: str, plan: BitPlan, model: str, decided_by: str | None) -> str:

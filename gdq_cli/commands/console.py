@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from gdq_cli.commands.completion import complete_bits, complete_device, complete_picture_model
+from gdq_cli.commands.help import INPUT, MESSAGES, MODEL, SPEED
 from gdq_cli.commands.wording import as_options, printable, tell, to_json
 from gdq_cli.options import Encoding
 
@@ -34,16 +36,42 @@ ModelOption = Annotated[
         "--model",
         "-m",
         help="Model name, or a .safetensors checkpoint; auto: photo for lossy pictures such as JPEG, edsr for others.",
+        rich_help_panel=MODEL,
+        autocompletion=complete_picture_model,
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="Insist on one engine; see gdq doctor.", hidden=True)]
-BitsOption = Annotated[str, typer.Option("--bits", "-b", help="auto, or force 4, 5, 6, 8 or fp32 everywhere.")]
-BudgetOption = Annotated[float | None, typer.Option("--budget", help="Spend at most this average bit-width (4 to 8).")]
-MaxPixelsOption = Annotated[int, typer.Option("--max-pixels", help="Refuse larger inputs, judged by their header.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout instead of text.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SPEED, autocompletion=complete_device
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.", rich_help_panel=SPEED)
+]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Insist on one engine; see gdq doctor.", hidden=True, rich_help_panel=SPEED)
+]
+BitsOption = Annotated[
+    str,
+    typer.Option(
+        "--bits",
+        "-b",
+        help="auto, or force 4, 5, 6, 8 or fp32 everywhere.",
+        rich_help_panel=MODEL,
+        autocompletion=complete_bits,
+    ),
+]
+BudgetOption = Annotated[
+    float | None, typer.Option("--budget", help="Spend at most this average bit-width (4 to 8).", rich_help_panel=MODEL)
+]
+MaxPixelsOption = Annotated[
+    int, typer.Option("--max-pixels", help="Refuse larger inputs, judged by their header.", rich_help_panel=INPUT)
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON object per line on stdout instead of text.", rich_help_panel=MESSAGES)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.", rich_help_panel=MESSAGES)]
 
 
 def print_json(facts: dict[str, Any], *, err: bool = False) -> None:

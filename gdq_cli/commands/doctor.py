@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gdq_cli.commands.completion import complete_device
 from gdq_cli.commands.console import JsonOption
 from gdq_cli.commands.wording import as_options, tell, to_json
 from gdq_cli.options import UpscaleOptions
@@ -15,9 +16,9 @@ BROKEN = 1
 
 
 def doctor(
-    device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")] = (
-        UpscaleOptions.device
-    ),
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete_device)
+    ] = (UpscaleOptions.device),
     as_json: JsonOption = False,
 ) -> None:
     """Look over this installation: versions, devices, the engine and why, self-tests, weights, disk; with remedies."""

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gdq_cli.commands.console import Bar
+from gdq_cli.commands.help import MODEL
 from gdq_cli.commands.wording import tell
 
 if TYPE_CHECKING:
     from gdq_cli.models.store import Download, Watch
 
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Never touch the network; use what is here.")]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Never touch the network; use what is here.", rich_help_panel=MODEL)
+]
 
 
 def watch_downloads(*, shown: bool) -> Watch | None:

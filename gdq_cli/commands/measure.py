@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import itertools
-import json
 import math
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from gdq_cli.commands.completion import complete_model, complete_rows
 from gdq_cli.commands.console import (
     DeviceOption,
     EngineOption,
@@ -21,6 +21,9 @@ from gdq_cli.commands.console import (
     show_progress,
 )
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
+from gdq_cli.commands.help import INPUT, MODEL, OUTPUT, SPEED
+from gdq_cli.commands.outputs import check_output
+from gdq_cli.commands.wording import tell, to_json
 from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
 
@@ -30,17 +33,38 @@ if TYPE_CHECKING:
     from gdq_cli.measure.evaluation import Evaluation
 
 ModelsOption = Annotated[
-    list[str] | None, typer.Option("--model", "-m", help="Model name or checkpoint; may be repeated. Default edsr.")
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model name or checkpoint; may be repeated. Default edsr.",
+        rich_help_panel=MODEL,
+        autocompletion=complete_model,
+    ),
 ]
 NativeScaleOption = Annotated[
-    int, typer.Option("--scale", "-x", "-s", min=2, max=4, help="Native scale of the model: 2, 3 or 4.")
+    int,
+    typer.Option(
+        "--scale", "-x", "-s", min=2, max=4, help="Native scale of the model: 2, 3 or 4.", rich_help_panel=MODEL
+    ),
 ]
+
+
+DEFAULT_SIZE = "256x256"
+
+
+def split_words(given: list[str] | None) -> tuple[str, ...]:
+    """Words of an option that may be repeated, and may hold several with commas between them."""
+    return tuple(word.strip() for text in given or () for word in text.split(","))
 
 
 def eval(
     folder: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures, the truth.")],
     lr: Annotated[
-        Path | None, typer.Option("--lr", help="Folder of their LR pictures; default: made by antialiased bicubic.")
+        Path | None,
+        typer.Option(
+            "--lr", help="Folder of their LR pictures; default: made by antialiased bicubic.", rich_help_panel=INPUT
+        ),
     ] = None,
     degrade: Annotated[
         str | None,
@@ -48,26 +72,39 @@ def eval(
             "--degrade",
             help="Make LR worse than bicubic does: clean, jpeg90, jpeg75, jpeg45, jpeg30, noise5, noise10, light or "
             "strong; or several, separated by commas.",
+            rich_help_panel=INPUT,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --degrade draws.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --degrade draws.", rich_help_panel=INPUT)] = 0,
     scale: NativeScaleOption = 4,
     models: ModelsOption = None,
     protocol: Annotated[
         Literal["gdq", "paper"],
-        typer.Option("--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins)."),
+        typer.Option(
+            "--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins).", rich_help_panel=MODEL
+        ),
     ] = "gdq",
     bits: Annotated[
         list[str] | None,
         typer.Option(
-            "--bits", "-b", help="bicubic, fp32, 8, 6, 5, 4 or auto; may be repeated. Default: all but bicubic."
+            "--bits",
+            "-b",
+            help="bicubic, fp32, 8, 6, 5, 4 or auto; several with commas, or repeated. Default: all but bicubic.",
+            rich_help_panel=MODEL,
+            autocompletion=complete_rows,
         ),
     ] = None,
     device: DeviceOption = UpscaleOptions.device,
-    threads: Annotated[int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.", rich_help_panel=SPEED)
+    ] = None,
     engine: EngineOption = "auto",
-    as_csv: Annotated[Path | None, typer.Option("--csv", help="Also write every figure as CSV.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV file.")] = False,
+    as_csv: Annotated[
+        Path | None, typer.Option("--csv", help="Also write every figure as CSV.", rich_help_panel=OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing CSV file.", rich_help_panel=OUTPUT)
+    ] = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,7 +117,8 @@ def eval(
 
     if as_csv is not None:
         check_target(as_csv, overwrite=overwrite)
-    row_order(bits or (), quantized=True)  # a misspelt width is said before the first model is loaded
+    widths = split_words(bits)
+    row_order(widths, quantized=True)  # a misspelt width is said before the first model is loaded
     degradations = parse_degradations(degrade) if degrade is not None else (None,)
     pairs = find_pairs(folder, lr, scale)
     watch = watch_downloads(shown=not as_json)
@@ -95,7 +133,7 @@ def eval(
             evaluation = evaluate(
                 upscaler,
                 pairs,
-                bits=bits or (),
+                bits=widths,
                 protocol=protocol,
                 lr_source=BICUBIC if lr is None else str(lr),
                 degradation=degradation,
@@ -104,7 +142,7 @@ def eval(
             )
         evaluations.append(evaluation)
         if as_json:
-            typer.echo(json.dumps(evaluation.to_dict()))
+            tell(to_json(evaluation.to_dict()))
     if not as_json:
         from gdq_cli.commands.tables import evaluation_table
 
@@ -138,25 +176,51 @@ def bench(
     source: Annotated[
         Path | None, typer.Argument(metavar="INPUT", help="A picture; default: a made one of --size.")
     ] = None,
-    size: Annotated[str, typer.Option("--size", help="WxH of the LR picture to make if none is given.")] = "256x256",
+    size: Annotated[
+        str, typer.Option("--size", help="WxH of the LR picture to make if none is given.", rich_help_panel=INPUT)
+    ] = DEFAULT_SIZE,
     scale: NativeScaleOption = 4,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Model name, or a .safetensors checkpoint.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model name, or a .safetensors checkpoint.",
+            rich_help_panel=MODEL,
+            autocompletion=complete_model,
+        ),
     ] = DEFAULT_MODEL,
     bits: Annotated[
         list[str] | None,
-        typer.Option("--bits", "-b", help="fp32, 8, 6, 5, 4 or auto; may be repeated. Default: all."),
+        typer.Option(
+            "--bits",
+            "-b",
+            help="fp32, 8, 6, 5, 4 or auto; several with commas, or repeated. Default: all.",
+            rich_help_panel=MODEL,
+            autocompletion=complete_rows,
+        ),
     ] = None,
     engines: Annotated[
-        list[str] | None, typer.Option("--engine", help="Engine to time; may be repeated. Default: all fast ones.")
+        list[str] | None,
+        typer.Option(
+            "--engine", help="Engine to time; may be repeated. Default: all fast ones.", rich_help_panel=SPEED
+        ),
     ] = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: Annotated[
         list[int] | None,
-        typer.Option("--threads", "-j", min=1, max=1024, help="CPU threads; may be repeated. Default: all cores."),
+        typer.Option(
+            "--threads",
+            "-j",
+            min=1,
+            max=1024,
+            help="CPU threads; may be repeated. Default: all cores.",
+            rich_help_panel=SPEED,
+        ),
     ] = None,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Counted runs of each row, after one to warm up.")
+        int,
+        typer.Option("--repeats", min=1, help="Counted runs of each row, after one to warm up.", rich_help_panel=SPEED),
     ] = 5,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     offline: OfflineOption = False,
@@ -168,20 +232,21 @@ def bench(
     from gdq_cli.engines import choose_device
     from gdq_cli.images import Picture, read_image, write_image
     from gdq_cli.measure.benchmark import find_engines, natural_picture, run_benchmark, time_stages
-    from gdq_cli.measure.evaluation import QUANTIZED_ROWS, row_order
+    from gdq_cli.measure.evaluation import row_order
     from gdq_cli.measure.machine import energy_meter, machine_facts
     from gdq_cli.upscaling.pool import load_checkpoint
 
-    if "bicubic" in (bits or ()):
-        raise OptionsError(f"--bits must be one of {', '.join(QUANTIZED_ROWS)}, not bicubic")
-    row_order(bits or (), quantized=True)
+    if source is not None and size != DEFAULT_SIZE:
+        raise OptionsError("--size is of the picture that is made where no INPUT is given; give one of them")
+    widths = split_words(bits)
+    row_order(widths, quantized=True, bicubic=False)
     dimensions = _parse_size(size) if source is None else None
     image = natural_picture(*dimensions) if dimensions else read_image(cast(Path, source), max_pixels=max_pixels).rgb
     checkpoint = load_checkpoint(model, scale, offline=offline, watch=watch_downloads(shown=not as_json))
     place = choose_device(device)
     upscalers, missing = find_engines(checkpoint, place, engines or ())
     energy = energy_meter(place)
-    rows_to_time = row_order(bits or (), checkpoint.is_quantized)
+    rows_to_time = row_order(widths, checkpoint.is_quantized)
     with tempfile.TemporaryDirectory() as folder, memory_errors():
         file = source
         if file is None:
@@ -214,15 +279,14 @@ def bench(
         "missing": list(missing),
     }
     if as_json:
-        typer.echo(json.dumps(facts))
+        tell(to_json(facts))
         return
     from gdq_cli.commands.tables import bench_lines, bench_table
 
     _print_table(bench_table(facts))
-    for line in bench_lines(facts):
-        typer.echo(line)
+    tell(*bench_lines(facts))
     for line in missing:
-        typer.echo(f"note: {line}", err=True)
+        tell(f"note: {line}", err=True)
 
 
 def _parse_size(size: str) -> tuple[int, int]:
@@ -240,21 +304,29 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A picture.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same size and number of frames.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the difference, brightened, as a picture.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Also write the difference, brightened, as a picture.", rich_help_panel=OUTPUT
+        ),
     ] = None,
-    shave: Annotated[int, typer.Option("--shave", min=0, help="Pixels to leave out on each side.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    shave: Annotated[
+        int, typer.Option("--shave", min=0, help="Pixels to leave out on each side.", rich_help_panel=INPUT)
+    ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)
+    ] = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two pictures with all bits, alpha and frames: PSNR, SSIM, largest difference, difference picture."""
-    from gdq_cli.files import check_target
     from gdq_cli.images import Picture, find_format, read_frames, write_image
     from gdq_cli.measure.comparison import compare_files, difference_picture
 
     if output is not None:
-        chosen = find_format(output.suffix or "none")
-        check_target(output, overwrite=overwrite)
+        if not output.suffix:
+            raise OptionsError(f"--output {output}: which format? Its name should end in .png or the like")
+        chosen = find_format(output.suffix)
+        check_output(output, first, second, overwrite=overwrite)
     names = (str(first), str(second))
     files = [read_frames(file, max_pixels=max_pixels) for file in (first, second)]
     found = compare_files(files[0], files[1], names, shave)
@@ -279,30 +351,31 @@ def compare(
         "differing_share": result.share,
         "warnings": list(found.remarks),
     }
-    note = ""
+    more: list[str] = []
     if output is not None:
         picture, gain = difference_picture(*found.pair)
         write_image(output, Picture(picture), Encoding(format=chosen.name), overwrite=overwrite)
         facts |= {"output": str(output), "gain": gain}
-        note = f"\n{output}: the difference, {gain} times as bright" if gain > 1 else f"\n{output}: the difference"
+        more = [f"{output}: the difference" + (f", {gain} times as bright" if gain > 1 else "")]
     if as_json:
-        typer.echo(json.dumps(facts))
+        tell(to_json(facts))
         return
     for remark in found.remarks:
-        typer.echo(f"note: {remark}", err=True)
+        tell(f"note: {remark}", err=True)
     size = f"{width}x{height} pixels" + (f", {len(found.frames)} frames or pages" if len(found.frames) > 1 else "")
     if not differing:
-        typer.echo(f"{'the pictures are equal' if equal else 'no difference in what gdq reads'}: {size}{note}")
+        tell(f"{'the pictures are equal' if equal else 'no difference in what gdq reads'}: {size}", *more)
         return
     ssim = "none (smaller than its window)" if result.ssim_y is None else f"{result.ssim_y:.4f}"
     psnr = f"{result.psnr_y:.3f} dB" if math.isfinite(result.psnr_y) else "infinite"
     y, x = result.where
     which = f"{_ranges(differing)} of {len(found.frames)} frames or pages differ, most of all {found.worst + 1}: "
     which = which if len(found.frames) > 1 else ""
-    typer.echo(
+    tell(
         f"{which}PSNR-Y {psnr}, SSIM-Y {ssim}, largest difference {result.largest} of {result.peak}"
         f"{' in alpha' if result.in_alpha else ''} at ({x}, {y}), "
-        f"{100 * result.share:.3g} % of the samples differ{note}"
+        f"{100 * result.share:.3g} % of the samples differ",
+        *more,
     )
 
 

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gdq_cli.commands.completion import complete_model
 from gdq_cli.commands.console import JsonOption, QuietOption
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.wording import print_error, say
+from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
+from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
+from gdq_cli.commands.wording import print_error, say, tell, to_json
 from gdq_cli.errors import OptionsError, WeightsError
 
 models = typer.Typer(
-    help="Checkpoints: what is here, what the Hub has, what a file says about itself.", no_args_is_help=True
+    cls=PlainGroup,
+    help="Checkpoints: what is here, what the Hub has, what a file says about itself.",
+    no_args_is_help=True,
 )
 
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="Model name, hf:owner/repo, hf:owner/repo@revision/file, or a .safetensors file."
+        metavar="MODEL",
+        autocompletion=complete_model,
+        help="Model name, hf:owner/repo, hf:owner/repo@revision/file, or a .safetensors file.",
     ),
 ]
 ScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", min=2, max=4, help="Native scale: 2, 3 or 4.")]
 
 
-@models.command("list")
+@models.command("list", cls=PlainCommand)
 def list_(as_json: JsonOption = False) -> None:
     """Models that have a name: bundled, and in GDQ_MODEL_DIR."""
     from gdq_cli.models.store import list_models
 
     found = list_models()
     if as_json:
-        typer.echo(json.dumps([asdict(m) | {"path": str(m.path)} for m in found]))
+        tell(to_json([asdict(m) | {"path": str(m.path)} for m in found]))
         return
     for model in found:
-        typer.echo(f"{model.name:<16} x{model.scale}  {model.size / 1e6:6.1f} MB  {model.place:<13} {model.path}")
+        tell(f"{model.name:<16} x{model.scale}  {model.size / 1e6:6.1f} MB  {model.place:<13} {model.path}")
 
 
-@models.command()
+@models.command(cls=PlainCommand, epilog=examples("models pull"))
 def pull(
     model: ModelArgument,
     scale: ScaleOption = 4,
@@ -56,18 +62,18 @@ def pull(
     if unverified and sha256 is not None:
         raise OptionsError("--unverified and --sha256 contradict each other; give one of them")
     trust = hub.Trust(sha256, unverified)
-    typer.echo(hub.pull(model, scale, watch=watch_downloads(shown=not quiet), trust=trust, say=say))
+    tell(hub.pull(model, scale, watch=watch_downloads(shown=not quiet), trust=trust, say=say))
 
 
-@models.command()
+@models.command(cls=PlainCommand)
 def path(model: ModelArgument, scale: ScaleOption = 4) -> None:
     """Print where a model lies on this machine; never downloads."""
     from gdq_cli.models import store as hub
 
-    typer.echo(hub.resolve(model, scale, offline=True))
+    tell(hub.resolve(model, scale, offline=True))
 
 
-@models.command()
+@models.command(cls=PlainCommand)
 def info(
     model: ModelArgument, scale: ScaleOption = 4, offline: OfflineOption = False, as_json: JsonOption = False
 ) -> None:
@@ -96,17 +102,17 @@ def info(
         "facts": checkpoint.facts,
     }
     if as_json:
-        typer.echo(json.dumps(values))
+        tell(to_json(values))
         return
     for key, value in values.items():
         if key != "facts":
-            typer.echo(f"{key:<12} {value if isinstance(value, str) else json.dumps(value)}")
+            tell(f"{key:<12} {value if isinstance(value, str) else to_json(value)}")
     for key, value in sorted(checkpoint.facts.items()):  # foreign text: escaped, and of bounded length
-        text = json.dumps(value)
-        typer.echo(f"{ascii(key)[1:-1][:40]}: {text if len(text) <= 200 else text[:197] + '...'}")
+        text = to_json(value)
+        tell(f"{ascii(key)[1:-1][:40]}: {text if len(text) <= 200 else text[:197] + '...'}")
 
 
-@models.command()
+@models.command(cls=PlainCommand)
 def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL|FILE]...", help="Default: all models that are here.")
@@ -123,7 +129,7 @@ def verify(
         wanted = [(m.name, m.scale, f"{m.name} x{m.scale}") for m in hub.list_models()]
     for name, native, label in wanted:
         try:
-            typer.echo(f"ok      {label}: {_verify(hub.resolve(name, native, offline=True))}")
+            tell(f"ok      {label}: {_verify(hub.resolve(name, native, offline=True))}")
         except WeightsError as error:
             failures += 1
             print_error(error)
@@ -144,7 +150,7 @@ def _verify(file: Path) -> str:
     return f"{file}, {vouched}"
 
 
-@models.command()
+@models.command(cls=PlainCommand, epilog=examples("models convert"))
 def convert(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pth.tar, .pt or .safetensors file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write, *.safetensors.")],
@@ -154,30 +160,22 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
     """Turn a checkpoint of Granular-DQ's release, or float32 EDSR or Compact weights, into a gdq checkpoint."""
-    if output.suffix != ".safetensors":
-        raise OptionsError(f"--output {output}: a checkpoint is a .safetensors file")
-    if output.exists() and not overwrite:
-        raise OptionsError(f"{output} exists; --overwrite replaces it")
-    if output.exists() and source.exists() and output.samefile(source):
-        raise OptionsError(f"{output}: the output would replace the input; choose another --output")
     from gdq_cli.models.checkpoint import write_checkpoint
     from gdq_cli.models.convert import convert_file
-    from gdq_cli.models.schema import NAME_PATTERN
 
-    name = output.stem.rpartition("_x")[0] or output.stem
-    if not NAME_PATTERN.fullmatch(name):
-        raise OptionsError(f"--output {output}: its name may have letters, digits, '.', '_' and '-' only")
-    checkpoint = convert_file(source, name, residual_scale=residual_scale)
+    check_checkpoint(output, source, overwrite=overwrite)
+    checkpoint = convert_file(source, model_name(output), residual_scale=residual_scale)
+    check_scale(output, checkpoint.scale)
     write_checkpoint(output, checkpoint)
     config = checkpoint.config
     kind = f"{config.name} x{checkpoint.scale}, {config.sizes}"
     if checkpoint.is_quantized:
-        typer.echo(f"{output}: {kind}; run it with gdq upscale -x {checkpoint.scale} -m {output}")
+        tell(f"{output}: {kind}; run it with gdq upscale -x {checkpoint.scale} -m {output}")
     else:
-        typer.echo(f"{output}: {kind}, float32; quantize it with gdq calibrate FOLDER --from {output}")
+        tell(f"{output}: {kind}, float32; quantize it with gdq calibrate FOLDER --from {output}")
 
 
-@models.command()
+@models.command(cls=PlainCommand, epilog=examples("models push"))
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of *_xN.safetensors checkpoints.")],
     repository: Annotated[str, typer.Argument(metavar="hf:owner/repo", help="Where to; created if it is not there.")],
@@ -203,7 +201,7 @@ def push(
     release = prepare_release(folder, name, license)
     if dry_run:
         for file in release.files:
-            typer.echo(f"would upload {file} ({file.stat().st_size / 1e6:.1f} MB) to {name}", err=True)
-        typer.echo(release.card)
+            tell(f"would upload {file} ({file.stat().st_size / 1e6:.1f} MB) to {name}", err=True)
+        tell(*release.card.split("\n"))
         return
-    typer.echo(push_release(release, private=private))
+    tell(push_release(release, private=private))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 
+from gdq_cli.commands.completion import complete_format
 from gdq_cli.commands.console import (
+    Bar,
     BitsOption,
     BudgetOption,
     DeviceOption,
@@ -23,7 +29,9 @@ from gdq_cli.commands.console import (
     write_overlay,
 )
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.wording import say
+from gdq_cli.commands.help import INPUT, MESSAGES, METADATA, OUTPUT, SPEED
+from gdq_cli.commands.outputs import check_output
+from gdq_cli.commands.wording import print_error, printable, say, tell
 from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
@@ -40,15 +48,26 @@ def upscale(
     scale: Annotated[
         float | None,
         typer.Option(
-            "--scale", "-x", "-s", help="Factor, 1 to 64. 2, 3, 4 are native, others are resampled. Default 4."
+            "--scale",
+            "-x",
+            "-s",
+            help="Factor, 1 to 64. 2, 3, 4 are native, others are resampled. Default 4.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="File, folder (made if need be), or - for stdout.")
+        str | None,
+        typer.Option("--output", "-o", help="File, folder (made if need be), or - for stdout.", rich_help_panel=OUTPUT),
     ] = None,
-    width: Annotated[int | None, typer.Option("--width", help="Target width in pixels; aspect kept.")] = None,
-    height: Annotated[int | None, typer.Option("--height", help="Target height in pixels; aspect kept.")] = None,
-    longest: Annotated[int | None, typer.Option("--longest", help="Target longest side; aspect kept.")] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", help="Target width in pixels; aspect kept.", rich_help_panel=OUTPUT)
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option("--height", help="Target height in pixels; aspect kept.", rich_help_panel=OUTPUT)
+    ] = None,
+    longest: Annotated[
+        int | None, typer.Option("--longest", help="Target longest side; aspect kept.", rich_help_panel=OUTPUT)
+    ] = None,
     model: ModelOption = UpscaleOptions.model,
     device: DeviceOption = UpscaleOptions.device,
     threads: ThreadsOption = None,
@@ -56,46 +75,92 @@ def upscale(
     bits: BitsOption = UpscaleOptions.bits,
     budget: BudgetOption = None,
     format: Annotated[
-        str, typer.Option("--format", "-f", help="auto (as the input), png, jpg, webp, tiff, avif, bmp or ppm.")
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="auto (as the input), png, jpg, webp, tiff, avif, bmp or ppm.",
+            rich_help_panel=OUTPUT,
+            autocompletion=complete_format,
+        ),
     ] = "auto",
-    quality: Annotated[int | None, typer.Option("--quality", "-q", help="1 to 100, for jpg and webp.")] = None,
-    lossless: Annotated[bool, typer.Option("--lossless", help="Lossless webp.")] = False,
-    background: Annotated[
-        str, typer.Option("--background", help="Behind transparent pixels in formats without transparency.")
-    ] = "white",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs; default: skip them.")] = False,
-    strip_metadata: Annotated[
-        bool, typer.Option("--strip-metadata", help="Write no EXIF, colour profile, XMP, captions or resolution.")
+    quality: Annotated[
+        int | None, typer.Option("--quality", "-q", help="1 to 100, for jpg, webp and avif.", rich_help_panel=OUTPUT)
+    ] = None,
+    lossless: Annotated[
+        bool,
+        typer.Option("--lossless", help="Lossless webp; png, tiff, bmp and ppm always are.", rich_help_panel=OUTPUT),
     ] = False,
-    alpha: Annotated[str, typer.Option("--alpha", help="Upscale transparency by lanczos or network, or drop it.")] = (
-        UpscaleOptions.alpha
-    ),
+    background: Annotated[
+        str,
+        typer.Option(
+            "--background", help="Behind transparent pixels in formats without transparency.", rich_help_panel=METADATA
+        ),
+    ] = "white",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs; default: skip them.", rich_help_panel=OUTPUT)
+    ] = False,
+    strip_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--strip-metadata",
+            help="Write no EXIF, colour profile, XMP, captions or resolution.",
+            rich_help_panel=METADATA,
+        ),
+    ] = False,
+    alpha: Annotated[
+        str,
+        typer.Option(
+            "--alpha", help="Upscale transparency by lanczos or network, or drop it.", rich_help_panel=METADATA
+        ),
+    ] = (UpscaleOptions.alpha),
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below.")] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look into folders below.", rich_help_panel=INPUT)
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", help="Names of outputs, from {stem} {name} {ext} {scale} {width} {height} {model} {bits}."
+            "--name",
+            help="Names of outputs, from {stem} {name} {ext} {scale} {width} {height} {model} {bits}.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    suffix: Annotated[str | None, typer.Option("--suffix", help='The same as --name "{stem}SUFFIX".')] = None,
+    suffix: Annotated[
+        str | None, typer.Option("--suffix", help='The same as --name "{stem}SUFFIX".', rich_help_panel=OUTPUT)
+    ] = None,
     memory: Annotated[
         str | None,
         typer.Option(
-            "--memory", help="Budget for pictures, such as 2GiB; larger ones go through files. Default: half."
+            "--memory",
+            help="Budget for pictures, such as 2GiB; larger ones go through files. Default: half.",
+            rich_help_panel=SPEED,
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Try all but the network: options, model, and every picture decoded; say what would be done.",
+            rich_help_panel=MESSAGES,
+        ),
+    ] = False,
     heatmap: Annotated[
-        bool | None, typer.Option("--heatmap/--no-heatmap", help="Draw the bit map; default: for a single picture.")
+        bool | None,
+        typer.Option(
+            "--heatmap/--no-heatmap", help="Draw the bit map; default: for a single picture.", rich_help_panel=MESSAGES
+        ),
     ] = None,
     bitmap_file: Annotated[
-        Path | None, typer.Option("--bitmap", help="Also write the bit map over the input picture, as PNG.")
+        Path | None,
+        typer.Option("--bitmap", help="Also write the bit map over the input picture, as PNG.", rich_help_panel=OUTPUT),
     ] = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also tell where the time went.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also tell where the time went.", rich_help_panel=MESSAGES)
+    ] = False,
 ) -> None:
     """Upscale pictures and show which patch got how many bits."""
     from gdq_cli.images import parse_colour  # not at the top: gdq --help needs neither numpy nor Pillow
@@ -123,17 +188,18 @@ def upscale(
         suffix=suffix,
         memory=None if memory is None else parse_size(memory),
     )
-    for other, given in (("--json", as_json), ("--verbose", verbose)):
-        if quiet and given:
-            raise OptionsError(f"--quiet and {other} contradict each other; give one of them")
+    said = {"--quiet": quiet, "--json": as_json, "--verbose": verbose, "--heatmap": heatmap is True}
+    if len(several := [option for option, given in said.items() if given]) > 1 and several != [
+        "--verbose",
+        "--heatmap",
+    ]:
+        raise OptionsError(f"{several[0]} and {several[1]} contradict each other; give one of them")
+    _check_meant(inputs, output)
     plan = _plan_run(inputs, options, output, recursive)
     if bitmap_file is not None:
         _check_overlay(bitmap_file, plan, overwrite)
-    if dry_run:
-        raise typer.Exit(_print_plan(plan, as_json))
-
-    from gdq_cli.commands.printer import RunPrinter
-    from gdq_cli.runs.pipeline import run_batch
+    if not quiet:
+        _say_without_effect(plan, options, inputs, recursive)
 
     def make_pool() -> UpscalerPool:
         from gdq_cli.upscaling.pool import UpscalerPool
@@ -141,21 +207,79 @@ def upscale(
         watch = watch_downloads(shown=not quiet)
         return UpscalerPool(options.model, options.device, options.threads, engine, offline=offline, watch=watch)
 
+    if dry_run:
+        raise typer.Exit(_print_plan(_rehearse(plan, options, make_pool, quiet), as_json, quiet))
+
+    from gdq_cli.commands.printer import RunPrinter
+    from gdq_cli.runs.pipeline import run_batch
+
     printer = RunPrinter(plan, as_json, quiet, verbose, heatmap, to_stdout=output in _STDOUT)
     try:
         summary = run_batch(plan, options, make_pool, printer)
     except KeyboardInterrupt:
         printer.bar.stop()
-        typer.echo(printer.describe_interrupt(), err=True)
+        tell(printer.describe_interrupt(), err=True)
         raise typer.Exit(130) from None
     finally:
         printer.bar.stop()
     if bitmap_file is not None and printer.bit_map is not None:
         write_overlay(bitmap_file, plan.jobs[0].source, printer.bit_map, overwrite, max_pixels)
+    elif bitmap_file is not None and not plan.planned and not quiet and not summary.failures:
+        say(f"{bitmap_file} is not written: the picture was skipped; gdq bitmap makes it alone")
     printer.print_summary(summary)
     if summary.failures:
         decisive = summary.fatal or (summary.failures[0].error if len(plan.jobs) == 1 else None)
         raise typer.Exit(decisive.exit_code if decisive is not None else 1)
+
+
+def _check_meant(names: list[str], output: str | None) -> None:
+    """Refuse ``IN OUT`` and ``IN 4x``, as other programs take them: one of them would be upscaled, to another name."""
+    from gdq_cli.files import user_path, why_missing
+
+    if output is not None or len(names) != 2 or glob.has_magic(names[1]):
+        return
+    first, second = map(user_path, names)
+    missing = "no such file or folder"
+    if not first.exists() or not names[1] or second.exists() or why_missing(names[1], missing) != missing:
+        return
+    factor = re.fullmatch(r"x?(\d+(?:\.\d+)?)x?", names[1])
+    meant = f"a factor is given as --scale {factor[1]}" if factor else f"an output is given as --output {names[1]}"
+    raise OptionsError(f"{names[1]}: {missing}; {meant}")
+
+
+def _say_without_effect(plan: Plan, options: UpscaleOptions, names: list[str], recursive: bool) -> None:
+    """A note for every option that was given in vain."""
+    from gdq_cli.files import user_path
+    from gdq_cli.runs.effects import without_effect
+
+    for text in without_effect(plan, options):
+        say(text)
+    if recursive and plan.planned and not any(user_path(name).is_dir() for name in names):
+        say("--recursive has no effect: no input is a folder")
+
+
+def _rehearse(plan: Plan, options: UpscaleOptions, make_pool: Callable[[], UpscalerPool], quiet: bool) -> Plan:
+    """The plan after all has been tried that takes no network; models that would be downloaded are only named."""
+    from gdq_cli.models.store import must_download
+    from gdq_cli.runs.rehearsal import rehearse
+
+    pools: list[UpscalerPool] = []
+
+    def load(model: str, scale: int) -> None:
+        if must_download(model, scale):
+            say(f"{model} is not here yet; the run will download it")
+            return
+        if not pools:
+            pools.append(make_pool())
+        pools[0].get(scale, model)
+
+    bar = Bar(shown=not quiet)
+    try:
+        return rehearse(
+            plan, options, load, lambda job, done, total: bar.update(printable(Path(job.name).name), done, total)
+        )
+    finally:
+        bar.stop()
 
 
 def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:
@@ -193,16 +317,19 @@ def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, rec
 
 def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
     """Refuse a --bitmap that cannot be written before the work, not after it."""
-    from gdq_cli.files import check_target
-
+    if target.suffix.lower() != ".png":
+        raise OptionsError(f"--bitmap {target}: the bit map over the picture is a .png file")
     if len(plan.jobs) != 1:
         raise OptionsError("--bitmap names one file, so it needs exactly one input")
-    if plan.planned:
-        check_target(target, overwrite=overwrite)
+    for job in plan.planned:
+        if isinstance(job.target, Path) and os.path.abspath(job.target) == os.path.abspath(target):
+            raise OptionsError(f"--bitmap {target} is the output itself; choose another name")
+        inputs = [job.source] if isinstance(job.source, Path) else []
+        check_output(target, *inputs, overwrite=overwrite, option="bitmap")
 
 
-def _print_plan(plan: Plan, as_json: bool) -> int:
-    """Say what a run would do; the exit code it would have, as far as headers tell."""
+def _print_plan(plan: Plan, as_json: bool, quiet: bool) -> int:
+    """Say what a run would do; the exit code it would have."""
     from gdq_cli.commands.summary import planned_line
     from gdq_cli.runs.plan import Failed
 
@@ -210,8 +337,11 @@ def _print_plan(plan: Plan, as_json: bool) -> int:
     for job in plan.jobs:
         if as_json:
             print_json(job.to_dict() | {"output": job.target_name})
+        elif quiet:
+            if isinstance(job, Failed):
+                print_error(job.error)
         else:
-            typer.echo(planned_line(job))
+            tell(planned_line(job))
             for note in job.notes:
                 say(f"{job.name}: {note}")
     planned, failed = len(plan.planned), len(problems)
@@ -219,9 +349,9 @@ def _print_plan(plan: Plan, as_json: bool) -> int:
     if as_json:
         counts = {"planned": planned, "skipped": skipped, "failed": failed}
         print_json({"summary": counts | {"ignored": plan.ignored, "earlier_outputs": plan.earlier}})
-    elif len(plan.jobs) > 1:
+    elif len(plan.jobs) > 1 and not quiet:
         size = sum(job.disk_bytes for job in plan.planned) / 2**20
-        typer.echo(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail")
+        tell(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail")
     if not problems:
         return 0
     return problems[0].exit_code if len(plan.jobs) == 1 else 1

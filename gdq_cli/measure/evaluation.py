@@ -122,17 +122,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def row_order(bits: Sequence[str], quantized: bool) -> tuple[str, ...]:
+def row_order(bits: Sequence[str], quantized: bool, *, bicubic: bool = True) -> tuple[str, ...]:
     """The rows to compute: without repetition, bicubic first, then FP32, then as given.
 
     Args:
         bits: as asked for; empty for all that the checkpoint has.
         quantized: whether the checkpoint is.
+        bicubic: whether that is a row, too.
 
     Raises:
         OptionsError: if one is unknown.
     """
-    known = (BICUBIC, *QUANTIZED_ROWS)
+    known = (*((BICUBIC,) if bicubic else ()), *QUANTIZED_ROWS)
     for name in bits:
         if name not in known:
             raise OptionsError(f"`bits` must be one of {', '.join(known)}, not {name}")

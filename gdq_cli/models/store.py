@@ -7,13 +7,15 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from gdq_cli.errors import WeightsError
-from gdq_cli.files import user_path
+from gdq_cli.files import user_path, why_missing
 from gdq_cli.models.digests import check_sha256
 from gdq_cli.models.hub_download import Download, Trust, Watch, cached_file, download_file, is_offline
 from gdq_cli.models.hub_names import PREFIX, HubName, parse_hub_name
+from gdq_cli.options import AUTO_MODEL
 
 __all__ = [
     "Download",
@@ -24,6 +26,7 @@ __all__ = [
     "bundled_manifest",
     "expected_sha256",
     "list_models",
+    "must_download",
     "native_scale",
     "pull",
     "resolve",
@@ -90,7 +93,7 @@ def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | Non
     if _looks_like_path(model):
         path = user_path(model)
         if not path.is_file():
-            raise WeightsError(f"{model}: no such checkpoint file")
+            raise WeightsError(f"{model}: {_why_no_file(model)}")
         return path
     if Path(model).is_file():
         raise WeightsError(
@@ -99,10 +102,15 @@ def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | Non
     local = _find_local(model, scale)
     if local is not None:
         return local
-    known = sorted({f"{found.name} x{found.scale}" for found in list_models()})
+    found = list_models()
     folder = os.environ.get(MODEL_DIR)
     places = f" (bundled, or in {MODEL_DIR}={folder})" if folder else ""
-    raise WeightsError(f"no model '{model}' at x{scale}{places}; there are: {', '.join(known)}")
+    near = get_close_matches(model.lower(), {other.name for other in found} - {model}, 1)
+    guess = f", did you mean {near[0]}?" if near else ";"
+    if model == AUTO_MODEL:
+        guess = ", which chooses by a picture's file; here a model is to be named;"
+    known = ", ".join(sorted({f"{other.name} x{other.scale}" for other in found}))
+    raise WeightsError(f"no model '{model}' at x{scale}{places}{guess} there are: {known}")
 
 
 def native_scale(model: str, wanted: int) -> int:
@@ -167,6 +175,21 @@ def expected_sha256(path: Path) -> str | None:
         return None
     entry = bundled_manifest().get(path.name)
     return str(entry["sha256"]) if entry else None
+
+
+def _why_no_file(model: str) -> str:
+    """What to say of a path without a file: half of a name on the Hub, or its address, looks like one."""
+    if user_path(model).is_dir():
+        return "is a folder; a model is one file in it"
+    on_hub = re.fullmatch(r"(?:https?://huggingface\.co/)?([\w.-]+/[\w.-]+)/?", model)
+    if on_hub and not model.endswith(".safetensors"):
+        return f"no such checkpoint file; on the Hugging Face Hub it would be {PREFIX}{on_hub[1]}"
+    return why_missing(model, "no such checkpoint file")
+
+
+def must_download(model: str, scale: int) -> bool:
+    """Whether ``resolve`` would ask the Hub for the checkpoint. Raises WeightsError for a malformed name."""
+    return model.startswith(PREFIX) and cached_file(parse_hub_name(model), scale) is None
 
 
 def _looks_like_path(model: str) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from gdq_cli.errors import ImageError
-from gdq_cli.files import announced, is_stream, user_path
+from gdq_cli.errors import ImageError, OptionsError
+from gdq_cli.files import announced, is_stream, user_path, why_missing
 from gdq_cli.images import is_image_name
 
 
@@ -101,8 +101,11 @@ def collect_inputs(
         say: told what is being waited for.
 
     Raises:
+        OptionsError: if a name is empty.
         ImageError: if folders hold no pictures and nothing else was named.
     """
+    if "" in names:
+        raise OptionsError("an input is an empty name; is a variable of the shell unset?")
     found = _Collection()
     nested = 0
     for name in names:
@@ -114,7 +117,7 @@ def collect_inputs(
         elif glob.has_magic(name):
             _collect_glob(found, str(path))
         else:
-            found.fail(name, "no such file or folder")
+            found.fail(name, why_missing(name, "no such file or folder"))
     if not found.files and not found.problems:
         hint = "; `recursive` looks into the folders below" if nested else ""
         raise ImageError(f"{', '.join(names)}: no pictures in this folder{hint}")

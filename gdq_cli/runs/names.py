@@ -15,7 +15,15 @@ from typing import BinaryIO
 
 from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.files import announced, is_stream, user_path
-from gdq_cli.images import ImageHeader, default_format, format_of_suffix, is_image_name, probe_image, suffix_of_format
+from gdq_cli.images import (
+    ImageHeader,
+    default_format,
+    find_format,
+    format_of_suffix,
+    is_image_name,
+    probe_image,
+    suffix_of_format,
+)
 from gdq_cli.images.mark import Mark, digest, fingerprint, read_mark
 from gdq_cli.models.choice import choose_model
 from gdq_cli.options import AUTO_MODEL, UpscaleOptions
@@ -51,6 +59,8 @@ def choose_destination(
     """
     if output is None:
         return Destination()
+    if not output:
+        raise OptionsError("`output` is an empty name; is a variable of the shell unset?")
     one = inputs is None or inputs.one_file
     count = 1 if inputs is None else len(inputs.files) + len(inputs.problems)
     if output == "-":
@@ -86,8 +96,19 @@ class OutputNames:
 
     @classmethod
     def of_run(cls, options: UpscaleOptions, destination: Destination) -> OutputNames:
-        """By the options or the default. Raises OptionsError as ``choose_template``."""
-        return cls(options, destination, choose_template(options.name, options.suffix, options.size))
+        """By the options or the default.
+
+        Raises:
+            OptionsError: as ``choose_template``; also if options contradict the one file that is the output.
+        """
+        template = choose_template(options.name, options.suffix, options.size)
+        file, format = destination.file, options.encoding.format
+        if file is not None and (options.name is not None or options.suffix is not None):
+            given = "name" if options.name is not None else "suffix"
+            raise OptionsError(f"`output` names the one output itself, so it contradicts `{given}`")
+        if format is not None and isinstance(file, Path) and format_of_suffix(file) not in (None, find_format(format)):
+            raise OptionsError(f"`output` {file} and `format={format}` contradict each other; give one of them")
+        return cls(options, destination, template)
 
     def probe(self, found: Found) -> ImageHeader:
         if found.path not in self.headers:

@@ -40,7 +40,7 @@ class PatchSampler:
         degradation: what the LR side of every patch goes through, drawn anew each time.
 
     Raises:
-        OptionsError: if no image is as large as a patch.
+        OptionsError: if no image is as large as a patch, or a patch has no pixel.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class PatchSampler:
         raise_contrast: bool = False,
         degradation: TrainingDegradation = "none",
     ) -> None:
+        if patch < 1:
+            raise OptionsError(f"`patch` must be at least 1 LR pixel, not {patch}")
         self._pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= patch]
         if not self._pairs:
             raise OptionsError(f"no training image is at least {patch} LR pixels on each side; use a smaller `patch`")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from gdq_cli.commands import help as layout
 from tests.helpers.commands import app
 
+PANELS = {name for name in vars(layout).values() if isinstance(name, str) and re.fullmatch(r"[A-Z][a-z ]+", name)}
 
-def find_commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+
+def find_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield path, command
     for name, below in getattr(command, "commands", {}).items():
         yield from find_commands(below, (*path, name))
@@ -21,16 +26,51 @@ def find_commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple
 COMMANDS = dict(find_commands(typer.main.get_command(app)))
 
 
+def shown_help(path: tuple[str, ...], columns: str = "80", colour: str = "") -> str:
+    environment = {"COLUMNS": columns, "TERMINAL_WIDTH": columns, "FORCE_COLOR": colour or None, "NO_COLOR": None}
+    result = CliRunner().invoke(app, [*path, "--help"], env=environment)
+    assert result.exit_code == 0, result.exception
+    return re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+
+
 @pytest.mark.parametrize("colour", ["", "1"])
 @pytest.mark.parametrize("columns", ["80", "200"])
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help(path: tuple[str, ...], columns: str, colour: str) -> None:
-    environment = {"COLUMNS": columns, "TERMINAL_WIDTH": columns, "FORCE_COLOR": colour or None, "NO_COLOR": None}
-    result = CliRunner().invoke(app, [*path, "--help"], env=environment)
-    assert result.exit_code == 0, result.exception
-    assert "Usage: " in result.output
-    text = re.sub(r"[\W_]+", "", re.sub(r"\x1b\[[0-9;]*m", "", result.output))
-    for parameter in COMMANDS[path].params:  # type: ignore[attr-defined]
-        shown = not getattr(parameter, "hidden", False)
-        for word in re.findall(r"[^\W_]+", getattr(parameter, "help", None) or "") if shown else ():
-            assert word in text, f"{parameter.name}: '{word}' was taken for markup"
+    """No word of any help, no option and no metavar is broken or taken for markup."""
+    output = shown_help(path, columns, colour)
+    assert "Usage: " in output
+    assert max(map(len, output.splitlines())) <= int(columns)
+    words = set(re.split(r"[\s│,]+", output))
+    command = COMMANDS[path]
+    texts = {"": f"{command.help} {command.epilog or ''}"}
+    for parameter in command.params:
+        if not getattr(parameter, "hidden", False):
+            texts[parameter.name] = getattr(parameter, "help", None) or ""
+            flags = [*parameter.opts, *parameter.secondary_opts] if parameter.param_type_name == "option" else []
+            assert words.issuperset(flags), parameter.name
+            metavar = None if getattr(parameter, "is_flag", False) else parameter.metavar
+            assert metavar is None or metavar in words, parameter.name
+    for name, text in texts.items():
+        missing = set(re.split(r"[\s,]+", text.replace("\\", ""))) - words - {""}
+        assert not missing, f"{name}: broken, or taken for markup"
+
+
+@pytest.mark.parametrize("path", [path for path in COMMANDS if len(COMMANDS[path].params) > 8], ids=" ".join)
+def test_long_helps_are_in_groups_and_have_examples(path: tuple[str, ...]) -> None:
+    output = shown_help(path)
+    titles = set(re.findall(r"╭─ (.+?) ─+╮", output))
+    assert len(titles & PANELS) >= 3
+    assert titles <= PANELS | {"Arguments", "Options"}
+    assert re.findall(r"╭─ Options ─+╮\n│ --help[^\n]*\n╰", output), "an option stands in no group"
+    assert len(re.findall(r"^ gdq ", output, flags=re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize(
+    "line", [line for lines in layout.EXAMPLES.values() for line, _ in lines], ids=lambda line: line[4:]
+)
+def test_examples_are_command_lines(line: str) -> None:
+    words = shlex.split(line)[1:]
+    path = max((path for path in COMMANDS if tuple(words[: len(path)]) == path), key=len)
+    COMMANDS[path].make_context("gdq", words[len(path) :])  # raises for what the command does not take
+    assert any(line == shown for shown, _ in layout.EXAMPLES[" ".join(path)])

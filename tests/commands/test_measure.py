@@ -238,5 +238,5 @@ def test_compare_refuses(two: tuple[Path, Path], tmp_path: Path) -> None:
     assert "only equal sizes" in gdq("compare", two[0], other, code=3)
     assert "leaves nothing" in gdq("compare", *two, "--shave", 15, code=2)
     assert "--shave" in gdq("compare", *two, "--shave", -1, code=2)
-    assert "exists" in gdq("compare", *two, "-o", two[1], code=3)
+    assert "replace an input" in gdq("compare", *two, "-o", two[1], code=3)
     assert "does not write" in gdq("compare", *two, "-o", tmp_path / "d.xyz", code=2)

@@ -88,7 +88,7 @@ def test_convert_the_release(tmp_path: Path) -> None:
     source, target = tmp_path / "srresnet_x2@300.pth.tar", tmp_path / "srresnet_x2.safetensors"
     torch.save({"epoch": 300, "state_dict": make_release_state(2)}, source)
     assert "srresnet x2, 2 blocks of 64 features" in gdq("models", "convert", source, "-o", target)
-    assert "exists; --overwrite replaces it" in gdq("models", "convert", source, "-o", target, code=2)
+    assert "--overwrite replaces it" in gdq("models", "convert", source, "-o", target, code=3)
     gdq("models", "convert", source, "-o", target, "--overwrite")
     assert "SHA-256" in gdq("models", "verify", target)
     picture = tmp_path / "in.png"
@@ -129,15 +129,19 @@ def test_convert_edsr_and_go_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "message"),
-    [("x.pth", ".safetensors file"), ("-x_x2.safetensors", "letters"), ("in.safetensors", "replace")],
+    ("output", "code", "message"),
+    [
+        ("x.pth", 2, "ends with .safetensors"),
+        ("-x_x2.safetensors", 2, "letters"),
+        ("in.safetensors", 3, "replace an input"),
+    ],
 )
 def test_convert_refuses_bad_outputs(
-    output: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    output: str, code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_checkpoint(Path("in.safetensors"), Checkpoint(make_network(2, 1, 8), None))
-    assert message in gdq("models", "convert", "in.safetensors", "--overwrite", f"--output={output}", code=2)
+    assert message in gdq("models", "convert", "in.safetensors", "--overwrite", f"--output={output}", code=code)
 
 
 # --- push -----------------------------------------------------------------------------------------------------------

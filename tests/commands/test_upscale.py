@@ -194,7 +194,7 @@ def test_a_folder_as_json(tmp_path: Path, model: Path) -> None:
     (tmp_path / "1_x2.png").write_bytes(b"made before")
     (tmp_path / "broken.png").write_bytes(b"")
     (tmp_path / "notes.txt").touch()
-    output = gdq("upscale", tmp_path, tmp_path / "absent.png", "-x", 2, "-m", model, "--json", code=1)
+    output = gdq("upscale", tmp_path / "absent.png", tmp_path, "-x", 2, "-m", model, "--json", code=1)
     *lines, last = [json.loads(line) for line in output.splitlines()]
     found = {Path(line["input"]).name: (line["status"], line["output"] is not None) for line in lines}
     assert found == {

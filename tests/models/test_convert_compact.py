@@ -163,7 +163,7 @@ def test_edsr_weights_need_no_extra(tmp_path: Path, pictures: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ModuleNotFoundError("No module named 'spandrel'", name="spandrel"), "pip install 'gdq-cli[spandrel]'"),
+        (ModuleNotFoundError("No module named 'spandrel'", name="spandrel"), "pip install spandrel"),
         (ModuleNotFoundError("No module named 'torchvision'", name="torchvision"), "No module named 'torchvision'"),
         (RuntimeError("operator torchvision::nms\ndoes not exist"), "operator torchvision::nms does not exist"),
     ],

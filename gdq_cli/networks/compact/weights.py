@@ -31,7 +31,7 @@ def recognise_compact(state: dict[str, Tensor]) -> None:
         from spandrel import MAIN_REGISTRY
     except Exception as error:  # torchvision, which it needs, raises RuntimeError beside a torch of another build
         if isinstance(error, ModuleNotFoundError) and error.name == "spandrel":
-            raise ValueError(f"{unknown}; for Compact networks: pip install 'gdq-cli[spandrel]'") from error
+            raise ValueError(f"{unknown}; for Compact networks: pip install spandrel") from error
         reason = " ".join(str(error).split())[:160]
         raise ValueError(
             f"{unknown}, and spandrel cannot be imported here ({reason}); it needs the torchvision of torch "

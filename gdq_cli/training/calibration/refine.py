@@ -42,7 +42,8 @@ def average_checkpoints(first: Checkpoint, second: Checkpoint, share: float) -> 
         WeightsError: if the networks differ.
     """
     if first.config != second.config:
-        raise WeightsError(f"{first.name} and {second.name} are different networks, which have no average")
+        names = [f"{one.name} x{one.scale}" for one in (first, second)]
+        raise WeightsError(f"{names[0]} and {names[1]} are different networks, which have no average")
     network, end = copy.deepcopy(first.network), second.network.state_dict()
     network.load_state_dict({name: torch.lerp(start, end[name], share) for name, start in network.state_dict().items()})
     fit_narrow_grids(network)

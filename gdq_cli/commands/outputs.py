@@ -1,0 +1,52 @@
+"""What can be wrong with the file that a command is to write, said before its work."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from gdq_cli.errors import FileError, OptionsError
+from gdq_cli.files import check_target
+
+
+def check_output(target: Path, *inputs: Path, overwrite: bool, option: str = "output") -> None:
+    """Refuse a file that cannot be written, or that is an input.
+
+    Raises:
+        FileError: as ``gdq_cli.files.check_target``, and for an input.
+    """
+    for other in inputs:
+        with suppress(OSError):
+            if os.path.samefile(target, other):
+                raise FileError(f"{target}: the output would replace an input; choose another `{option}`")
+    check_target(target, overwrite=overwrite)
+
+
+def check_checkpoint(target: Path, *inputs: Path | None, overwrite: bool) -> None:
+    """The same for a checkpoint, whose name tells the model's.
+
+    Raises:
+        OptionsError: if its name is not one of a checkpoint.
+        FileError: as ``check_output``.
+    """
+    from gdq_cli.models.schema import NAME_PATTERN
+
+    if target.suffix != ".safetensors":
+        raise OptionsError(f"`output` {target}: a checkpoint's name ends with .safetensors")
+    if not NAME_PATTERN.fullmatch(model_name(target)):
+        raise OptionsError(f"`output` {target}: its name may have letters, digits, '.', '_' and '-' only")
+    check_output(target, *(other for other in inputs if other is not None), overwrite=overwrite)
+
+
+def check_scale(target: Path, scale: int) -> None:
+    """Refuse the name of a checkpoint that promises another scale. Raises OptionsError."""
+    promised = re.search(r"_x(\d+)$", target.stem)
+    if promised is not None and int(promised[1]) != scale:
+        raise OptionsError(f"`output` {target}: its name says x{promised[1]}, but the network is x{scale}")
+
+
+def model_name(target: Path) -> str:
+    """What a checkpoint's file calls its model: ``photo`` of ``photo_x4.safetensors``."""
+    return target.stem.rpartition("_x")[0] or target.stem

@@ -1,0 +1,56 @@
+"""What Typer finds wrong with a command line, told in the one line that every error gets."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import typer
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""Typer's, which has no public name: newer versions hold a copy of Click, older ones depend on it."""
+
+_HINT = re.compile(r"^Invalid value for .*?: ", re.DOTALL)
+_PYDANTIC = re.compile(r"^Value error, |, unable to parse string as an? \w+$")
+
+
+def usage_message(error: Any) -> str:
+    """One line: which word is wrong, why, and whose ``--help`` tells more; empty where the help itself was shown.
+
+    Args:
+        error: a ``UsageError``.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return ""
+    text = " ".join(_describe(error).split()).rstrip(".")
+    if error.ctx is None or text.endswith("?"):
+        return text
+    return f"{text}; see {error.ctx.command_path} --help"
+
+
+def _describe(error: Any) -> str:
+    message = str(error.format_message())
+    wrong = getattr(error, "option_name", None)
+    if hasattr(error, "possibilities"):
+        near = get_close_matches(wrong, error.possibilities or (), 1, 0.7)
+        return f"there is no option {wrong}" + (f", did you mean {near[0]}?" if near else "")
+    if (found := re.match(r"No such command '(.+?)'\.", message)) and Path(found[1]).exists():
+        return f"'{found[1]}' is no command, did you mean gdq upscale {shlex.quote(found[1])}?"
+    param = getattr(error, "param", None)
+    if param is None:
+        return message
+    options = [name for name in param.opts if name.startswith("-")]
+    name = max(options, key=len) if options else param.metavar or param.name.upper()
+    if message.startswith("Missing "):
+        return f"{name} is missing" + (f": {param.help}" if getattr(param, "help", None) else "")
+    return f"{name}: {_with_value(_HINT.sub('', message), error.__cause__)}"
+
+
+def _with_value(message: str, cause: Any) -> str:
+    """A complaint about a value, with the value in it: newer Typers quote none."""
+    message = _PYDANTIC.sub("", message)
+    details = cause.errors() if hasattr(cause, "errors") else ()
+    return message.replace("Input", repr(details[0]["input"]), 1) if details else message
