@@ -13,6 +13,7 @@ FIELDS = ("stem", "name", "ext", "scale", "width", "height", "model", "bits")
 """Fields of a template: the input's name without and with its suffix, the output's suffix without the dot, the factor,
 the output's sides in pixels, the model's name, and ``bits`` or ``budget``."""
 
+_FORMAT = re.compile(r"(?:0?[1-9])?d?")  # no width that takes a machine's memory
 _FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
 
 
@@ -46,9 +47,9 @@ class NameTemplate:
         if unknown:
             known = ", ".join("{" + field + "}" for field in FIELDS)
             raise OptionsError(f"`name` {text!r}: there is no field {{{unknown[0]}}}; known are {known}")
-        if any("{" in (spec or "") for _, _, spec, _ in parsed):
-            raise OptionsError(f"`name` {text!r}: a format cannot hold another field")
-        if not text or _FORBIDDEN.search("".join(f"{literal}{spec or ''}" for literal, _, spec, _ in parsed)):
+        if any(conversion or not _FORMAT.fullmatch(spec or "") for _, _, spec, conversion in parsed):
+            raise OptionsError(f"`name` {text!r}: the one format is a number of digits, up to 9, such as {{width:05d}}")
+        if not text or _FORBIDDEN.search("".join(literal for literal, _, _, _ in parsed)):
             raise OptionsError(f"`name` {text!r}: a file name, without / or \\; folders are chosen by `output`")
         self.fields = frozenset(fields)
         self._full = text if text.endswith(".{ext}") else text + ".{ext}"

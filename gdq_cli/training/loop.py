@@ -20,6 +20,7 @@ import torch
 
 from gdq_cli.errors import FileError, GdqError, OptionsError, WeightsError
 from gdq_cli.files import atomic_file
+from gdq_cli.models.archive import check_archive
 from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.muon import Muon
@@ -206,6 +207,7 @@ class Trainer:
 
     def _load(self) -> None:
         try:
+            check_archive(self._state_file)
             state: dict[str, Any] = torch.load(self._state_file, map_location=self._device, weights_only=True)
             identity = dict(state["identity"])
         except Exception as error:  # torch.load raises whatever the damage leads to

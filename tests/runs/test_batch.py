@@ -208,6 +208,12 @@ def test_bad_templates(name: str) -> None:
         NameTemplate(name)
 
 
+@pytest.mark.parametrize("format", [":1000000000", ":>99999999", ":.999999999f", ":99d", "!r", ":{scale}"])
+def test_formats_that_take_memory(format: str) -> None:
+    with pytest.raises(OptionsError, match="up to 9"):
+        NameTemplate(f"{{width{format}}}")
+
+
 def test_bad_template_values(tmp_path: Path) -> None:
     source = save(tmp_path / "a.png")
     for name in ("{stem:d}", ".{stem}"):

@@ -52,6 +52,9 @@ _PLUGINS = (
 )
 
 _SCANS: dict[str, Callable[[BinaryIO], Scan]] = {"png": scan_png, "jpg": scan_jpeg, "webp": scan_webp, "gif": scan_gif}
+_LIMIT_BYTES = 8  # of memory for each pixel of the limit, in a small file
+_MAX_EXPANSION = 256  # bytes of memory for each byte of a file, in a large one
+_MAX_PAGES = 10_000  # of a document; Pillow's search for them takes time that grows with the square
 # TIFF tags
 _SUBFILE, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SUB_IFDS, _DNG = 254, 258, 259, 262, 284, 330, 50706
 
@@ -95,16 +98,40 @@ class ImageContainer:
             if format == "jxl" and not self.im.jpeg:  # applied already; what EXIF says is to be ignored
                 self.orientation = 1
             self.header = self._read_header()
+        self._check_expansion()
 
     def _check_size(self, width: int, height: int, pixels: int) -> None:
         if width < 1 or height < 1:
             raise ImageError(f"{self.name}: not a readable image (a side of 0 pixels)")
         if self.max_pixels is not None and pixels > self.max_pixels:
-            size = f"{width} x {height}" if pixels == width * height else f"frames that span {pixels}"
+            size = f"{width} x {height}" if pixels == width * height else f"frames that hold {pixels} at once"
             raise ImageError(
                 f"{self.name}: {size} pixels are more than the limit of {self.max_pixels}; "
                 "raise `max_pixels` to read it"
             )
+
+    def _check_expansion(self) -> None:
+        """Refuse a small file that takes a large machine. Pixels of a kind that takes more room than others count more
+        where a file has few bytes for them."""
+        if self.max_pixels is None:
+            return
+        held = self.im.width * self.im.height * self._held_bytes()
+        if held > max(_LIMIT_BYTES * self.max_pixels, _MAX_EXPANSION * self.stream.seek(0, 2)):
+            raise ImageError(
+                f"{self.name}: {self.im.width} x {self.im.height} pixels in so small a file, which take "
+                f"{held >> 20} MiB to decode; raise `max_pixels` to read it"
+            )
+
+    def _held_bytes(self) -> int:
+        """Bytes of memory that decoding takes for each pixel, at most; measured."""
+        mode = self.im.mode
+        if self.header.bit_depth > 8:
+            return 12 if mode.startswith("I;16") else 33 if mode in ("I", "F") else 55
+        if self.format in ("webp", "avif", "heic", "jxl"):
+            return 20
+        if self.header.has_alpha or "transparency" in self.im.info or mode not in ("1", "L", "RGB"):
+            return 16
+        return 10 if mode == "RGB" else 7
 
     def _cut(self) -> None:
         """Replace the stream by a copy without what Pillow is not shown."""
@@ -148,6 +175,8 @@ class ImageContainer:
     def _find_tiff_pages(self) -> Sequence[int]:
         pages: list[int] = []
         for index in itertools.count():
+            if len(pages) == _MAX_PAGES:
+                raise ValueError(f"more than {_MAX_PAGES} pages")
             try:
                 self.im.seek(index)
                 if int(self.im.tag_v2.get(_SUBFILE, 0) or 0) & 5:  # a reduced copy or a mask of another page

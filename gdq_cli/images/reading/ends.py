@@ -13,6 +13,7 @@ _FILLER = re.compile(rb"(?:\x00{16,}|\xff{16,})\Z")  # what recovery tools and i
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # ends coded data, in which 0 or a restart number follows 255
 _MADE_UP = 4096  # bytes of coded data, more than any block of pixels takes
 _TRIES = 3
+_MAX_MARKERS = 1 << 12  # of tables and scans
 _SLACK = 8  # bytes at the end of the file that may be no part of the picture
 _NEAR = 1 << 16
 
@@ -61,7 +62,10 @@ def _decode_whole(coded: bytes) -> JpegImagePlugin.JpegImageFile | None:
 def _all_scans(data: bytes) -> bool:
     """Whether the scans of a JPEG tell every coefficient of every component to its last bit."""
     at, components, missing = 2, b"", set[tuple[int, int]]()
-    while found := _MARKER.search(data, at):
+    for _ in range(_MAX_MARKERS):
+        found = _MARKER.search(data, at)
+        if found is None:
+            break
         at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
         kind, segment = data[found.start() + 1], data[found.end() + 2 : at]
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):

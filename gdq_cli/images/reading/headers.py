@@ -20,6 +20,8 @@ _SHOWN_CHUNKS = frozenset({b"tRNS", b"pHYs"})  # besides those of the pixels; Pi
 # one by one, which takes minutes for a large file that is damaged near its start.
 _MAX_JUNK = 1 << 18
 _MAX_CHUNKS = 1 << 16  # of a WebP file that are looked at
+_MAX_PARTS, _PART_BYTES = 1 << 16, 64  # parts of other files: so many, and one more for every so many bytes of a file
+_CANVASES = 4  # that the decoder of an animation holds at once
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Scan:
     width: int
     height: int
     largest: int
-    """Pixels of the largest canvas that decoding may need."""
+    """Pixels that decoding holds at once: of the largest canvas, several times in an animation."""
     bit_depth: int = 8
     colour_type: int = -1
     has_alpha: bool = False
@@ -50,8 +52,22 @@ class Scan:
     """What is left out, one line each."""
 
 
+class _Parts:
+    """Counts the parts of a file. Ones without content cost time and memory, and there may be millions of them."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._left = _MAX_PARTS + stream.seek(0, 2) // _PART_BYTES
+
+    def count(self) -> None:
+        """One more. Raises ValueError where there are too many for the file."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("more parts than a picture has")
+
+
 def scan_png(stream: BinaryIO) -> Scan:
     """Walk a PNG's chunks without decoding. Raises ValueError where the header is damaged."""
+    parts = _Parts(stream)
     stream.seek(8)
     head = stream.read(25)
     if len(head) < 25 or head[4:8] != b"IHDR":
@@ -60,9 +76,11 @@ def scan_png(stream: BinaryIO) -> Scan:
     chunks: list[tuple[bytes, bytes]] = []
     cuts: list[tuple[int, int]] = []
     notes: dict[str, None] = {}
-    transparent, at = colour in (4, 6), stream.tell()
+    transparent, animated, at = colour in (4, 6), False, stream.tell()
     while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
         length, kind = struct.unpack(">L4s", start)
+        parts.count()
+        animated |= kind == b"acTL"
         stop = at + length + 12
         if kind[0] & 32 and kind not in _ANIMATION_CHUNKS:  # none that the pixels need
             payload, sound = _read_payload(stream, kind, length)
@@ -75,9 +93,8 @@ def scan_png(stream: BinaryIO) -> Scan:
             transparent |= sound and kind == b"tRNS"
         at = stream.seek(stop)
     found = _sort_chunks(chunks, notes)
-    return Scan(
-        width, height, width * height, depth, colour, transparent, cuts=tuple(cuts), notes=tuple(notes), **found
-    )
+    largest = width * height * (_CANVASES if animated else 1)
+    return Scan(width, height, largest, depth, colour, transparent, cuts=tuple(cuts), notes=tuple(notes), **found)
 
 
 def _read_payload(stream: BinaryIO, kind: bytes, length: int) -> tuple[bytes, bool]:
@@ -144,6 +161,7 @@ def _text_of(kind: bytes, payload: bytes, limit: int) -> bytes | None:
 
 def scan_jpeg(stream: BinaryIO) -> Scan:
     """Size of a JPEG file. Raises ValueError where the segments before the picture are damaged."""
+    parts = _Parts(stream)
     stream.seek(2)
     size, junk = None, 0
     while junk < _MAX_JUNK:
@@ -155,6 +173,7 @@ def scan_jpeg(stream: BinaryIO) -> Scan:
             stream.seek(-1 if kind else 0, 1)
             junk += 1
         elif kind != 1 and not 0xD0 <= kind <= 0xD9:  # those have no length
+            parts.count()
             head = stream.read(7)
             if len(head) < 7:
                 raise ValueError("truncated file")
@@ -176,10 +195,10 @@ def scan_webp(stream: BinaryIO) -> Scan:
     head = stream.read(18)
     if len(head) < 18 or size < announced + 8:
         raise ValueError("truncated file")
-    kind, alpha = head[:4], False
+    kind, alpha, animated = head[:4], False, False
     lossless = kind == b"VP8L"
     if kind == b"VP8X":
-        alpha = bool(head[8] & 16)
+        alpha, animated = bool(head[8] & 16), bool(head[8] & 2)
         width, height = (1 + int.from_bytes(head[at : at + 3], "little") for at in (12, 15))
         stream.seek(30)
         lossless = set(_bitstreams(stream, announced + 8)) == {b"VP8L"}
@@ -190,7 +209,8 @@ def scan_webp(stream: BinaryIO) -> Scan:
         width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (14, 16))
     else:
         raise ValueError("no picture chunk")
-    return Scan(width, height, width * height, has_alpha=alpha, lossless=lossless)
+    largest = width * height * (_CANVASES if animated else 1)
+    return Scan(width, height, largest, has_alpha=alpha, lossless=lossless)
 
 
 def _bitstreams(stream: BinaryIO, end: int) -> Iterator[bytes]:
@@ -211,6 +231,7 @@ def scan_gif(stream: BinaryIO) -> Scan:
     The canvas is the logical screen, grown to the first frame as browsers do; Pillow grows it for every frame, so what
     decoding may need is the union of all.
     """
+    parts = _Parts(stream)
     stream.seek(6)
     head = stream.read(7)
     if len(head) < 7:
@@ -226,7 +247,7 @@ def scan_gif(stream: BinaryIO) -> Scan:
                 block = stream.read(2)
                 transparent |= len(block) == 2 and bool(block[1] & 1)
                 stream.seek(block[0] - 1 if block else 0, 1)
-            _skip_blocks(stream)
+            _skip_blocks(stream, parts)
         elif kind == b",":
             box = stream.read(9)
             if len(box) < 9:
@@ -237,15 +258,16 @@ def scan_gif(stream: BinaryIO) -> Scan:
                 width, height = most_w, most_h
                 transparent |= w < width or h < height
             stream.seek((3 << (flags & 7) + 1 if flags & 128 else 0) + 1, 1)
-            _skip_blocks(stream)
+            _skip_blocks(stream, parts)
         elif (junk := junk + 1) > _MAX_JUNK:
             raise ValueError("damaged data")
     if not frames:
         raise ValueError("no picture in it")
-    return Scan(width, height, most_w * most_h, has_alpha=transparent)
+    return Scan(width, height, most_w * most_h * (_CANVASES if frames > 1 else 1), has_alpha=transparent)
 
 
-def _skip_blocks(stream: BinaryIO) -> None:
+def _skip_blocks(stream: BinaryIO, parts: _Parts) -> None:
     """Past a chain of GIF data blocks, each led by its length, ended by a zero."""
     while (size := stream.read(1)) and size[0]:
+        parts.count()
         stream.seek(size[0], 1)
