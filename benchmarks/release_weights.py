@@ -1,9 +1,9 @@
 """Write weights/manifest.json and the model card of every checkpoint in weights/, with figures measured now; print the
 rows of README's tables of quality.
 
-    python benchmarks/release_weights.py ../shared/data [--only edsr_x4] [--limit 2 --output /tmp/cards]
+    python benchmarks/release_weights.py DATA [--only edsr_x4] [--limit 2 --output /tmp/cards]
 
-The validation row is measured on the held-out images of data/train, the others on data/bench (reporting only). What LR
+DATA holds pictures of your own in train/, and the sets in bench/Set5/x4/HR, .../LR and so on. The validation row is measured on the held-out images of data/train, the others on data/bench (reporting only). What LR
 photo models are measured on is degraded as ``gdq eval --degrade`` does it, seed 0.
 """
 
@@ -153,7 +153,8 @@ def _run_text(run: dict[str, Any]) -> str:
     """One line of the card per training run."""
     varied = (", varied" if run.get("varied") else "") + (", contrast raised" if run.get("contrast_raised") else "")
     degraded = f", LR degraded ({run['degradation']})" if run.get("degradation", "none") != "none" else ""
-    size = f"batch {run['batch']} x {run['patch']} px LR{varied}{degraded}, rate {run['rate']:g}"
+    drawn = f", {run['graphics']:.0%} drawn graphics" if run.get("graphics") else ""
+    size = f"batch {run['batch']} x {run['patch']} px LR{varied}{degraded}{drawn}, rate {run['rate']:g}"
     averaged = f"; averaged with the network before it, share {run['averaged']:.0%}" if "averaged" in run else ""
     return (
         f"- Trained, {run['stage']} stage: {run['steps']} steps from {run['from']}, {size}, {run['device']}{averaged}\n"

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from gdq_cli.errors import OptionsError
 from gdq_cli.measure.degradation import TrainingDegradation, degrade
 from gdq_cli.measure.pairs import ImagePair, downscale
+from gdq_cli.training.graphics import draw_graphic
 
 LR_MARGIN = 2  # LR pixels that the antialiased bicubic reaches to each side: a cut patch shows no edge inside them
 SMALLEST_ZOOM = 0.5
@@ -38,6 +39,7 @@ class PatchSampler:
         raise_contrast: make half of the patches anew with up to twice the contrast, clipped as in an overexposed
             picture: quantizers otherwise reach for what the folder holds and clip what is stronger.
         degradation: what the LR side of every patch goes through, drawn anew each time.
+        graphics: share of the patches that are drawn instead: flat saturated colours, edges, text (graphics.py).
 
     Raises:
         OptionsError: if no image is as large as a patch, or a patch has no pixel.
@@ -53,6 +55,7 @@ class PatchSampler:
         vary: bool = False,
         raise_contrast: bool = False,
         degradation: TrainingDegradation = "none",
+        graphics: float = 0.0,
     ) -> None:
         if patch < 1:
             raise OptionsError(f"`patch` must be at least 1 LR pixel, not {patch}")
@@ -64,6 +67,7 @@ class PatchSampler:
         self._vary = vary
         self._raise_contrast = raise_contrast
         self._degradation: TrainingDegradation = degradation
+        self._graphics = graphics
         self._rng = np.random.default_rng(seed)
         sides = np.array([(pair.lr.shape[0] * pair.lr.shape[1]) ** 0.5 for pair in self._pairs])
         share = sides * [_texture(pair.lr) for pair in self._pairs] if by_texture else sides
@@ -77,6 +81,7 @@ class PatchSampler:
             "vary": self._vary,
             "raise_contrast": self._raise_contrast,
             "degradation": self._degradation,
+            "graphics": self._graphics,
         }
 
     @property
@@ -101,6 +106,8 @@ class PatchSampler:
         pair = self._pairs[int(np.searchsorted(self._cumulative, self._rng.random()))]
         height, width = pair.lr.shape[:2]
         scale = pair.hr.shape[0] // height
+        if self._graphics and self._rng.random() < self._graphics:
+            return draw_graphic(self._patch, scale, self._rng)
         places = [
             (int(self._rng.integers(height - self._patch + 1)), int(self._rng.integers(width - self._patch + 1)))
             for _ in range(2 if self._by_texture else 1)

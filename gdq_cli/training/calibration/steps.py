@@ -8,6 +8,7 @@ largest value seen: a clipped highlight is visible.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ ERROR_FLOOR = 3.0  # squared grey levels (43 dB): patches that are better than t
 UNCLIPPED_BITS = 8  # from this width on a static layer has codes enough to reach the largest value
 MIN_STEP = 1e-6  # for a layer whose input is zero everywhere
 SEARCH_POSITIONS = 40  # output pixels a patch contributes to the search of steps
+FLAT_LEVELS = (0, 64, 128, 191, 255)  # of each channel of the flat colours that static layers are made to reach
 
 
 @torch.inference_mode()
@@ -61,6 +63,41 @@ def calibrate_steps(
     finally:
         for hook in hooks:
             hook.remove()
+    reach_flat_colours(network)
+
+
+@torch.inference_mode()
+def reach_flat_colours(network: Network) -> None:
+    """Widen steps of static 8-bit layers, in place, to what flat pictures of 125 colours hold.
+
+    Photographs hold few saturated areas; a layer that reaches no further than they do shifts the colour of a logo.
+    """
+    colours = torch.tensor(list(product(FLAT_LEVELS, repeat=3)), dtype=torch.float32)
+
+    def widen(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
+        assert isinstance(conv, QuantConv2d)
+        conv.activation_step[0] = max(float(conv.activation_step[0]), _reaching_step(conv, inputs[0]))
+
+    hooks = [
+        conv.register_forward_pre_hook(widen)
+        for conv in network.modules()
+        if isinstance(conv, QuantConv2d) and _is_unclipped(conv)
+    ]
+    try:
+        network(colours[:, :, None, None].expand(-1, -1, 8, 8).contiguous(memory_format=torch.channels_last))
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _is_unclipped(conv: QuantConv2d) -> bool:
+    return conv.is_static and "equalization" in conv._buffers and conv.bit_widths[0] >= UNCLIPPED_BITS
+
+
+def _reaching_step(conv: QuantConv2d, x: Tensor) -> float:
+    """Step with which a static layer reaches the largest of its float inputs."""
+    largest = (x.abs().amax(dim=(0, 2, 3)) / conv.equalization).max()
+    return max(float(largest) / conv.input_range(conv.bit_widths[0])[1], MIN_STEP)
 
 
 def _importance(network: Network, pixels: Tensor, hr: Tensor) -> Tensor:
@@ -95,9 +132,8 @@ def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
 
 def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
     """Choose the steps of one layer's float input, from narrow to wide."""
-    if conv.is_static and "equalization" in conv._buffers and conv.bit_widths[0] >= UNCLIPPED_BITS:
-        largest = (x.abs().amax(dim=(0, 2, 3)) / conv.equalization).max()  # highlights are rare, and seen
-        conv.activation_step[0] = max(float(largest) / conv.input_range(conv.bit_widths[0])[1], MIN_STEP)
+    if _is_unclipped(conv):  # highlights are rare, and seen
+        conv.activation_step[0] = _reaching_step(conv, x)
         return
     weight = conv.equalized_weight()
     columns = _columns(x)  # (positions, I * 9)
