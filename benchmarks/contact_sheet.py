@@ -1,6 +1,6 @@
 """What a degradation makes of pictures, to look at: HR, clean LR and degraded LR side by side, and what was drawn.
 
-    python benchmarks/contact_sheet.py ../shared/data/train --degradation photo --scale 4 --seed 0 -o sheet.png
+    python benchmarks/contact_sheet.py HR_DIR --degradation photo --scale 4 --seed 0 -o sheet.png
 
 LR pixels are enlarged to squares, so that every block and grain shows as it is.
 """

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from gdq_cli.engines import Engine, choose_device, choose_engine
 from gdq_cli.engines.reference import ReferenceEngine
+from gdq_cli.errors import GdqError
 from gdq_cli.measure.benchmark import interleave, natural_picture
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import lower_network
@@ -333,4 +334,7 @@ def replay_seconds(network: Callable[[Tensor, Tensor], Tensor], batch: int, side
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except GdqError as error:  # no GPU, as a rule
+        sys.exit(f"error: {error}")

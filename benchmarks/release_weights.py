@@ -3,8 +3,9 @@ rows of README's tables of quality.
 
     python benchmarks/release_weights.py DATA [--only edsr_x4] [--limit 2 --output /tmp/cards]
 
-DATA holds pictures of your own in train/, and the sets in bench/Set5/x4/HR, .../LR and so on. The validation row is measured on the held-out images of data/train, the others on data/bench (reporting only). What LR
-photo models are measured on is degraded as ``gdq eval --degrade`` does it, seed 0.
+DATA holds pictures of your own in train/, and the sets in bench/Set5/x4/HR, .../LR and so on. The validation row is
+measured on the held-out images of train, the others on bench (reporting only). What LR photo models are measured on
+is degraded as ``gdq eval --degrade`` does it, seed 0.
 """
 
 from __future__ import annotations

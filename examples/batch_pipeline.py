@@ -6,6 +6,7 @@ Run it again and finished pictures are skipped, so an interrupted run goes on wh
 of ``gdq upscale``.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -30,4 +31,8 @@ def main(source: str, target: str, *options: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", help="a folder of pictures of your own")
+    parser.add_argument("target", help="the folder for the large ones, made if need be")
+    folders, options = parser.parse_known_args()  # what is not known here is for gdq upscale
+    sys.exit(main(folders.source, folders.target, *options))

@@ -3,7 +3,7 @@
 python examples/bit_map.py examples/coffee.jpg bit_map.png
 """
 
-import sys
+import argparse
 
 import numpy as np
 from PIL import Image
@@ -35,4 +35,7 @@ def main(source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", help="a picture, such as examples/coffee.jpg")
+    parser.add_argument("target", help="where the bit map goes, such as bit_map.png")
+    main(**vars(parser.parse_args()))

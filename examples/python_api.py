@@ -3,7 +3,7 @@
 python examples/python_api.py examples/coffee.jpg coffee_x4.png
 """
 
-import sys
+import argparse
 
 from PIL import Image
 
@@ -21,4 +21,7 @@ def main(source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", help="a picture, such as examples/coffee.jpg")
+    parser.add_argument("target", help="where the large one goes, such as coffee_x4.png")
+    main(**vars(parser.parse_args()))

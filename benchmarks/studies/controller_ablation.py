@@ -1,6 +1,6 @@
 """Does the controller know where bits are needed? Ways to allocate the same average bit-width, compared.
 
-    python benchmarks/studies/controller_ablation.py ../shared/data/train [--scale 4] [--images N] [--fab 4.5 5.0]
+    python benchmarks/studies/controller_ablation.py HR_DIR [--scale 4] [--images N] [--fab 4.5 5.0]
 
 Patches of training pictures are measured at 4, 5, 6 and 8 bits by the shipped network; same patches, same fit and same
 average for all: random (the widths of band_energy, shuffled), entropy alone, the release's mean feature, band energy;

@@ -1,6 +1,6 @@
 """Where should entropy-to-bit's thresholds lie? The paper's quantiles against ours, at equal average bit-width.
 
-    python benchmarks/studies/entropy_quantiles.py ../shared/data/train [--scale 4] [--images 400] [--fab 4.9]
+    python benchmarks/studies/entropy_quantiles.py HR_DIR [--scale 4] [--images 400] [--fab 4.9]
 
 First line: how well the entropy of a patch, and the controller's own regression, predict what 4 bits cost it (rank
 correlation with that harm, five folds). Then a table: the finished choice of controller and entropy with

@@ -166,8 +166,8 @@ def _kernels(found: Diagnosis) -> dict[str, Any]:
         found.add(
             "warning",
             f"the compiled kernels are not available ({report.problem}), so few bits are not faster than 8",
-            "install a prebuilt wheel; or a C++17 compiler (Debian: apt install g++), and then gdq-cli again with "
-            "pip install --force-reinstall --no-deps --no-cache-dir",
+            "install a C++17 compiler (Debian: apt install g++), and then gdq again from its source: "
+            "pip install --force-reinstall --no-deps --no-cache-dir FOLDER",
         )
     for isa in report.isas:
         if isa.problem:
@@ -195,7 +195,7 @@ def _verdict(isa: kernels.IsaReport) -> str:
 
 def _weights(found: Diagnosis) -> tuple[list[Checkpoint], dict[str, Any]]:
     """Bundled checkpoints, each read and checked against its hash, and where others with a name lie."""
-    remedy = "install gdq-cli again: pip install --force-reinstall --no-deps gdq-cli"
+    remedy = "install gdq again from its source: pip install --force-reinstall --no-deps FOLDER"
     facts: dict[str, Any] = {"folder": str(hub.bundled_folder()), "files": []}
     try:
         manifest = hub.bundled_manifest()

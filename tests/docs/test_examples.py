@@ -64,6 +64,14 @@ def test_batch_pipeline(picture: Path, tmp_path: Path) -> None:
     assert run(*arguments) == "0 upscaled, 1 skipped, 0 failed\n"
 
 
+@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_without_arguments_an_example_says_what_it_takes(script: str) -> None:
+    done = subprocess.run([sys.executable, str(EXAMPLES / script)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"usage: {script} ")
+    assert "Traceback" not in done.stderr
+
+
 def test_every_example_is_listed_and_tested() -> None:
     listed = set(re.findall(r"`examples/(\w+\.py)`", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
     assert (

@@ -1,9 +1,10 @@
 """Score an EDSR checkpoint's float weights without any code of gdq, to check ``gdq eval`` against.
 
-    python tests/measure/independent_eval.py ../shared/data/bench/Set5/x4 weights/edsr_x4.safetensors
+    python tests/measure/independent_eval.py SET_DIR weights/edsr_x4.safetensors
 
-Pillow reads, plain torch convolutions run each picture whole, and scikit-image (``pip install scikit-image``) computes
-luma, PSNR and SSIM. tests/measure/test_evaluation.py compares the means with those of ``gdq eval``.
+SET_DIR holds a set's pictures in HR and their LR versions, of the same names, in LR. Pillow reads, plain torch
+convolutions run each picture whole, and scikit-image (``pip install scikit-image``) computes luma, PSNR and SSIM.
+tests/measure/test_evaluation.py compares the means with those of ``gdq eval``.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ def score_folder(folder: Path, checkpoint: Path) -> list[Score]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.stderr.write(f"usage: {Path(__file__).name} SET_DIR CHECKPOINT\n")
+        sys.exit(2)
     found = score_folder(Path(sys.argv[1]), Path(sys.argv[2]))
     means = Score("mean", *(float(np.mean([score[column] for score in found])) for column in (1, 2)))
     for score in [*found, means]:

@@ -89,7 +89,7 @@ def test_damaged_weights_are_an_error(box: Path) -> None:
     output = gdq("doctor", "-d", "cpu", code=1)
     assert "error: " in output
     assert "SHA-256" in output
-    assert "remedy: install gdq-cli again" in output
+    assert "remedy: install gdq again" in output
     path.unlink()
     found = diagnose("cpu")
     assert not found.works
