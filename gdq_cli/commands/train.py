@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from gdq_cli.commands.completion import complete_device
+from gdq_cli.commands.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAINING
+from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
+from gdq_cli.commands.wording import tell
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES
 
@@ -20,33 +24,55 @@ if TYPE_CHECKING:
     from gdq_cli.networks import Edsr, Network, NetworkConfig
     from gdq_cli.networks.edsr.config import Upsampler
     from gdq_cli.training.calibration.calibrate import Gate
-    from gdq_cli.training.loop import TrainProgress
+    from gdq_cli.training.loop import TrainOptions, TrainProgress
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
 FromOption = Annotated[
-    Path, typer.Option("--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.")
+    Path,
+    typer.Option(
+        "--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.", rich_help_panel=INPUT
+    ),
 ]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.")]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.", rich_help_panel=OUTPUT)
+]
 ScaleOption = Annotated[
-    int | None, typer.Option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
+    int | None,
+    typer.Option("--scale", "-x", "-s", help="Scale that the file to start from must have.", rich_help_panel=INPUT),
 ]
-FabOption = Annotated[float, typer.Option("--fab", help="Average bit-width that the controller aims at.")]
+FabOption = Annotated[
+    float, typer.Option("--fab", help="Average bit-width that the controller aims at.", rich_help_panel=CONTROLLER)
+]
 DescriptorOption = Annotated[
     Literal["band_energy", "mean"],
-    typer.Option("--descriptor", metavar="KIND", help="band_energy, or mean as in the release."),
+    typer.Option(
+        "--descriptor", metavar="KIND", help="band_energy, or mean as in the release.", rich_help_panel=CONTROLLER
+    ),
 ]
 GateOption = Annotated[
     Literal["ridge", "gumbel"],
-    typer.Option("--gate", metavar="KIND", help="How the controller learns: ridge, or gumbel as in the paper."),
+    typer.Option(
+        "--gate",
+        metavar="KIND",
+        help="How the controller learns: ridge, or gumbel as in the paper.",
+        rich_help_panel=CONTROLLER,
+    ),
 ]
 DegradationOption = Annotated[
     Literal["none", "photo"],
     typer.Option(
-        "--degradation", help="What LR went through: none (bicubic alone), or photo (blur, noise, JPEG, ...)."
+        "--degradation",
+        help="What LR went through: none (bicubic alone), or photo (blur, noise, JPEG, ...).",
+        rich_help_panel=INPUT,
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing checkpoint.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.", rich_help_panel=TRAINING)]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an existing checkpoint.", rich_help_panel=OUTPUT)
+]
+
+DEFAULT_GRAPHICS = {"fp32": 0.0, "quantized": 0.3}
+"""Share of drawn patches in each stage where none is given."""
 
 DEFAULT_RATES = {"fp32": 1e-3, "quantized": 4e-4}
 """Learning rate of each stage where none is given."""
@@ -62,41 +88,53 @@ def calibrate(
     gate: GateOption = "ridge",
     degradation: DegradationOption = "none",
     halo: Annotated[
-        int, typer.Option("--halo", min=0, max=64, help="LR pixels of context around a patch; 8 suits photo networks.")
+        int,
+        typer.Option(
+            "--halo",
+            min=0,
+            max=64,
+            help="LR pixels of context around a patch; 8 suits photo networks.",
+            rich_help_panel=MODEL,
+        ),
     ] = 4,
     static_bits: Annotated[
         str | None,
         typer.Option(
-            "--static-bits", help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8."
+            "--static-bits",
+            help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Quantize a float32 network by statistics of some pictures, without training."""
-    _check(output, overwrite, target_fab)
+    check_checkpoint(output, source, overwrite=overwrite)
+    check_fab(target_fab)
     from gdq_cli.models.checkpoint import write_checkpoint
     from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
     from gdq_cli.training.start import read_start
 
     start = time.perf_counter()
     network, facts = read_start(source, scale)
+    check_scale(output, network.config.scale)
+    widths = _static_bits(static_bits, network.config)
     training, _ = _load(folder, network.config.scale, degradation)
     checkpoint = calibrate_checkpoint(
         network,
         training,
-        name=_name(output),
+        name=model_name(output),
         target_fab=target_fab,
         descriptor=descriptor,
         gate=gate,
-        static_bits=_static_bits(static_bits, network.config),
+        static_bits=widths,
         halo=halo,
         facts=facts,
         seed=seed,
-        progress=lambda what: typer.echo(f"{time.perf_counter() - start:6.1f} s  {what}", err=True),
+        progress=lambda what: tell(f"{time.perf_counter() - start:6.1f} s  {what}", err=True),
     )
     write_checkpoint(output, checkpoint)
-    typer.echo(f"{output}: calibrated in {time.perf_counter() - start:.0f} s")
+    tell(f"{output}: calibrated in {time.perf_counter() - start:.0f} s")
 
 
 def train(
@@ -104,56 +142,103 @@ def train(
     output: OutputOption,
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="Checkpoint to start from, or plain EDSR weights; without it from scratch."),
+        typer.Option(
+            "--from",
+            help="Checkpoint to start from, or plain EDSR weights; without it from scratch.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     stage: Annotated[
         Literal["fp32", "quantized"],
-        typer.Option("--stage", metavar="KIND", help="fp32, or quantized (from a calibrated checkpoint)."),
+        typer.Option(
+            "--stage",
+            metavar="KIND",
+            help="fp32, or quantized (from a calibrated checkpoint).",
+            rich_help_panel=TRAINING,
+        ),
     ] = "fp32",
-    steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.")] = 5000,
-    batch: Annotated[int, typer.Option("--batch", help="Patches per step.")] = 16,
-    patch: Annotated[int, typer.Option("--patch", help="Side of a training patch in LR pixels.")] = 32,
+    steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.", rich_help_panel=TRAINING)] = 5000,
+    batch: Annotated[int, typer.Option("--batch", help="Patches per step.", rich_help_panel=TRAINING)] = 16,
+    patch: Annotated[
+        int, typer.Option("--patch", min=1, help="Side of a training patch in LR pixels.", rich_help_panel=TRAINING)
+    ] = 32,
     vary: Annotated[
         bool | None,
         typer.Option(
-            "--vary/--no-vary", help="Vary size, place and colours of patches; default in the fp32 stage only."
+            "--vary/--no-vary",
+            help="Vary size, place and colours of patches; default in the fp32 stage only.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     degradation: DegradationOption = "none",
+    graphics: Annotated[
+        float | None,
+        typer.Option(
+            "--graphics",
+            min=0,
+            max=1,
+            help="Share of patches drawn instead: saturated colours, edges, text; default 0.3, fp32 0.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     upsampler: Annotated[
         Literal["pixelshuffle", "pixelshuffledirect"] | None,
         typer.Option(
             "--upsampler",
             metavar="KIND",
             help="pixelshuffle as in EDSR, or pixelshuffledirect (one convolution, faster); fp32 stage only.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.")
+        float | None,
+        typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.", rich_help_panel=TRAINING),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", help="Stop after this time; the same command goes on.")
+        float | None,
+        typer.Option("--minutes", help="Stop after this time; the same command goes on.", rich_help_panel=TRAINING),
     ] = None,
-    validate_every: Annotated[int, typer.Option("--validate-every", help="Steps between validations.")] = 500,
+    validate_every: Annotated[
+        int, typer.Option("--validate-every", help="Steps between validations.", rich_help_panel=TRAINING)
+    ] = 500,
     scale: Annotated[
         int | None,
-        typer.Option("--scale", "-x", "-s", help="Scale to train; from a network of another scale its body is kept."),
+        typer.Option(
+            "--scale",
+            "-x",
+            "-s",
+            help="Scale to train; from a network of another scale its body is kept.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
     gate: GateOption = "ridge",
-    device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", "-d", help="auto, cpu, cuda or cuda:N.", rich_help_panel=SPEED, autocompletion=complete_device
+        ),
+    ] = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network; the state beside the output lets the same command go on after any interruption."""
-    _check(output, overwrite, target_fab)
+    check_checkpoint(output, source, overwrite=overwrite)
+    check_fab(target_fab)
     if source is None and (stage != "fp32" or scale not in NATIVE_SCALES):
         raise OptionsError(
             "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
         )
+    if stage == "fp32" and (target_fab, descriptor, gate) != (DEFAULT_FAB, "band_energy", "ridge"):
+        raise OptionsError("--fab, --descriptor and --gate are of the controller, which --stage fp32 has none of")
+    if stage == "quantized" and upsampler is not None:
+        raise OptionsError("--upsampler belongs to --stage fp32; a quantized network keeps its own")
+    if minutes is not None and not minutes > 0:
+        raise OptionsError(f"--minutes must be above 0, not {minutes:g}")
     from gdq_cli.engines import choose_device
     from gdq_cli.runs.memory import keep_freed_memory
+    from gdq_cli.training.calibration.steps import reach_flat_colours
     from gdq_cli.training.data import PatchSampler
     from gdq_cli.training.loop import Trainer, TrainOptions
     from gdq_cli.training.stages import FloatStage, QuantizedStage, Stage, fast_dtype
@@ -165,11 +250,14 @@ def train(
         seed=seed,
         validate_every=validate_every,
     )
+    chosen_device = choose_device(device)
     keep_freed_memory()
     start = _read_start(source, scale, stage, seed, upsampler)
+    check_scale(output, start.scale)
     network = cast("Edsr", start.network)
     training, held_out = _load(folder, network.config.scale, degradation)
-    chosen_device = choose_device(device)
+    if stage == "quantized":
+        reach_flat_colours(network)
     network.to(chosen_device)
     autocast = fast_dtype(chosen_device)
     loss: Stage = (
@@ -177,15 +265,22 @@ def train(
     )
     state_file = output.with_name(output.name + ".state")
     vary = stage == "fp32" if vary is None else vary
+    graphics = DEFAULT_GRAPHICS[stage] if graphics is None else graphics
     sampler = PatchSampler(
-        training, patch, seed, vary=vary, raise_contrast=stage == "quantized", degradation=degradation
+        training,
+        patch,
+        seed,
+        vary=vary,
+        raise_contrast=stage == "quantized",
+        degradation=degradation,
+        graphics=graphics,
     )
     trainer = Trainer(loss, sampler, options, state_file, chosen_device)
     if trainer.step:
-        typer.echo(f"going on from step {trainer.step} of {state_file}", err=True)
+        tell(f"going on from step {trainer.step} of {state_file}", err=True)
 
     def report(progress: TrainProgress) -> None:
-        typer.echo(
+        tell(
             f"step {progress.step}/{steps}  loss {progress.loss:.4f}  rate {progress.rate:.2e}  "
             f"{progress.seconds_per_step:.2f} s/step",
             err=True,
@@ -193,44 +288,43 @@ def train(
 
     complete = trainer.run(
         report,
-        lambda step, average: typer.echo(f"step {step}  {_figures(average, start, held_out)}", err=True),
+        lambda step, average: tell(f"step {step}  {_figures(average, start, held_out)}", err=True),
         minutes and minutes * 60,
     )
     if not complete:
         say = f"step {trainer.step} is kept in {state_file}; now {output} as it stands (Ctrl-C: without)"
-        typer.echo(say, err=True)
+        tell(say, err=True)
     history = [
         *start.facts.get("training", []),
-        _history(
-            stage,
-            source.name if source else "scratch",
-            trainer.step,
-            options,
-            patch,
-            vary,
-            degradation,
-            chosen_device,
-        ),
+        _history(stage, source.name if source else "scratch", trainer.step, options, sampler.settings, chosen_device),
     ]
-    start = replace(start, name=_name(output), facts=start.facts | {"training": history})
+    start = replace(start, name=model_name(output), facts=start.facts | {"training": history})
     _write_finished(output, trainer.average, start, training, target_fab, descriptor, gate, seed)
     if complete:
         state_file.unlink(missing_ok=True)
-        typer.echo(f"{output}: trained for {steps} steps")
+        tell(f"{output}: trained for {steps} steps")
     else:
-        typer.echo(f"{output}: stopped at step {trainer.step} of {steps}; the same command with --overwrite goes on")
+        tell(f"{output}: stopped at step {trainer.step} of {steps}; the same command with --overwrite goes on")
 
 
 def refine(
     folder: FolderArgument,
-    source: Annotated[Path, typer.Option("--from", help="Trained checkpoint: an EDSR.")],
+    source: Annotated[Path, typer.Option("--from", help="Trained checkpoint: an EDSR.", rich_help_panel=INPUT)],
     output: OutputOption,
     other: Annotated[
-        Path | None, typer.Option("--average", help="First average it with this one, of the same network.")
+        Path | None,
+        typer.Option("--average", help="First average it with this one, of the same network.", rich_help_panel=INPUT),
     ] = None,
-    share: Annotated[float, typer.Option("--share", min=0, max=1, help="Of the other one in the average.")] = 0.5,
+    share: Annotated[
+        float, typer.Option("--share", min=0, max=1, help="Of the other one in the average.", rich_help_panel=INPUT)
+    ] = 0.5,
     steps: Annotated[
-        bool, typer.Option("--steps", help="Then move activation steps where the held-out pictures gain by it.")
+        bool,
+        typer.Option(
+            "--steps",
+            help="Then move activation steps where the held-out pictures gain by it.",
+            rich_help_panel=TRAINING,
+        ),
     ] = False,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
@@ -240,7 +334,10 @@ def refine(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Finish a trained checkpoint: average two runs, refine steps, and fit a quantized one's controller anew."""
-    _check(output, overwrite, target_fab)
+    check_checkpoint(output, source, other, overwrite=overwrite)
+    check_fab(target_fab)
+    if other is None and share != 0.5:
+        raise OptionsError("--share is of --average; give both or neither")
     from gdq_cli.models.checkpoint import read_checkpoint
     from gdq_cli.networks import parameters_of
     from gdq_cli.training.calibration.refine import average_checkpoints, refine_steps
@@ -248,26 +345,21 @@ def refine(
     start = read_checkpoint(source)
     if not start.is_quantized and (steps or other is None):
         raise WeightsError(f"{source}: a float32 checkpoint, which has neither steps nor a controller")
+    check_scale(output, start.scale)
     if other is not None:
         start = average_checkpoints(start, read_checkpoint(other), share)
     network = _trainable(source, start.network)
     training, held_out = _load(folder, start.scale, degradation)
     if steps:
-        factors = refine_steps(network, held_out, lambda what: typer.echo(what, err=True))
+        factors = refine_steps(network, held_out, lambda what: tell(what, err=True))
         start = replace(start, facts=start.facts | {"steps_refined": factors})
-    start = replace(start, parameters=parameters_of(network), name=_name(output))
+    start = replace(start, parameters=parameters_of(network), name=model_name(output))
     finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed)
-    typer.echo(f"{output}: {_figures(network, finished, held_out)}")
+    tell(f"{output}: {_figures(network, finished, held_out)}")
 
 
-def _check(output: Path, overwrite: bool, target_fab: float) -> None:
-    """What can be wrong with the options that all of them share."""
-    if output.suffix != ".safetensors":
-        raise OptionsError(f"--output {output}: a checkpoint's name ends with .safetensors")
-    if not output.parent.is_dir():
-        raise WeightsError(f"{output}: there is no folder {output.parent}")
-    if output.exists() and not overwrite:
-        raise WeightsError(f"{output}: exists already; --overwrite replaces it")
+def check_fab(target_fab: float) -> None:
+    """Refuse an average that no mixture of widths has. Raises OptionsError."""
     if not 4 <= target_fab <= 8:
         raise OptionsError(f"--fab must be between 4 and 8 bits, not {target_fab:g}")
 
@@ -287,10 +379,6 @@ def _static_bits(text: str | None, config: NetworkConfig) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _name(output: Path) -> str:
-    return output.stem.rpartition("_x")[0] or output.stem
-
-
 def _load(folder: Path, scale: int, degradation: TrainingDegradation) -> tuple[list[ImagePair], list[ImagePair]]:
     """Training and validation images of a folder, with LR of one kind."""
     from gdq_cli.measure.pairs import list_images, load_pairs, split_validation
@@ -299,8 +387,8 @@ def _load(folder: Path, scale: int, degradation: TrainingDegradation) -> tuple[l
     files = list_images(folder)
     training, held_out = split_validation(files)
     if (warning := find_artefacts(files)) is not None:
-        typer.echo(f"note: {folder}: {warning}", err=True)
-    typer.echo(f"{len(training)} training images, {len(held_out)} held out for validation", err=True)
+        tell(f"note: {folder}: {warning}", err=True)
+    tell(f"{len(training)} training images, {len(held_out)} held out for validation", err=True)
     return load_pairs(training, scale, degradation), load_pairs(held_out, scale, degradation, seed=1)
 
 
@@ -321,6 +409,10 @@ def _read_start(
         network, facts = read_start(source)
         return Checkpoint(parameters_of(reshaped(_trainable(source, network), scale, upsampler)), None, facts)
     checkpoint = read_checkpoint(source)
+    if scale not in (None, checkpoint.scale):
+        raise WeightsError(
+            f"{source}: a network of scale x{checkpoint.scale}, not x{scale}, which --stage fp32 changes"
+        )
     if not checkpoint.is_quantized:
         raise WeightsError(f"{source}: a float32 checkpoint; make a quantized one with gdq calibrate first")
     return replace(checkpoint, parameters=parameters_of(_trainable(source, checkpoint.network)))
@@ -335,9 +427,9 @@ def _trainable(source: Path, network: Network) -> Edsr:
 
 
 def _history(
-    stage: str, start: str, steps: int, options: Any, patch: int, vary: bool, degradation: str, device: str
+    stage: str, start: str, steps: int, options: TrainOptions, drawn: dict[str, Any], device: str
 ) -> dict[str, Any]:
-    """What the model card says about a run."""
+    """What the model card says about a run whose patches were drawn as ``PatchSampler.settings`` tell."""
     import torch
 
     from gdq_cli.measure.machine import cpu_name
@@ -347,10 +439,11 @@ def _history(
         "from": start,
         "steps": steps,
         "batch": options.batch,
-        "patch": patch,
-        "varied": vary,
-        "contrast_raised": stage == "quantized",
-        "degradation": degradation,
+        "patch": drawn["patch"],
+        "varied": drawn["vary"],
+        "contrast_raised": drawn["raise_contrast"],
+        "degradation": drawn["degradation"],
+        "graphics": drawn["graphics"],
         "rate": options.rate,
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name(),
     }
@@ -358,6 +451,8 @@ def _history(
 
 def _figures(network: Edsr, start: Checkpoint, held_out: list[ImagePair]) -> str:
     """Validation PSNR of every width, and of the choice of the controller of ``start``."""
+    if not held_out:
+        return "no figures: too few pictures to hold one out"
     from gdq_cli.networks import parameters_of
     from gdq_cli.training.validate import validate_auto, validate_network
 
@@ -398,7 +493,7 @@ def _write_finished(
             halo=start.halo,
             facts=start.facts,
             seed=seed,
-            progress=lambda what: typer.echo(what, err=True),
+            progress=lambda what: tell(what, err=True),
         )
     write_checkpoint(output, finished)
     return finished

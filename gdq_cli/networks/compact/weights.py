@@ -1,6 +1,6 @@
 """Float32 Compact weights (Real-ESRGAN's SRVGGNetCompact) -> our network.
 
-The extra ``gdq-cli[spandrel]`` says what a foreign state dict is; only its detection is used, which looks at names.
+The package spandrel, an extra, says what a foreign state dict is; only its detection is used, which looks at names.
 Building its network would follow the file's own numbers before anything has checked them.
 """
 
