@@ -1,10 +1,11 @@
-"""The HTML report: one self-contained page that compares, shows the bit map, and states the facts."""
+"""The HTML report of one picture: a self-contained page that compares, shows the bit map, and states the facts."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from gdq_cli._version import __version__
-from gdq_cli.bitmaps.terminal import PALETTE, Rgb, bit_label, count_bits, ink_on
+from gdq_cli.bitmaps.terminal import PALETTE, Rgb, bit_label, count_bits, describe_map, ink_on
 from gdq_cli.bits.patches import PatchPlan
 from gdq_cli.bits.widths import FP32_BITS
 
@@ -29,7 +30,7 @@ _MAX_SIDE = 16383  # WebP's limit
 _MAX_DIGITS = 900  # patches; more numbers than that cannot be read, and weigh
 _QUALITIES = (95, 90, 82, 72, 60, 45, 30, 15)
 _LOSSLESS_PIXELS = 400_000
-_MAP_PERCENT = 35
+_BAND = 64  # rows of the reduced picture that are made at a time
 
 _LABELS = {
     "input": "Input",
@@ -55,20 +56,30 @@ _LABELS = {
 _SHOWN_ELSEWHERE = {"status", "error", "bits", "fab"}
 
 
-def _hex(color: Rgb) -> str:
+def hex_color(color: Rgb) -> str:
+    """``#rrggbb``."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _data_uri(image: Image.Image, file_format: str, **options: Any) -> str:
+def data_uri(image: Image.Image, file_format: str, **options: Any) -> str:
+    """A picture as a URI that holds it."""
     data = io.BytesIO()
     image.save(data, file_format, **options)
     return f"data:image/{file_format.lower()};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
-def _encode_pair(before: Image.Image, after: Image.Image) -> tuple[str, str, str]:
-    """Embed both pictures with one setting, so that neither is flattered; return the URIs and the setting's name."""
+def encode_pair(before: Image.Image, after: Image.Image, budget: float) -> tuple[str, str, str]:
+    """Embed both pictures with one setting, so that neither is flattered.
+
+    Args:
+        before, after: of one size.
+        budget: most bytes of both, before they are written as base64.
+
+    Returns:
+        The URIs and the setting's name.
+    """
     pixels = after.width * after.height
-    budget = PAIR_BYTES_PER_MEGAPIXEL * max(1.0, pixels / 1e6) * 4 / 3
+    budget *= 4 / 3
     settings: list[tuple[str, str, dict[str, Any]]]
     if features.check("webp"):
         settings = [(f"WebP of quality {q}", "WEBP", {"quality": q}) for q in _QUALITIES]
@@ -78,21 +89,22 @@ def _encode_pair(before: Image.Image, after: Image.Image) -> tuple[str, str, str
         settings = [(f"JPEG of quality {q}", "JPEG", {"quality": q, "subsampling": 0}) for q in _QUALITIES]
     encoded = ("", "", "")
     for name, file_format, options in settings:  # best first; the last one stands if none fits
-        first, second = (_data_uri(image, file_format, **options) for image in (before, after))
+        first, second = (data_uri(image, file_format, **options) for image in (before, after))
         encoded = (first, second, name)
         if len(first) + len(second) <= budget:
             break
     return encoded
 
 
-def _map_uri(bit_map: NDArray[np.integer], plan: PatchPlan) -> str:
-    """The bit map at LR resolution, exact to the pixel and a few kilobytes small."""
+def map_uri(bit_map: NDArray[np.integer], plan: PatchPlan | None = None) -> str:
+    """The bit map as a picture: a pixel a patch or, with a plan, at LR resolution, exact to the pixel."""
     widths = [*PALETTE]
     index = np.searchsorted(widths, bit_map).astype(np.uint8)
-    index = index.repeat([s.core_size for s in plan.rows], 0).repeat([s.core_size for s in plan.cols], 1)
+    if plan is not None:
+        index = index.repeat([s.core_size for s in plan.rows], 0).repeat([s.core_size for s in plan.cols], 1)
     image = Image.fromarray(index, "L").convert("P")
     image.putpalette([value for bits in widths for value in PALETTE[bits]])
-    return _data_uri(image, "PNG", optimize=True)
+    return data_uri(image, "PNG", optimize=True)
 
 
 def _grid_lines(plan: PatchPlan) -> str:
@@ -113,8 +125,8 @@ def _digits(bit_map: NDArray[np.integer], plan: PatchPlan) -> str:
         text, width = ("32", 1.8 * size) if bits == FP32_BITS else (str(bits), 1.3 * size)
         badges.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{1.3 * size:.1f}" rx="{size / 4:.1f}" '
-            f'fill="{_hex(color)}"/><text x="{x + width / 2:.1f}" y="{y + 0.65 * size:.1f}" '
-            f'font-size="{size:.1f}" fill="{_hex(ink_on(color))}">{text}</text>'
+            f'fill="{hex_color(color)}"/><text x="{x + width / 2:.1f}" y="{y + 0.65 * size:.1f}" '
+            f'font-size="{size:.1f}" fill="{hex_color(ink_on(color))}">{text}</text>'
         )
     return "".join(badges)
 
@@ -170,7 +182,7 @@ def _cards(bit_map: NDArray[np.integer], facts: Mapping[str, Any]) -> Iterator[s
 def _histogram_rows(bit_map: NDArray[np.integer]) -> Iterator[str]:
     counts = count_bits(bit_map)
     for bits, count in counts.items():
-        color, length = _hex(PALETTE[bits]), 100 * count / max(counts.values())
+        color, length = hex_color(PALETTE[bits]), 100 * count / max(counts.values())
         bar = f'<div class="bar" style="width: {length:.1f}%; background: {color}"></div>' if count else ""
         yield (
             f'<tr><th scope="row"><span class="swatch" style="background: {color}"></span>{bit_label(bits)}</th>'
@@ -179,9 +191,43 @@ def _histogram_rows(bit_map: NDArray[np.integer]) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A picture before and after, no larger than a page shows it.
+
+    Attributes:
+        before, after: of one size: the bicubic enlargement and the result.
+        lr_size, sr_size: (H, W) of the whole pictures.
+    """
+
+    before: Image.Image
+    after: Image.Image
+    lr_size: tuple[int, int]
+    sr_size: tuple[int, int]
+
+    @property
+    def reduced(self) -> float:
+        """Size of what is shown, by that of the result."""
+        return self.after.width / self.sr_size[1]
+
+
+def show_pair(lr: NDArray[np.uint8], sr: NDArray[np.uint8]) -> Pair:
+    """Make a pair of a picture, (h, w, 3) uint8, and its result, (H, W, 3) uint8, without a copy of a large one."""
+    height, width = sr.shape[:2]
+    reduced = min(1.0, (MAX_PIXELS / (height * width)) ** 0.5, _MAX_SIDE / max(height, width))
+    shown = max(1, round(width * reduced)), max(1, round(height * reduced))
+    coarse = max(1, int(0.5 / reduced))
+    step = _BAND * coarse
+    bands = [Image.fromarray(sr[top : top + step]).reduce(coarse) for top in range(0, height, step)]
+    after = bands[0] if len(bands) == 1 else Image.fromarray(np.concatenate([np.asarray(band) for band in bands]))
+    if after.size != shown:
+        after = after.resize(shown, Image.Resampling.LANCZOS)
+    before = Image.fromarray(lr).resize(shown, Image.Resampling.BICUBIC)
+    return Pair(before, after, (lr.shape[0], lr.shape[1]), (height, width))
+
+
 def html_report(
-    lr: NDArray[np.uint8],
-    sr: NDArray[np.uint8],
+    pair: Pair,
     bit_map: NDArray[np.integer],
     plan: PatchPlan,
     facts: Mapping[str, Any],
@@ -194,10 +240,9 @@ def html_report(
     megapixel under 2 MB; larger ones may take as much per megapixel, and are reduced to 8 megapixels at most.
 
     Args:
-        lr: (h, w, 3) uint8 RGB; the page compares its bicubic enlargement.
-        sr: (H, W, 3) uint8 RGB, the result.
+        pair: of ``show_pair``.
         bit_map: (rows, cols) bit-widths.
-        plan: of the same grid, for ``lr``.
+        plan: of the same grid, for the picture before.
         facts: the object of ``gdq upscale --json``, or any part of it; other keys are shown by their names.
         title: heading, usually the picture's name. All text is escaped.
 
@@ -205,47 +250,49 @@ def html_report(
         The page, to be written as UTF-8.
 
     Raises:
-        ValueError: if bit map, plan and ``lr`` do not belong together.
+        ValueError: if bit map, plan and picture do not belong together.
     """
-    if bit_map.shape != plan.grid or lr.shape[:2] != plan.size:
-        raise ValueError(f"plan of {plan.grid} for {plan.size}, but bit map of {bit_map.shape} and lr of {lr.shape}")
+    if bit_map.shape != plan.grid or pair.lr_size != plan.size:
+        raise ValueError(
+            f"plan of {plan.grid} for {plan.size}, but bit map of {bit_map.shape} and lr of {pair.lr_size}"
+        )
     count_bits(bit_map)
-    height, width = sr.shape[:2]
-    reduced = min(1.0, (MAX_PIXELS / (height * width)) ** 0.5, _MAX_SIDE / max(height, width))
-    shown = max(1, round(width * reduced)), max(1, round(height * reduced))
-    after = Image.fromarray(sr)
-    if reduced < 1:
-        after = after.resize(shown, Image.Resampling.LANCZOS)
-    before = Image.fromarray(lr).resize(shown, Image.Resampling.BICUBIC)
-    before_uri, after_uri, encoding = _encode_pair(before, after)
+    shown = pair.after.size
+    budget = PAIR_BYTES_PER_MEGAPIXEL * max(1.0, shown[0] * shown[1] / 1e6)
+    before_uri, after_uri, encoding = encode_pair(pair.before, pair.after, budget)
     has_digits = len(plan) <= _MAX_DIGITS
-    size_note = f", shown at {100 * reduced:.0f} % of its size" if reduced < 1 else ""
+    size_note = f", shown at {100 * pair.reduced:.0f} % of its size" if pair.reduced < 1 else ""
     footer = f"Made by gdq {__version__}. Pictures embedded as {encoding}{size_note}."
     check = '<label><input type="checkbox" id="numbers"> Bit-widths in the patches</label>' if has_digits else ""
     patches = "1 patch" if len(plan) == 1 else f"{len(plan):,} patches"
-    percent = _MAP_PERCENT if np.ptp(bit_map) else 0  # a map of one width says nothing
     rows = "".join(_fact_rows(facts))
     table = f'<section><h2>Facts</h2><table class="facts"><tbody>{rows}</tbody></table></section>' if rows else ""
-    page = files("gdq_cli.bitmaps").joinpath("page.html").read_text(encoding="utf-8")
-    return Template(page).substitute(
+    (lr_height, lr_width), (height, width) = pair.lr_size, pair.sr_size
+    return Template(part("page.html")).substitute(
+        style=part("page.css"),
+        script=part("compare.js"),
         title=escape(title),
-        lede=f"{lr.shape[1]} &times; {lr.shape[0]} to {width} &times; {height} pixels, {patches}",
+        lede=f"{lr_width} &times; {lr_height} to {width} &times; {height} pixels, {patches}",
+        sentence=escape(describe_map(bit_map)),
         width=shown[0],
         height=shown[1],
         # as wide as the card, but no higher than most of the window, and a small picture at most doubled
         fit=f"min(100%, {75 * shown[0] / shown[1]:.3f}vh, {max(2 * shown[0], 360)}px)",
         before=before_uri,
         after=after_uri,
-        map=_map_uri(bit_map, plan),
-        lr_width=plan.size[1],
-        lr_height=plan.size[0],
+        map=map_uri(bit_map, plan),
+        lr_width=lr_width,
+        lr_height=lr_height,
         lines=_grid_lines(plan),
         digits=_digits(bit_map, plan) if has_digits else "",
         numbers_check=check,
-        map_opacity=percent / 100,
-        map_percent=percent,
         cards="".join(_cards(bit_map, facts)),
         histogram="".join(_histogram_rows(bit_map)),
         facts=table,
         footer=escape(footer),
     )
+
+
+def part(name: str) -> str:
+    """A file that pages are made of."""
+    return files("gdq_cli.bitmaps").joinpath(name).read_text(encoding="utf-8")

@@ -55,6 +55,18 @@ def ink_on(color: Rgb) -> Rgb:
     return _DARK_INK if (luminance + 0.05) ** 2 > 1.05 * 0.05 else _LIGHT_INK
 
 
+def describe_map(bit_map: NDArray[np.integer]) -> str:
+    """What a bit map shows, in a sentence for people who look at pictures."""
+    widths = np.unique(bit_map)
+    if len(widths) > 1:
+        return (
+            "The map shows how exactly gdq calculates each part of the picture: with few bits where it judges that "
+            "nobody sees a difference, with more where detail could suffer; the picture's colours are not reduced."
+        )
+    how = "in floating point" if widths[0] == FP32_BITS else f"with {widths[0]} bits"
+    return f"gdq calculates all parts of this picture {how}; the picture's colours are not reduced."
+
+
 def count_bits(bit_map: NDArray[np.integer]) -> dict[int, int]:
     """Number of patches per bit-width, narrow to wide.
 

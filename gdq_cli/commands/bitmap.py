@@ -178,9 +178,9 @@ def _summary(source: str, plan: BitPlan, model: str, decided_by: str | None) -> 
 
 def _page(rgb: NDArray[np.uint8], result: UpscaleResult, record: PictureRecord, title: str) -> str:
     """The page of a picture that was upscaled for it; its facts are those of gdq upscale --json."""
-    from gdq_cli.bitmaps.page import html_report
+    from gdq_cli.bitmaps.page import html_report, show_pair
 
     facts = record.to_dict() | {"scale": record.native_scale}
     for trivial in ("output", "frames"):  # the page itself, and 1
         del facts[trivial]
-    return html_report(rgb, result.image, result.bit_map, result.plan.patches, facts, title=title)
+    return html_report(show_pair(rgb, result.image), result.bit_map, result.plan.patches, facts, title=title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -104,15 +105,17 @@ def write_overlay(
 
 def print_map(bit_map: NDArray[np.int64], size: tuple[int, int], *, err: bool = False) -> None:
     """Draw the bit map in what the terminal can show."""
-    from gdq_cli.bitmaps.terminal import ColorMode, terminal_map
+    from gdq_cli.bitmaps.terminal import ColorMode, describe_map, terminal_map
 
     console = make_console(stderr=err)
     system = None if console.no_color or not console.is_terminal else console.color_system
     if not _can_write("▀━", console.encoding):
         system = None
     color: ColorMode = "truecolor" if system == "truecolor" else "256" if system == "256" else "none"
-    lines = min(40, console.height - 4) if console.is_terminal else 60
-    typer.echo(terminal_map(bit_map, size, columns=console.width, lines_limit=lines, color=color), err=err, color=True)
+    sentence = textwrap.wrap(describe_map(bit_map), min(console.width, 100))
+    lines = min(40, console.height - 4 - len(sentence)) if console.is_terminal else 60
+    drawn = terminal_map(bit_map, size, columns=console.width, lines_limit=lines, color=color)
+    typer.echo("\n".join([drawn, *sentence]), err=err, color=True)
 
 
 def _can_write(text: str, encoding: str) -> bool:
@@ -174,6 +177,11 @@ class Bar:
             Bar._latest.stop()
         Bar._latest = self
         self._appear()
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there is a bar; a log is told in lines."""
+        return self._bar is not None
 
     def update(self, name: str, done: float, total: float | None) -> None:
         """Show what is being done, and how much of all work (None: nobody knows how much) is."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gdq_cli.images import Picture
+
 
 class RunPrinter(Listener):
     """Tells what happens in a run: bar and notes on stderr, results on stdout (on stderr if stdout is the picture)."""
@@ -29,9 +31,10 @@ class RunPrinter(Listener):
         verbose: bool,
         heatmap: bool | None,
         to_stdout: bool,
+        report: Listener,
     ) -> None:
         self._as_json, self._quiet, self._err = as_json, quiet, to_stdout
-        self._verbose = verbose
+        self._verbose, self._report = verbose, report
         self.bit_map: NDArray[np.int64] | None = None  # of the latest picture
         self._printed: GdqError | None = None  # the latest error: what ends a run is the error of all its pictures
         self._single = len(plan.jobs) == 1
@@ -53,7 +56,11 @@ class RunPrinter(Listener):
         name = printable(Path(job.name).name)
         self.bar.update(f"{number}{'writing ' if work == self._work else ''}{name}", work, self._work)
 
+    def upscaled(self, job: Planned, before: Picture, after: Picture) -> None:
+        self._report.upscaled(job, before, after)
+
     def finished(self, outcome: Outcome) -> None:
+        self._report.finished(outcome)
         self.bar.stop()
         self._finished += 1
         record = outcome if isinstance(outcome, PictureRecord) else None

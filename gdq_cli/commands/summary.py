@@ -53,6 +53,14 @@ def picture_line(record: PictureRecord) -> str:
     return f"{_sizes(record)}{model} | {_bits(record)} | {record.total_seconds:.2f} s"
 
 
+def caption(record: PictureRecord) -> str:
+    """The same below a picture that is seen, in words."""
+    frames = f", {record.frames} frames" if record.frames > 1 else ""
+    sizes = f"{_size(record.in_size)} to {_size(record.out_size)}{frames}"
+    bits = "floating point" if record.fab == 32 else f"{record.fab:.2f} bits"
+    return f"{sizes}, {describe_model(record.model, record.model_reason)}, {bits}, {record.total_seconds:.1f} s"
+
+
 def describe_model(model: str, reason: str | None) -> str:
     """A model, and what about the picture's file chose it, if anything did."""
     return model if reason is None else f"{model} for {reason}"

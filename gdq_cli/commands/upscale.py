@@ -155,6 +155,14 @@ def upscale(
         Path | None,
         typer.Option("--bitmap", help="Also write the bit map over the input picture, as PNG.", rich_help_panel=OUTPUT),
     ] = None,
+    report_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            help="Also write an .html page: before and after of every picture, with its bit map.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -198,6 +206,10 @@ def upscale(
     plan = _plan_run(inputs, options, output, recursive)
     if bitmap_file is not None:
         _check_overlay(bitmap_file, plan, overwrite)
+    if report_file is not None:
+        from gdq_cli.commands.report import check_report
+
+        check_report(report_file, plan, overwrite)
     if not quiet:
         _say_without_effect(plan, options, inputs, recursive)
 
@@ -211,17 +223,21 @@ def upscale(
         raise typer.Exit(_print_plan(_rehearse(plan, options, make_pool, quiet), as_json, quiet))
 
     from gdq_cli.commands.printer import RunPrinter
+    from gdq_cli.commands.report import open_report
     from gdq_cli.runs.pipeline import run_batch
 
-    printer = RunPrinter(plan, as_json, quiet, verbose, heatmap, to_stdout=output in _STDOUT)
-    try:
-        summary = run_batch(plan, options, make_pool, printer)
-    except KeyboardInterrupt:
-        printer.bar.stop()
-        tell(printer.describe_interrupt(), err=True)
-        raise typer.Exit(130) from None
-    finally:
-        printer.bar.stop()
+    with open_report(report_file, plan, overwrite) as report:
+        printer = RunPrinter(plan, as_json, quiet, verbose, heatmap, to_stdout=output in _STDOUT, report=report)
+        try:
+            summary = run_batch(plan, options, make_pool, printer)
+        except KeyboardInterrupt:
+            printer.bar.stop()
+            tell(printer.describe_interrupt(), err=True)
+            raise typer.Exit(130) from None
+        finally:
+            printer.bar.stop()
+    if report_file is not None and not plan.planned and not quiet:
+        say(f"{report_file} is not written: there was nothing to upscale")
     if bitmap_file is not None and printer.bit_map is not None:
         write_overlay(bitmap_file, plan.jobs[0].source, printer.bit_map, overwrite, max_pixels)
     elif bitmap_file is not None and not plan.planned and not quiet and not summary.failures:

@@ -258,6 +258,8 @@ class _Run:
             except Exception as error:
                 task.fail(error)
                 continue
+            if index == 0:
+                self._tell(partial(self.listener.upscaled, task.job, frame.picture, sr.picture))
             task.upscaled.put(sr, self._drain)
             del sr
         task.upscaled.put(None, self._drain)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gdq_cli.errors import GdqError
 from gdq_cli.runs.marks import Difference
 from gdq_cli.runs.plan import Failed, Planned, Skipped
 from gdq_cli.upscaling.record import PictureRecord
+
+if TYPE_CHECKING:
+    from gdq_cli.images import Picture
 
 Outcome = PictureRecord | Skipped | Failed
 """What became of one picture: each has ``status``, ``name`` and ``to_dict``."""
@@ -85,6 +88,9 @@ class Listener:
 
     def progressed(self, job: Planned, done: int, total: int) -> None:
         """So many patches of all of the picture are through the network."""
+
+    def upscaled(self, job: Planned, before: Picture, after: Picture) -> None:
+        """The first frame of a picture is through the network; both are to be looked at now and not to be kept."""
 
     def finished(self, outcome: Outcome) -> None:
         """A picture is written, skipped or failed."""

@@ -1,8 +1,6 @@
 import base64
 import io
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gdq_cli.bitmaps import page as heatmap_report
-from gdq_cli.bitmaps.page import html_report
+from gdq_cli.bitmaps.page import html_report, show_pair
 from gdq_cli.bitmaps.terminal import FP32_BITS, PALETTE
 from gdq_cli.bits.patches import plan_patches
-from tests.helpers.chromium import PROGRAM, Chromium
+from tests.helpers.chromium import Chromium
+from tests.helpers.pages import HtmlPage as Page
 from tests.helpers.pictures import make_picture
-
-VOID = {"meta", "link", "img", "input", "image", "path", "rect"}
 
 FACTS: dict[str, Any] = {
     "input": '<script>alert("x")</script> & co.png',
@@ -37,38 +34,14 @@ FACTS: dict[str, Any] = {
 }
 
 
-class Page(HTMLParser):
-    """Balanced tags, attributes by tag, and visible text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.text += data
-
-
 def make_report(
     height: int = 60, width: int = 80, patch_size: int = 20, scale: int = 4, **facts: Any
 ) -> tuple[str, NDArray[np.int64]]:
     plan = plan_patches((height, width), patch_size=patch_size)
     bit_map = np.random.default_rng(0).choice([4, 5, 6, 8], plan.grid)
     sr = make_picture(height * scale, width * scale)
-    return html_report(make_picture(height, width), sr, bit_map, plan, facts, title="a <b> & 'c'"), bit_map
+    pair = show_pair(make_picture(height, width), sr)
+    return html_report(pair, bit_map, plan, facts, title="a <b> & 'c'"), bit_map
 
 
 def decode(uri: str) -> Image.Image:
@@ -136,7 +109,7 @@ def test_a_megapixel_of_noise_stays_under_two_megabytes() -> None:
     lr, sr = (rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (250, 1000))
     plan = plan_patches((250, 250), patch_size=9)
     bit_map = rng.choice([4, 5, 6, 8], plan.grid)
-    html = html_report(lr, sr, bit_map, plan, FACTS, title="noise")
+    html = html_report(show_pair(lr, sr), bit_map, plan, FACTS, title="noise")
     assert len(plan) > 700
     assert len(html.encode()) < 2_000_000
     assert re.search(r"WebP of quality \d+", html)
@@ -167,36 +140,48 @@ def test_extreme_grids(size: tuple[int, int]) -> None:
 
 def test_fp32_report() -> None:
     plan = plan_patches((40, 40))
-    html = html_report(make_picture(40, 40), make_picture(80, 80), np.full((1, 1), FP32_BITS), plan, {}, title="x")
+    html = html_report(
+        show_pair(make_picture(40, 40), make_picture(80, 80)), np.full((1, 1), FP32_BITS), plan, {}, title="x"
+    )
     text = Page(html).text
     assert "FP32" in text
     assert "4 bits" not in text
     assert "Facts" not in text
 
 
-def test_a_map_of_one_width_is_faded_out() -> None:
+def test_the_picture_is_seen_first_and_the_map_is_explained() -> None:
     plan = plan_patches((40, 40), patch_size=20)
-    for bit_map, percent in ((np.full((2, 2), 6), 0), (np.array([[4, 6], [6, 6]]), 35)):
-        html = html_report(make_picture(40, 40), make_picture(80, 80), bit_map, plan, {}, title="x")
-        fade = next(attributes for _, attributes in Page(html).tags if attributes.get("id") == "fade")
-        assert fade["value"] == str(percent)
+    pair = show_pair(make_picture(40, 40), make_picture(80, 80))
+    for bit_map, sentence in (
+        (np.full((2, 2), 6), "all parts of this picture with 6 bits"),
+        (np.full((2, 2), FP32_BITS), "in floating point"),
+        (np.array([[4, 6], [6, 6]]), "few bits where it judges that nobody sees a difference"),
+    ):
+        page = Page(html_report(pair, bit_map, plan, {}, title="x"))
+        fade = next(attributes for _, attributes in page.tags if attributes.get("id") == "fade")
+        stage = next(attributes for _, attributes in page.tags if attributes.get("id") == "stage")
+        assert fade["value"] == "0"
+        assert "--map: 0" in (stage["style"] or "")
+        assert sentence in page.text
+
+
+def test_a_large_result_is_reduced_in_bands_as_it_would_be_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heatmap_report, "MAX_PIXELS", 70 * 50)
+    lr, sr = make_picture(200, 280), make_picture(800, 1120)
+    pair = show_pair(lr, sr)
+    assert (pair.before.size, pair.after.size) == ((70, 50), (70, 50))
+    whole = Image.fromarray(sr).reduce(8).resize((70, 50), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(np.asarray(pair.after), np.asarray(whole))
+    assert pair.reduced == 1 / 16
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
     plan = plan_patches((40, 40))
     picture = make_picture(40, 40)
     with pytest.raises(ValueError, match="plan of"):
-        html_report(picture, picture, np.full((2, 2), 4), plan, {}, title="x")
+        html_report(show_pair(picture, picture), np.full((2, 2), 4), plan, {}, title="x")
     with pytest.raises(ValueError, match="plan of"):
-        html_report(picture[1:], picture, np.full((1, 1), 4), plan, {}, title="x")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    if PROGRAM is None:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with Chromium(tmp_path_factory.mktemp("profile")) as chromium:
-        yield chromium
+        html_report(show_pair(picture[1:], picture), np.full((1, 1), 4), plan, {}, title="x")
 
 
 @pytest.mark.parametrize(("dark", "width"), [(True, 400), (False, 400), (True, 1400), (False, 1400)])
@@ -219,9 +204,12 @@ def test_report_by_keyboard_and_pointer(browser: Chromium, tmp_path: Path, dark:
     assert browser.ask("getComputedStyle(document.body).backgroundColor") == (
         "rgb(18, 17, 23)" if dark else "rgb(247, 246, 249)"
     )
-    assert seen() == ("50%", 0.35, "")
+    assert seen() == ("50%", 0, ""), "the picture is not dimmed"
+    browser.press("b")
+    assert seen() == ("50%", 0.45, "")
+    browser.press("b")
     browser.press("Tab", "ArrowRight", "ArrowRight", "ArrowRight")
-    assert seen() == ("53%", 0.35, "split")
+    assert seen() == ("53%", 0, "split")
     assert browser.ask("split.getAttribute('aria-valuetext')") == "53 % bicubic, 47 % gdq"
     browser.press("End")
     assert seen()[0] == "100%"

@@ -38,6 +38,7 @@ def test_upscale_writes_the_picture_and_tells_about_it(picture: Path, model: Pat
     assert "60x40" in output
     assert "120x80" in output
     assert "BitOPs" in output
+    assert "gdq calculates all parts of this picture with" in output
 
 
 def test_json_has_the_promised_keys(picture: Path, model: Path) -> None:

@@ -17,7 +17,19 @@ OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --remote-debugging-pipe"
 )
-KEYS = {"Tab": 9, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39, " ": 32}
+KEYS = {
+    "Tab": 9,
+    "End": 35,
+    "Home": 36,
+    "ArrowLeft": 37,
+    "ArrowRight": 39,
+    "Escape": 27,
+    "Enter": 13,
+    " ": 32,
+    "b": 66,
+    "n": 78,
+    "p": 80,
+}
 
 
 class Chromium:
@@ -109,7 +121,7 @@ class Chromium:
         """Press and release keys."""
         for key in keys:
             facts = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": KEYS[key]}
-            text = {"text": key} if key == " " else {}
+            text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
             self.call("Input.dispatchKeyEvent", type="keyDown", **facts, **text)
             self.call("Input.dispatchKeyEvent", type="keyUp", **facts)
 
