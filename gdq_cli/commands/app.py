@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -63,9 +64,23 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     return app
 
 
+def _end_by_signals() -> None:
+    """Have SIGTERM and SIGHUP end a command as an error does, so that no unfinished file stays behind; nohup still
+    keeps it from the latter."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+
+
 def main() -> None:
     """Entry point: known errors become one line on stderr and their exit code."""
     prepare_streams()
+    _end_by_signals()
     try:
         asked = sys.argv[1:2]
         app = build_app(asked if asked and asked[0] in COMMANDS else COMMANDS)

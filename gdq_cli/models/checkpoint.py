@@ -23,6 +23,12 @@ from gdq_cli.models.digests import check_sha256, file_sha256
 from gdq_cli.models.schema import FORMAT, METADATA_KEY, read_metadata
 from gdq_cli.networks import NetworkConfig, Parameters, parameters_of
 
+MAX_VALUE = 1e6
+"""No weight, step or variance is larger: those of trained networks are below 100, and sums of more overflow."""
+
+MIN_STEP = 1e-12
+"""Steps are larger: those of trained networks are above 1e-7, and what is divided by less overflows."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -182,11 +188,13 @@ def _shorten(keys: list[str]) -> str:
 
 
 def _check_values(path: Path, tensors: dict[str, NDArray[Any]]) -> None:
-    """Every value finite, every step positive."""
+    """Every value finite and of a size that it may have, every step positive."""
     for key, value in tensors.items():
         if not bool(np.isfinite(value).all()):
             raise WeightsError(f"{path}: tensor {key} holds values that are not finite")
-        if key.endswith(("_step", "equalization")) and not bool((value > 1e-20).all()):
+        if value.dtype.kind == "f" and not bool((np.abs(value) <= MAX_VALUE).all()):
+            raise WeightsError(f"{path}: tensor {key} holds values beyond {MAX_VALUE:g}, which no network has")
+        if key.endswith(("_step", "equalization")) and not bool((value > MIN_STEP).all()):
             raise WeightsError(f"{path}: tensor {key} holds steps that are not positive")
         if key.endswith("running_var") and not bool((value >= 0).all()):
             raise WeightsError(f"{path}: tensor {key} holds negative variances")

@@ -107,7 +107,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parse_object(path: Path, text: str) -> dict[str, Any]:
     try:
-        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        fields = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: its metadata is not JSON ({_short(str(error))})") from error
     if not isinstance(fields, dict):
@@ -117,6 +117,13 @@ def _parse_object(path: Path, text: str) -> dict[str, Any]:
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is beyond all numbers")
+    return value
 
 
 def _short(value: Any) -> str:

@@ -107,11 +107,18 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "NaN in the controller": (tensor("controller.bias", one(float("nan"))), "not finite"),
     "weights of another type": (tensor("tail.weight", lambda x: x.to(torch.float16)), "float16"),
     "weights as integers": (tensor("tail.bias", lambda x: x.to(torch.int64)), "int64"),
+    "controller weights of 1e308": (tensor("controller.weight", one(1e308)), "beyond 1e+06"),
+    "a controller bias of -1e300": (tensor("controller.bias", one(-1e300)), "beyond 1e+06"),
+    "weights of 1e38": (tensor("head.weight", one(3e38)), "beyond 1e+06"),
+    "a step of 1e30": (tensor("tail.wide_step", one(1e30)), "beyond 1e+06"),
+    "a step of 1e-19": (tensor("tail.wide_step", one(1e-19)), "not positive"),
+    "a fact beyond all numbers": (text('{"format": 1, "facts": {"psnr": 1e999}}'), "not JSON"),
     "a tensor too many": (lambda path: rewrite(path, tensors={"../../x": torch.zeros(1)}), "unexpected ../../x"),
 }
 
 RELEASED: dict[str, tuple[Attack, str]] = {
     "negative variance": (tensor("body.0.bn1.running_var", one(-1.0)), "negative variances"),
+    "variances of 1e37": (tensor("body.0.bn1.running_var", one(1e37)), "beyond 1e+06"),
     "flags of another kind": (tensor("body.0.conv1.activation_signed", one(7)), "neither 0 nor 1"),
     "zero weight step": (tensor("body.0.conv2.weight_step", one(0.0)), "not positive"),
     "square_entropy of another kind": (
