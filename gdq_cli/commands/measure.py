@@ -6,6 +6,7 @@ import filecmp
 import itertools
 import math
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -13,6 +14,7 @@ import typer
 
 from gdq_cli.commands.completion import complete_model, complete_rows
 from gdq_cli.commands.console import (
+    Bar,
     DeviceOption,
     EngineOption,
     JsonOption,
@@ -127,22 +129,28 @@ def eval(
         for model in models or [DEFAULT_MODEL]
     }
     evaluations: list[Evaluation] = []
-    for degradation, (model, upscaler) in itertools.product(degradations, upscalers.items()):
-        what = f"{model} x{scale}" if degradation is None else f"{model} x{scale} {degradation}"
-        with show_progress(what, "pictures") as progress, memory_errors():
-            evaluation = evaluate(
-                upscaler,
-                pairs,
-                bits=widths,
-                protocol=protocol,
-                lr_source=BICUBIC if lr is None else str(lr),
-                degradation=degradation,
-                seed=seed,
-                progress=progress,
-            )
-        evaluations.append(evaluation)
-        if as_json:
-            tell(to_json(evaluation.to_dict()))
+    work = list(itertools.product(degradations, upscalers.items()))
+    bar = Bar(f"{folder}")
+    try:
+        for index, (degradation, (model, upscaler)) in enumerate(work):
+            what = f"{model} x{scale}" if degradation is None else f"{model} x{scale} {degradation}"
+            with memory_errors():
+                evaluation = evaluate(
+                    upscaler,
+                    pairs,
+                    bits=widths,
+                    protocol=protocol,
+                    lr_source=BICUBIC if lr is None else str(lr),
+                    degradation=degradation,
+                    seed=seed,
+                    progress=partial(_show_part, bar, what, index, len(work)),
+                )
+            evaluations.append(evaluation)
+            bar.stop()
+            if as_json:
+                tell(to_json(evaluation.to_dict()))
+    finally:
+        bar.stop()
     if not as_json:
         from gdq_cli.commands.tables import evaluation_table
 
@@ -150,6 +158,11 @@ def eval(
     if as_csv is not None:
         with atomic_file(as_csv, overwrite=overwrite) as file:
             file.write(evaluations_csv(evaluations).encode())
+
+
+def _show_part(bar: Bar, what: str, index: int, parts: int, done: int, total: int) -> None:
+    """How far all parts of some work are, in one of which ``done`` of ``total`` pictures are finished."""
+    bar.update(f"{what} {done}/{total} pictures", index + done / total, parts)
 
 
 def _check_degrade(degrade: str | None, seed: int, lr: Path | None, protocol: str) -> None:

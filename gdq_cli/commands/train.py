@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from gdq_cli.commands.completion import complete_device
+from gdq_cli.commands.console import Bar
 from gdq_cli.commands.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAINING
 from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
 from gdq_cli.commands.wording import tell
@@ -120,19 +124,20 @@ def calibrate(
     check_scale(output, network.config.scale)
     widths = _static_bits(static_bits, network.config)
     training, _ = _load(folder, network.config.scale, degradation)
-    checkpoint = calibrate_checkpoint(
-        network,
-        training,
-        name=model_name(output),
-        target_fab=target_fab,
-        descriptor=descriptor,
-        gate=gate,
-        static_bits=widths,
-        halo=halo,
-        facts=facts,
-        seed=seed,
-        progress=lambda what: tell(f"{time.perf_counter() - start:6.1f} s  {what}", err=True),
-    )
+    with _show_work() as progress:
+        checkpoint = calibrate_checkpoint(
+            network,
+            training,
+            name=model_name(output),
+            target_fab=target_fab,
+            descriptor=descriptor,
+            gate=gate,
+            static_bits=widths,
+            halo=halo,
+            facts=facts,
+            seed=seed,
+            progress=progress,
+        )
     write_checkpoint(output, checkpoint)
     tell(f"{output}: calibrated in {time.perf_counter() - start:.0f} s")
 
@@ -279,18 +284,25 @@ def train(
     if trainer.step:
         tell(f"going on from step {trainer.step} of {state_file}", err=True)
 
-    def report(progress: TrainProgress) -> None:
-        tell(
-            f"step {progress.step}/{steps}  loss {progress.loss:.4f}  rate {progress.rate:.2e}  "
-            f"{progress.seconds_per_step:.2f} s/step",
-            err=True,
-        )
+    bar = Bar("training")
 
-    complete = trainer.run(
-        report,
-        lambda step, average: tell(f"step {step}  {_figures(average, start, held_out)}", err=True),
-        minutes and minutes * 60,
-    )
+    def report(progress: TrainProgress) -> None:
+        what = f"step {progress.step}/{steps}  loss {progress.loss:.4f}"
+        if bar.drawn:
+            bar.update(what, progress.step, steps)
+            return
+        left = datetime.timedelta(seconds=round((steps - progress.step) * progress.seconds_per_step))
+        speed = f"{progress.seconds_per_step:.2f} s/step, {left} left"
+        tell(f"{what}  rate {progress.rate:.2e}  {speed}", err=True)
+
+    def validate(step: int, average: Edsr) -> None:
+        bar.stop()
+        tell(f"step {step}  {_figures(average, start, held_out)}", err=True)
+
+    try:
+        complete = trainer.run(report, validate, minutes and minutes * 60)
+    finally:
+        bar.stop()
     if not complete:
         say = f"step {trainer.step} is kept in {state_file}; now {output} as it stands (Ctrl-C: without)"
         tell(say, err=True)
@@ -351,11 +363,30 @@ def refine(
     network = _trainable(source, start.network)
     training, held_out = _load(folder, start.scale, degradation)
     if steps:
-        factors = refine_steps(network, held_out, lambda what: tell(what, err=True))
+        with _show_work() as progress:
+            factors = refine_steps(network, held_out, progress)
         start = replace(start, facts=start.facts | {"steps_refined": factors})
     start = replace(start, parameters=parameters_of(network), name=model_name(output))
     finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed)
     tell(f"{output}: {_figures(network, finished, held_out)}")
+
+
+@contextmanager
+def _show_work() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of work in several pieces: a bar for each on a terminal, else a line."""
+    bar, start, latest = Bar(), time.perf_counter(), ""
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal latest
+        if what != latest and not bar.drawn:
+            tell(f"{time.perf_counter() - start:6.1f} s  {what}", err=True)
+        latest = what
+        bar.update(f"{what} {done}/{total}", done, total)
+
+    try:
+        yield report
+    finally:
+        bar.stop()
 
 
 def check_fab(target_fab: float) -> None:
@@ -483,17 +514,18 @@ def _write_finished(
     network.cpu()
     finished = replace(start, parameters=parameters_of(network))
     if start.is_quantized:
-        finished = attach_controller(
-            network,
-            training,
-            name=start.name,
-            target_fab=target_fab,
-            descriptor=descriptor,
-            gate=gate,
-            halo=start.halo,
-            facts=start.facts,
-            seed=seed,
-            progress=lambda what: tell(what, err=True),
-        )
+        with _show_work() as progress:
+            finished = attach_controller(
+                network,
+                training,
+                name=start.name,
+                target_fab=target_fab,
+                descriptor=descriptor,
+                gate=gate,
+                halo=start.halo,
+                facts=start.facts,
+                seed=seed,
+                progress=progress,
+            )
     write_checkpoint(output, finished)
     return finished

@@ -48,7 +48,7 @@ def test_steps_move_where_pictures_gain(
 
     monkeypatch.setattr(refine, "_mean_psnr", judge)
     said: list[str] = []
-    assert refine_steps(network, [], said.append) == moved
+    assert refine_steps(network, [], lambda *told: said.append(told)) == moved
     assert len(said) == 2 * len(network.config.bit_widths) + 2 + len(network.upsampler_convs)
     assert float((network.tail.activation_step / tail)[0].detach()) == pytest.approx(moved.get("tail", 1), abs=1e-3)
     expected = torch.ones_like(inner)
@@ -78,7 +78,7 @@ def test_the_command(small_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: 
     assert done.facts["calibration"]["target_fab"] == 5
     assert done.facts["steps_refined"] == {"tail": 0.87}
     assert done.facts["training"][-1]["averaged"] == 0.5
-    assert "--overwrite" in gdq("refine", folder, "--from", start, "-o", output, code=4)
+    assert "--overwrite" in gdq("refine", folder, "--from", start, "-o", output, code=3)
     assert "neither steps nor a controller" in gdq(
         "refine", folder, "--from", plain, "-o", output, "--overwrite", code=4
     )

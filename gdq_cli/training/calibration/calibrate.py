@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -30,6 +31,7 @@ from gdq_cli.training.calibration.gumbel import train_gumbel
 from gdq_cli.training.calibration.steps import SEARCH_PATCHES, calibrate_steps, draw_evenly
 
 CONTROLLER_PATCHES = 4000
+Report = Callable[[str, int, int], None]
 Gate = Literal["ridge", "gumbel"]
 """How a controller learns: log-linear ridge regression of what 4 bits cost, or Gumbel-softmax as in the paper."""
 
@@ -58,7 +60,7 @@ def calibrate_checkpoint(
     facts: dict[str, Any] | None = None,
     patches: int = SEARCH_PATCHES,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Report = lambda what, done, total: None,
 ) -> Checkpoint:
     """Everything from a float32 network to a runnable quantized checkpoint.
 
@@ -74,10 +76,15 @@ def calibrate_checkpoint(
         facts: for the model card; calibration adds its own.
         patches: LR patches that the search of steps draws.
         seed: of every random draw.
-        progress: called with what is being done.
+        progress: called with what is being done, and how many of how many parts of it are.
     """
     quantized = quantized_copy(network, static_bits)
-    calibrate_steps(quantized, draw_evenly(pairs, seed), patches=patches, progress=progress)
+    calibrate_steps(
+        quantized,
+        draw_evenly(pairs, seed),
+        patches=patches,
+        progress=partial(progress, "searching the steps of layers"),
+    )
     return attach_controller(
         quantized,
         pairs,
@@ -103,15 +110,13 @@ def attach_controller(
     halo: int = HALO,
     facts: dict[str, Any] | None = None,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Report = lambda what, done, total: None,
 ) -> Checkpoint:
     """Entropy thresholds and controller for a quantized network whose steps are set; arguments as above."""
-    say = progress or (lambda _: None)
-    head = controller_head(network)
-    say("measuring every bit-width on the training patches")
-    table = measure_patches(_draw_images(pairs, seed), choose_engine(network).engine, head, descriptor)
+    head, measuring = controller_head(network), partial(progress, "measuring every bit-width on training pictures")
+    table = measure_patches(_draw_images(pairs, seed), choose_engine(network).engine, head, descriptor, measuring)
     quantiles = entropy_table(table.entropies)
-    say("fitting the controller")
+    progress("fitting the controller", 0, 1)
     learn = fit_controller if gate == "ridge" else train_gumbel
     controller = learn(table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab)
     calibration = {

@@ -48,6 +48,7 @@ def measure_patches(
     engine: Engine,
     head: IntegerHead | ReleaseHead,
     descriptor: Descriptor = "band_energy",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PatchTable:
     """Run every width on the patches of some images and compare with HR.
 
@@ -56,9 +57,11 @@ def measure_patches(
         engine: of the quantized network.
         head: of that network, as its controller sees it.
         descriptor: kind of descriptor.
+        progress: called with finished and all images.
     """
     errors = []
-    for pair in pairs:
+    for index, pair in enumerate(pairs):
+        progress(index, len(pairs))
         windows = torch.from_numpy(pair.lr[None]).permute(0, 3, 1, 2)
         outputs = [engine(windows, bits)[0].permute(1, 2, 0).numpy() for bits in BIT_WIDTHS]
         squares = [(output.astype(np.float64) - pair.hr).__pow__(2).mean(axis=2) for output in outputs]

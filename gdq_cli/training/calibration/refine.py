@@ -53,7 +53,7 @@ def average_checkpoints(first: Checkpoint, second: Checkpoint, share: float) -> 
 
 
 def refine_steps(
-    network: Edsr, pairs: list[ImagePair], progress: Callable[[str], None] | None = None
+    network: Edsr, pairs: list[ImagePair], progress: Callable[[str, int, int], None] = lambda what, done, total: None
 ) -> dict[str, float]:
     """Widen or narrow the activation steps of a quantized network, in place, where pictures gain by it.
 
@@ -64,7 +64,7 @@ def refine_steps(
     Args:
         network: quantized and trained.
         pairs: held-out images.
-        progress: called with what was found.
+        progress: called with what was found, and after how many of how many factors.
 
     Returns:
         What was moved -> its factor; those that stay at 1 are left out.
@@ -80,10 +80,9 @@ def refine_steps(
     static |= {f"upsampler {index}": conv for index, conv in enumerate(network.upsampler_convs)}
     groups += [(name, [conv], 0, widths) for name, conv in static.items()]
     factors = {}
-    for name, convs, column, judged in groups:
+    for index, (name, convs, column, judged) in enumerate(groups, 1):
         factor, best = _walk(convs, column, lambda judged=judged: _mean_psnr(network, pairs, judged))  # type: ignore[misc]
-        if progress is not None:
-            progress(f"{name}: x {factor:.3f}, {best:.4f} dB")
+        progress(f"{name}: x {factor:.3f}, {best:.4f} dB", index, len(groups))
         if factor != 1.0:
             factors[name] = round(factor, 3)
     return factors

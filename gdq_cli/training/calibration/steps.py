@@ -35,7 +35,7 @@ def calibrate_steps(
     sampler: PatchSampler,
     *,
     patches: int = SEARCH_PATCHES,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Set every step of a quantized network, in place.
 
@@ -43,20 +43,21 @@ def calibrate_steps(
         network: from ``gdq_cli.training.calibration.calibrate.quantized_copy``.
         sampler: source of LR patches.
         patches: how many to draw.
-        progress: called with the name of each finished layer.
+        progress: called with finished and all layers.
     """
     pixels, hr = (side.contiguous(memory_format=torch.channels_last) for side in sampler.draw(patches))
     importance = _importance(network, pixels, hr)
-    names = {module: name for name, module in network.named_modules()}
 
     def calibrate(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
         assert isinstance(conv, QuantConv2d)
         _fit_weight_steps(conv, inputs[0])
         _fit_activation_steps(conv, inputs[0], importance)
+        finished.append(conv)
         if progress is not None:
-            progress(names[conv])
+            progress(len(finished), len(convs))
 
     convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
+    finished: list[nn.Module] = []
     hooks = [conv.register_forward_pre_hook(calibrate) for conv in convs]
     try:
         network(pixels)  # in float32, so each layer is calibrated on its undisturbed input, in the order of the walk
