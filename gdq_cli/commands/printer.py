@@ -42,7 +42,7 @@ class RunPrinter(Listener):
         self._count, self._work = len(plan.planned), sum(job.work for job in plan.planned)
         self._total, self._finished, self._number = len(plan.jobs), 0, 0
         self._done = self._current = 0  # work of the pictures before, and of the one in the network
-        self.bar = Bar(shown=not quiet)
+        self.bar = Bar(printable(Path(plan.planned[0].name).name) if plan.planned else "", shown=not quiet)
 
     def started(self, job: Planned) -> None:
         self._done += self._current

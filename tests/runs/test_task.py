@@ -206,7 +206,10 @@ def test_alpha_by_every_way(tmp_path: Path, upscaler: Upscaler) -> None:
     alphas = {}
     for alpha in ("lanczos", "network", "drop"):
         plan = make_plan(tmp_path / "a.png", alpha=alpha, suffix=alpha)
-        assert run(plan, upscaler, alpha=alpha, suffix=alpha).outcomes[0].status == "ok"
+        told = run(plan, upscaler, alpha=alpha, suffix=alpha)
+        assert told.outcomes[0].status == "ok"
+        assert told.shares == sorted(told.shares), "progress never goes back"
+        assert told.shares[-1] == 1
         alphas[alpha] = read_image(tmp_path / f"a{alpha}.png").alpha
     assert alphas["drop"] is None
     grey = np.repeat(rgba[:, :, 3:], 3, axis=2)
