@@ -52,8 +52,8 @@ def surroundings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     monkeypatch.setattr(commands, "build_app", lambda names: BUILD(tuple(names)))
-    for name, value in (("HF_HUB_OFFLINE", "1"), ("FORCE_COLOR", ""), ("COLUMNS", "80")):
-        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("COLUMNS", "80")
     for name in ("GDQ_MODEL_DIR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
