@@ -20,7 +20,7 @@ ADAM_RATE = 0.4
 """Learning rate of the parameters that Adam trains, as a share of Muon's."""
 
 ERROR_FLOOR = 1.2  # grey levels: patches on which the teacher is better than this count alike
-LOST = 20.0  # grey levels: from here on the teacher has nothing to teach, as on checks of one pixel
+LOST = 20.0  # grey levels: where it errs more, and far more than on the rest, the teacher has nothing to teach
 
 STEP_RATE = 30.0
 """Learning rate of quantizer steps relative to that of weights, as a share of the step itself (steps are LSQ's)."""
@@ -145,8 +145,9 @@ class QuantizedStage:
         with torch.no_grad(), torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
             aim = self._teacher.to(lr.device)(lr).float()
             error = (aim - hr).abs().mean(dim=(1, 2, 3))
-            importance = weigh_patches(error.clamp(max=LOST), ERROR_FLOOR)
-            aim = torch.where((error > LOST)[:, None, None, None], hr, aim)
+            importance = weigh_patches(error, ERROR_FLOOR)
+            lost = error > (4 * error.median()).clamp(min=LOST)  # such as checks of one pixel: HR alone is the aim
+            aim = torch.where(lost[:, None, None, None], hr, aim)
         total = 0.0
         draw = np.random.default_rng((self._seed, step))
         for bit_width in (int(draw.choice([4, 5, 5, 6])), int(draw.choice([8, FP32_BITS]))):

@@ -12,8 +12,8 @@ from gdq_cli.training.calibration.calibrate import quantized_copy
 from gdq_cli.training.calibration.steps import calibrate_steps, draw_evenly
 from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.graphics import draw_graphic
-from tests.helpers.pictures import make_pairs
 from tests.helpers.networks import make_network
+from tests.helpers.pictures import make_pairs
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
