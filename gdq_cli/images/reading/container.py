@@ -104,7 +104,7 @@ class ImageContainer:
         if width < 1 or height < 1:
             raise ImageError(f"{self.name}: not a readable image (a side of 0 pixels)")
         if self.max_pixels is not None and pixels > self.max_pixels:
-            size = f"{width} x {height}" if pixels == width * height else f"frames that hold {pixels} at once"
+            size = f"{width} x {height}" if pixels == width * height else f"frames that hold {pixels}"
             raise ImageError(
                 f"{self.name}: {size} pixels are more than the limit of {self.max_pixels}; "
                 "raise `max_pixels` to read it"
