@@ -74,7 +74,8 @@ def test_options(model: gdq_cli.Model) -> None:
     assert model.upscale(picture, budget=4).fab == 4
     calls: list[tuple[int, int]] = []
     model.upscale(picture, progress=lambda done, total: calls.append((done, total)))
-    assert calls[-1] == (1, 1)
+    assert calls[-1][0] == calls[-1][1] > 0
+    assert calls == sorted(calls)
 
 
 @pytest.mark.parametrize(("mode", "result"), [("L", "L"), ("1", "L"), ("RGBA", "RGBA"), ("LA", "RGBA"), ("P", "RGB")])
