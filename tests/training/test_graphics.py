@@ -9,7 +9,7 @@ import torch
 from gdq_cli.measure.pairs import downscale
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.training.calibration.calibrate import quantized_copy
-from gdq_cli.training.calibration.steps import calibrate_steps, draw_evenly
+from gdq_cli.training.calibration.steps import calibrate_steps, draw_evenly, reach_flat_colours
 from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.graphics import draw_graphic
 from tests.helpers.networks import make_network
@@ -43,9 +43,10 @@ def test_share_of_drawn_patches_and_seed() -> None:
         assert (int(ends.sum()) > 15) == bool(drawn)
 
 
-def test_calibrated_static_layers_reach_flat_colours() -> None:
+def test_static_layers_can_be_made_to_reach_flat_colours() -> None:
     network = quantized_copy(make_network(2, blocks=1))
     calibrate_steps(network, draw_evenly(make_pairs(2), 0), patches=4)
+    reach_flat_colours(network)
     clipped = []
 
     def look(conv: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
