@@ -70,8 +70,8 @@ def calibrate_steps(
 def reach_flat_colours(network: Network) -> None:
     """Widen steps of static 8-bit layers, in place, to what flat pictures of 125 colours hold.
 
-    Photographs hold few saturated areas; a layer that reaches no further than they do shifts the colour of a logo. Coarser
-    steps cost some accuracy, which training gains back.
+    Photographs hold few saturated areas; a layer that reaches no further than they do shifts the colour of a logo.
+    Coarser steps cost some accuracy, which training gains back.
     """
     colours = torch.tensor(list(product(FLAT_LEVELS, repeat=3)), dtype=torch.float32)
 
