@@ -27,6 +27,10 @@ class ImagePair:
     lr: NDArray[np.uint8]
 
 
+LR_MARGIN = 2
+"""LR pixels that ``downscale`` reaches to each side: a patch cut this far inside shows no edge."""
+
+
 def downscale(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """LR image by Pillow's antialiased bicubic (a = -0.5): MATLAB's imresize up to rounding.
 

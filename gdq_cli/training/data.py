@@ -17,10 +17,9 @@ from torch.utils.data import DataLoader
 
 from gdq_cli.errors import OptionsError
 from gdq_cli.measure.degradation import TrainingDegradation, degrade
-from gdq_cli.measure.pairs import ImagePair, downscale
+from gdq_cli.measure.pairs import LR_MARGIN, ImagePair, downscale
 from gdq_cli.training.graphics import draw_graphic
 
-LR_MARGIN = 2  # LR pixels that the antialiased bicubic reaches to each side: a cut patch shows no edge inside them
 SMALLEST_ZOOM = 0.5
 HIGHEST_GAIN = 2.0
 DEGRADED_MARGIN = 8  # LR pixels around a patch that are degraded with it, so that no border shows inside

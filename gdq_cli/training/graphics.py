@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from gdq_cli.measure.pairs import downscale
+from gdq_cli.measure.pairs import LR_MARGIN, downscale
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 Rng = np.random.Generator
 
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?()[]"))
-_MARGIN = 2  # LR pixels that the reduction reaches to each side
 
 
 def draw_graphic(side: int, scale: int, rng: Rng) -> tuple[U8, U8]:
@@ -36,14 +35,14 @@ def draw_graphic(side: int, scale: int, rng: Rng) -> tuple[U8, U8]:
         (P, P, 3) and (P * scale, P * scale, 3) uint8.
     """
     draw: Callable[[int, int, Rng], U8] = _KINDS[rng.choice(len(_KINDS), p=_SHARES)]
-    whole = side + 2 * _MARGIN
+    whole = side + 2 * LR_MARGIN
     if rng.random() < 0.5:
         hr = draw(whole * scale, scale, rng)
         lr = downscale(hr, scale)
     else:
         lr = draw(whole, 1, rng)
         hr = np.asarray(Image.fromarray(lr).resize((whole * scale, whole * scale), Image.Resampling.BICUBIC))
-    inside, hr_inside = slice(_MARGIN, -_MARGIN), slice(_MARGIN * scale, -_MARGIN * scale)
+    inside, hr_inside = slice(LR_MARGIN, -LR_MARGIN), slice(LR_MARGIN * scale, -LR_MARGIN * scale)
     return lr[inside, inside], hr[hr_inside, hr_inside]
 
 

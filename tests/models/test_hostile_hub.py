@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from gdq_cli.errors import OptionsError, WeightsError
-from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.models.hub_cache import CachedRepository
 from gdq_cli.models.hub_download import Trust, cached_file, download_file
 from gdq_cli.models.hub_names import parse_hub_name
@@ -22,13 +21,6 @@ from tests.helpers.hub_server import COMMIT, HubServer, Repository, error_line, 
 FILE = "small_x2.safetensors"
 NAME = parse_hub_name("hf:gdq/small")
 ETAGS = ("X-Linked-Etag", "ETag")
-
-
-@pytest.fixture(scope="module")
-def weights(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("hub") / FILE
-    write_checkpoint(path, small_checkpoint)
-    return path.read_bytes()
 
 
 @pytest.fixture

@@ -12,19 +12,11 @@ from PIL import Image
 
 from gdq_cli.errors import WeightsError
 from gdq_cli.models import store as hub
-from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.models.hub_names import HubName, parse_hub_name, pick_file
 from tests.helpers.hub_server import COMMIT, HubServer, Repository, error_line, run
 from tests.helpers.pictures import make_picture
 
 FILE = "small_x2.safetensors"
-
-
-@pytest.fixture(scope="session")
-def weights(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("hub") / FILE
-    write_checkpoint(path, small_checkpoint)
-    return path.read_bytes()
 
 
 @pytest.fixture

@@ -58,12 +58,7 @@ def calibrate_steps(
 
     convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
     finished: list[nn.Module] = []
-    hooks = [conv.register_forward_pre_hook(calibrate) for conv in convs]
-    try:
-        network(pixels)  # in float32, so each layer is calibrated on its undisturbed input, in the order of the walk
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _visit(network, pixels, convs, calibrate)
 
 
 @torch.inference_mode()
@@ -79,13 +74,18 @@ def reach_flat_colours(network: Network) -> None:
         assert isinstance(conv, QuantConv2d)
         conv.activation_step[0] = max(float(conv.activation_step[0]), _reaching_step(conv, inputs[0]))
 
-    hooks = [
-        conv.register_forward_pre_hook(widen)
-        for conv in network.modules()
-        if isinstance(conv, QuantConv2d) and _is_unclipped(conv)
-    ]
+    convs = [conv for conv in network.modules() if isinstance(conv, QuantConv2d) and _is_unclipped(conv)]
+    flat = colours[:, :, None, None].expand(-1, -1, 8, 8)
+    _visit(network, flat.contiguous(memory_format=torch.channels_last), convs, widen)
+
+
+def _visit(
+    network: Network, pixels: Tensor, convs: list[QuantConv2d], visit: Callable[[nn.Module, tuple[Any, ...]], None]
+) -> None:
+    """Call ``visit`` with each layer and its undisturbed float32 input, in the order of the walk."""
+    hooks = [conv.register_forward_pre_hook(visit) for conv in convs]
     try:
-        network(colours[:, :, None, None].expand(-1, -1, 8, 8).contiguous(memory_format=torch.channels_last))
+        network(pixels)
     finally:
         for hook in hooks:
             hook.remove()
