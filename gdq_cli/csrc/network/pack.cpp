@@ -18,19 +18,31 @@ namespace {
 
 constexpr int64_t kExact = 1 << 24;                // integers below it are exact in float32
 constexpr int kRowOrder[4] = {1, 2, 0, 3};         // positions j in the order in which the kernel consumes them
-constexpr int kRows[4][3] = {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 1}};
 
 bool is_outer(int i) { return i == 0 || i == 3; }
 
-// Transformed weight at (i, j); the sign of row and column 3 belongs to A^T.
-int transformed(const int8_t* w, int i, int j, Algorithm algorithm) {
-    int sum = 0;
-    for (int a = 0; a < 3; a++)
-        for (int b = 0; b < 3; b++) sum += kRows[i][a] * kRows[j][b] * w[3 * a + b];
-    if (algorithm == Algorithm::winograd) return sum * (is_outer(i) ? 2 : 1) * (is_outer(j) ? 2 : 1);
-    if (algorithm == Algorithm::winograd_corners && is_outer(i) && is_outer(j)) return 2 * sum;
-    return sum;
-}
+// A 3x3 kernel in the Winograd domain, before any factor; the sign of row and column 3 belongs to A^T.
+struct Transformed {
+    explicit Transformed(const int8_t* w) {
+        int rows[4][3];
+        for (int b = 0; b < 3; b++) combine(w[b], w[3 + b], w[6 + b], rows[0] + b, 3);
+        for (int i = 0; i < 4; i++) combine(rows[i][0], rows[i][1], rows[i][2], sums[i], 1);
+    }
+
+    int at(int i, int j, Algorithm algorithm) const {
+        const int sum = sums[i][j];
+        if (algorithm == Algorithm::winograd) return sum * (is_outer(i) ? 2 : 1) * (is_outer(j) ? 2 : 1);
+        if (algorithm == Algorithm::winograd_corners && is_outer(i) && is_outer(j)) return 2 * sum;
+        return sum;
+    }
+
+    int sums[4][4];
+
+  private:
+    static void combine(int a, int b, int c, int* to, int step) {
+        to[0] = a, to[step] = a + b + c, to[2 * step] = a - b + c, to[3 * step] = c;
+    }
+};
 
 // Whether the kernel halves the sums of j = 1, 2 in row i.
 bool halves_row(Algorithm algorithm, int i) {
@@ -42,12 +54,13 @@ int sign(int i, int j) { return (i == 3) != (j == 3) ? -1 : 1; }
 bool is_centre(int i, int j) { return !is_outer(i) && !is_outer(j); }
 
 bool fits(const int8_t* weight, int cout, int cin, Algorithm algorithm) {
-    for (int64_t n = 0; n < static_cast<int64_t>(cout) * cin; n++)
+    for (int64_t n = 0; n < static_cast<int64_t>(cout) * cin; n++) {
+        const Transformed kernel(weight + 9 * n);
         for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 4; j++) {
-                const int u = std::abs(transformed(weight + 9 * n, i, j, algorithm));
-                if (u > (algorithm == Algorithm::winograd_split && is_centre(i, j) ? 254 : 127)) return false;
-            }
+            for (int j = 0; j < 4; j++)
+                if (std::abs(kernel.at(i, j, algorithm)) > (algorithm == Algorithm::winograd_split && is_centre(i, j) ? 254 : 127))
+                    return false;
+    }
     return true;
 }
 
@@ -136,11 +149,12 @@ void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const st
     for (int o = 0; o < cout; o++) {
         int sums[4][4] = {};
         int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * 4 * products * writer.matrix_bytes();
-        for (int k = 0; k < cin; k++)
+        for (int k = 0; k < cin; k++) {
+            const Transformed kernel(weight + (static_cast<size_t>(order[o]) * cin + k) * 9);
             for (int i = 0; i < 4; i++)
                 for (int at = 0; at < 4; at++) {
                     const int j = kRowOrder[at];
-                    int u = sign(i, j) * transformed(weight + (static_cast<size_t>(order[o]) * cin + k) * 9, i, j, p.algorithm);
+                    int u = sign(i, j) * kernel.at(i, j, p.algorithm);
                     sums[i][j] += u;
                     int8_t* row = block + i * products * writer.matrix_bytes();
                     if (products == 6 && is_centre(i, j)) {
@@ -150,6 +164,7 @@ void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const st
                     }
                     writer.put(row + at * writer.matrix_bytes(), o % writer.block(), k, u);
                 }
+        }
         // The kernel adds sum * offset at every position; initial values s and d undo it for both output columns:
         // column 0 is s + d + n0, column 1 is s - d + n3, where s + d and s - d may be halved.
         for (int i = 0; i < 4; i++) {
