@@ -53,7 +53,8 @@ class Checkout:
 
     def run(self, *job: Any) -> tuple[float, str]:
         """Seconds, and the digest of the pixels."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         seconds, digest = json.loads(self._process.stdout.readline())
@@ -101,10 +102,8 @@ def main() -> None:
                 job = (str(path), scale, bits, int(threads), options.side)
                 ours, theirs, ratios = compare(options.checkout.resolve(), job, options.repeats)
                 low, middle, high = statistics.quantiles(ratios, n=4)
-                print(
-                    f"| {model} | {bits} | {threads} | {ours:.3f} | {theirs:.3f} | {middle:.3f} | {low:.3f}-{high:.3f} |",
-                    flush=True,
-                )
+                figures = f"{ours:.3f} | {theirs:.3f} | {middle:.3f} | {low:.3f}-{high:.3f}"
+                print(f"| {model} | {bits} | {threads} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":
