@@ -10,9 +10,11 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from threading import Thread
 from typing import Any, BinaryIO
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -26,7 +28,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _MAX_ANSWER = 4 << 20  # bytes of an answer that is no file
-_LISTING_SECONDS = 60.0
+_PATIENCE = 60.0  # seconds: for the head of an answer, for an answer that is no file, for the least part of one
+_LEAST_PART = 1 << 14  # bytes
 _MAX_REDIRECTS = 5
 _MAX_TRIES, _MAX_FRUITLESS = 50, 5  # connections for one file; in a row, and nothing comes
 _CLIENT_PACKAGES = ("huggingface_hub", "httpx", "httpx2", "httpcore", "httpcore2", "h11")
@@ -63,7 +66,7 @@ def ask_files(name: HubName) -> list[str]:
     from huggingface_hub import constants
 
     url = f"{constants.ENDPOINT}/api/models/{name.repo}/revision/{quote(name.revision, safe='')}"
-    text, end = b"", time.monotonic() + _LISTING_SECONDS
+    text, end = b"", time.monotonic() + _PATIENCE
     with _problems(name), _request(name, "GET", url, follow_redirects=True) as response:
         for part in response.iter_raw():
             text += part
@@ -145,7 +148,13 @@ def _parts(name: HubName, url: str, start: int) -> Iterator[bytes]:
     more = {"Range": f"bytes={start}-"} if start else {}
     with _request(name, "GET", url, headers=more, follow_redirects=True) as response:
         skip = start if response.status_code != 206 else 0  # a server that knows no ranges begins again
+        come, end = 0, time.monotonic() + _PATIENCE
         for part in response.iter_raw():
+            come += len(part)
+            if time.monotonic() > end:
+                if come < _LEAST_PART:
+                    raise _senseless(name, f"{come} bytes in {_PATIENCE:.0f} seconds")
+                come, end = 0, time.monotonic() + _PATIENCE
             yield part[skip:]
             skip = max(0, skip - len(part))
 
@@ -159,12 +168,31 @@ def _request(
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     sent = build_hf_headers() | {"Accept-Encoding": "identity"} | (headers or {})  # nothing small that unpacks to much
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    with get_session().stream(
-        method, url, headers=sent, timeout=timeout, follow_redirects=follow_redirects
-    ) as response:
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # of one read, of which a head that drips takes many
+    stream = get_session().stream(method, url, headers=sent, timeout=timeout, follow_redirects=follow_redirects)
+    with _patiently(name, stream) as response:
         if response.status_code >= 400:
             raise WeightsError(describe_status(name, response.status_code, response.headers.get("X-Error-Code")))
+        yield response
+
+
+@contextmanager
+def _patiently(name: HubName, stream: AbstractContextManager[Any]) -> Iterator[Any]:
+    """Enter a stream, which waits for the head of an answer, in a thread of its own: nothing else ends that wait."""
+    head: Future[Any] = Future()
+
+    def enter() -> None:
+        try:
+            head.set_result(stream.__enter__())
+        except Exception as error:
+            head.set_exception(error)
+
+    Thread(target=enter, daemon=True).start()
+    if not wait([head], _PATIENCE).done:
+        raise _senseless(name, f"no whole head in {_PATIENCE:.0f} seconds")
+    response = head.result()
+    with ExitStack() as entered:
+        entered.push(stream)
         yield response
 
 

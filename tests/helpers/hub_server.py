@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,6 +39,7 @@ class HubServer(ThreadingHTTPServer):
         listing: what the metadata route answers in place of JSON.
         flood: a file comes without a length, and without end.
         listing_flood: so does the list of files.
+        drip: seconds between the bytes of files and of the heads of answers about them.
         error: status of every answer, whose body has no end.
         sent: bytes of bodies without end, so far.
     """
@@ -54,6 +56,7 @@ class HubServer(ThreadingHTTPServer):
         self.headers: dict[str, str | None] = {}
         self.listing: bytes | None = None
         self.flood = self.listing_flood = False
+        self.drip = 0.0
         self.error = 0
         self.sent = 0
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -139,9 +142,13 @@ class Handler(BaseHTTPRequestHandler):
         for key, value in (headers | self.server.headers).items():
             if value is not None:
                 self.send_header(key, value)
+        if self.server.drip and not body:
+            self._drip(b"X-Slow: " + b"x" * 10_000)
         self.end_headers()
         if not body:
             return
+        if self.server.drip:
+            self._drip(data)
         if self.server.cut > 0:
             self.server.cut -= 1
             self.wfile.write(data[start : start + (len(data) - start) // 2])
@@ -204,6 +211,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(block)
             self.server.sent += len(block)
             block = b"?" * (1 << 16)
+
+    def _drip(self, data: bytes) -> None:
+        self.flush_headers()
+        for byte in data:
+            self.wfile.write(bytes([byte]))
+            time.sleep(self.server.drip)
 
     def _json(self, value: Any) -> None:
         self._raw(json.dumps(value).encode())

@@ -4,6 +4,7 @@ little memory and disk."""
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import time
 import tracemalloc
@@ -14,6 +15,7 @@ import pytest
 
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.hub_cache import CachedRepository
+from gdq_cli.models.hub_client import fetch, file_url
 from gdq_cli.models.hub_download import Trust, cached_file, download_file
 from gdq_cli.models.hub_names import parse_hub_name
 from tests.helpers.hub_server import COMMIT, HubServer, Repository, error_line, run
@@ -153,6 +155,20 @@ def test_a_list_of_files_that_is_none(server: HubServer, tmp_path: Path, listing
 def test_names_of_files_without_end_are_shortened(server: HubServer, tmp_path: Path) -> None:
     server.listing = json.dumps({"siblings": [{"rfilename": "a" * 100_000 + "_x4.safetensors"}]}).encode()
     assert_refused(tmp_path, "no x2 checkpoint")
+
+
+@pytest.mark.parametrize("dripping", ["head", "file"])
+def test_an_answer_that_drips(
+    server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dripping: str
+) -> None:
+    """Each byte comes in time, and the answer never ends."""
+    monkeypatch.setattr("gdq_cli.models.hub_client._PATIENCE", 0.5)
+    server.drip = 0.01
+    if dripping == "head":
+        assert_refused(tmp_path, "no whole head in")
+    else:
+        with pytest.raises(WeightsError, match=r"\d+ bytes in"):
+            fetch(NAME, file_url(NAME, FILE, COMMIT), 1 << 20, io.BytesIO(), lambda done: None)
 
 
 @pytest.mark.parametrize("target", ["", "http://[", "//[::", "file:///etc/passwd", "http://127.0.0.1:9/"])
