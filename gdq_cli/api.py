@@ -13,7 +13,7 @@ from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.images import bleed_colour, luma, read_compression
 from gdq_cli.models.choice import choose_model
 from gdq_cli.models.store import native_scale
-from gdq_cli.options import AUTO_MODEL, UpscaleOptions
+from gdq_cli.options import AUTO_MODEL, Prefer, UpscaleOptions
 from gdq_cli.upscaling.pool import UpscalerPool
 from gdq_cli.upscaling.resample import resize_into
 from gdq_cli.upscaling.upscaler import UpscaleResult
@@ -64,6 +64,7 @@ class Model:
         *,
         bits: str = "auto",
         budget: float | None = None,
+        prefer: Prefer = "bits",
         progress: Progress | None = None,
     ) -> UpscaleResult:
         """Upscale a picture. The same picture gives the same bytes, whatever the number of threads.
@@ -77,6 +78,7 @@ class Model:
                 (H, W, 3) RGB, (H, W, 4) RGBA with straight alpha, or (H, W) grey. Alpha is resampled with Lanczos.
             bits: ``auto``, one of ``4``, ``5``, ``6``, ``8`` to force a width everywhere, or ``fp32``.
             budget: spend at most this average bit-width (4 to 8) instead of the controller's own choice.
+            prefer: ``time`` gives a patch the most bits that take no longer on this engine; pixels then depend on it.
             progress: called with the finished and all units of work; may raise to end the run.
 
         Raises:
@@ -91,7 +93,7 @@ class Model:
             rgb = bleed_colour(rgb, alpha)
         upscaler = self._get(model)
         with memory_errors():
-            result = upscaler.upscale(rgb, bits=bits, budget=budget, progress=progress)
+            result = upscaler.upscale(rgb, bits=bits, budget=budget, prefer=prefer, progress=progress)
         pixels = result.image
         if upscaler.scale != self.scale:
             pixels = np.empty((rgb.shape[0] * self.scale, rgb.shape[1] * self.scale, 3), np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.errors import OptionsError
@@ -23,7 +23,19 @@ DEFAULT_MODEL = "edsr"
 DEFAULT_FAB = 4.7
 """Average bit-width of the training patches that a new controller aims at."""
 
+Prefer = Literal["bits", "time"]
+"""What ``auto`` saves: bits, as the paper does; or time, so that no patch has fewer bits where more take no longer."""
+
 BITS_CHOICES = ("auto", *map(str, BIT_WIDTHS), "fp32")
+
+
+def check_prefer(prefer: str, bits: str, budget: float | None) -> None:
+    """Raise OptionsError unless ``prefer`` is one of ``Prefer``, and leaves bits and budget their meaning."""
+    if prefer not in get_args(Prefer):
+        raise OptionsError(f"`prefer` must be bits or time, not {prefer}")
+    if prefer == "time" and (bits != "auto" or budget is not None):
+        given = f"bits={bits}" if bits != "auto" else "budget"
+        raise OptionsError(f"`prefer=time` chooses bit-widths by time, so it contradicts `{given}`")
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,7 @@ class UpscaleOptions:
     threads: int | None = None
     bits: str = "auto"
     budget: float | None = None
+    prefer: Prefer = "bits"
     overwrite: bool = False
     alpha: Literal["lanczos", "network", "drop"] = "lanczos"
     max_pixels: int = 200_000_000
@@ -162,6 +175,7 @@ class UpscaleOptions:
                 raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={self.bits}`")
             if not 4 <= self.budget <= 8 or math.isnan(self.budget):
                 raise OptionsError(f"`budget` must be between 4 and 8 bits, not {self.budget:g}")
+        check_prefer(self.prefer, self.bits, self.budget)
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise OptionsError(f"`threads` must be between 1 and 1024, not {self.threads}")
         if self.max_pixels < 1:

@@ -48,6 +48,9 @@ def test_targets_out_of_reach(given: dict[str, int]) -> None:
     [
         {"bits": "7"},
         {"bits": "4", "budget": 5.0},
+        {"bits": "4", "prefer": "time"},
+        {"budget": 5.0, "prefer": "time"},
+        {"prefer": "speed"},
         {"budget": 3.0},
         {"budget": float("nan")},
         {"threads": 0},

@@ -16,7 +16,7 @@ import typer
 from gdq_cli.commands.completion import complete_bits, complete_device, complete_picture_model
 from gdq_cli.commands.help import INPUT, MESSAGES, MODEL, SPEED
 from gdq_cli.commands.wording import as_options, printable, tell, to_json
-from gdq_cli.options import Encoding
+from gdq_cli.options import Encoding, Prefer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +65,15 @@ BitsOption = Annotated[
 ]
 BudgetOption = Annotated[
     float | None, typer.Option("--budget", help="Spend at most this average bit-width (4 to 8).", rich_help_panel=MODEL)
+]
+PreferOption = Annotated[
+    Prefer,
+    typer.Option(
+        "--prefer",
+        metavar="KIND",
+        help="What auto saves: bits, or time (more bits where they take no longer here).",
+        rich_help_panel=MODEL,
+    ),
 ]
 MaxPixelsOption = Annotated[
     int, typer.Option("--max-pixels", help="Refuse larger inputs, judged by their header.", rich_help_panel=INPUT)

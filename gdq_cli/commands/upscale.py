@@ -23,6 +23,7 @@ from gdq_cli.commands.console import (
     JsonOption,
     MaxPixelsOption,
     ModelOption,
+    PreferOption,
     QuietOption,
     ThreadsOption,
     print_json,
@@ -74,6 +75,7 @@ def upscale(
     engine: EngineOption = "auto",
     bits: BitsOption = UpscaleOptions.bits,
     budget: BudgetOption = None,
+    prefer: PreferOption = UpscaleOptions.prefer,
     format: Annotated[
         str,
         typer.Option(
@@ -189,6 +191,7 @@ def upscale(
         threads=threads,
         bits=bits,
         budget=budget,
+        prefer=prefer,
         overwrite=overwrite,
         alpha=cast(Any, alpha),
         max_pixels=max_pixels,

@@ -135,6 +135,14 @@ class Engine(ABC):
         notes, self._notes = tuple(self._notes), []
         return notes
 
+    def free_width(self, bit_width: int) -> int:
+        """The widest bit-width that takes no longer: here all do, as one kernel serves them all.
+
+        Args:
+            bit_width: one of the network's.
+        """
+        return max(self.parameters.config.bit_widths)
+
     @abstractmethod
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         """Raw integers of one convolution, for tests and the self-test.

@@ -134,6 +134,14 @@ class NativeEngine(Engine):
                 progress=report,
             )
 
+    def free_width(self, bit_width: int) -> int:
+        """The widest bit-width whose layers run by the same algorithms, each for each."""
+        networks = [part for part in self._parts if isinstance(part, kernels.Network)]
+        algorithms = {
+            bits: [network.algorithms(bits) for network in networks] for bits in self.parameters.config.bit_widths
+        }
+        return max(bits for bits in algorithms if algorithms[bits] == algorithms[bit_width])
+
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         import torch
 

@@ -39,7 +39,7 @@ def make_mark(job: Planned, options: UpscaleOptions) -> Mark:
         job.native_scale,
         job.out_size,
         options.bits,
-        options.budget,
+        options.budget if options.prefer == "bits" else options.prefer,
         format,
         (encoding.quality or ("as the input" if format == "webp" else DEFAULT_QUALITY[format])) if lossy else None,
         encoding.lossless,

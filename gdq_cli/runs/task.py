@@ -139,7 +139,12 @@ class Task:
             rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
             native = self.store.empty((picture.size[0] * scale, picture.size[1] * scale, 3))
             result = upscaler.upscale(
-                rgb, bits=self.options.bits, budget=self.options.budget, progress=progress, target=native
+                rgb,
+                bits=self.options.bits,
+                budget=self.options.budget,
+                prefer=self.options.prefer,
+                progress=progress,
+                target=native,
             )
             start = time.perf_counter()
             sr = self._finish(picture, result.image, out_size, upscaler, notes, progress_alpha)
@@ -183,7 +188,9 @@ class Task:
         if self.options.alpha == "network":
             grey = np.ascontiguousarray(np.repeat(alpha[:, :, None], 3, axis=2))
             wide = self.store.empty((alpha.shape[0] * upscaler.scale, alpha.shape[1] * upscaler.scale, 3))
-            alpha = upscaler.upscale(grey, bits=self.options.bits, progress=progress, target=wide).image[:, :, 1]
+            alpha = upscaler.upscale(
+                grey, bits=self.options.bits, prefer=self.options.prefer, progress=progress, target=wide
+            ).image[:, :, 1]
             if alpha.shape == out_size:
                 return alpha
         resized: U8 = self.store.empty(out_size)

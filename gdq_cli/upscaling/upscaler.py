@@ -20,6 +20,7 @@ from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import controller_head
+from gdq_cli.options import Prefer, check_prefer
 from gdq_cli.program import cost
 from gdq_cli.upscaling.choosing import Chooser
 from gdq_cli.upscaling.progress import Progress, in_turn
@@ -156,6 +157,7 @@ class Upscaler:
         *,
         bits: str = "auto",
         budget: float | None = None,
+        prefer: Prefer = "bits",
         progress: Progress | None = None,
     ) -> BitPlan:
         """Divide an image into patches and choose their bit-widths; nothing is upscaled.
@@ -164,6 +166,7 @@ class Upscaler:
             image: (H, W, 3) uint8 RGB.
             bits: ``auto``, one of 4, 5, 6, 8 as text to force it, or ``fp32``.
             budget: with ``auto``, spend at most this average bit-width instead of the controller's own choice.
+            prefer: with ``auto``, ``time`` gives a patch the widest width that takes no longer on the engine.
             progress: called with (finished, all) patches where something is chosen; may raise to end it.
 
         Raises:
@@ -172,6 +175,7 @@ class Upscaler:
         """
         start = time.perf_counter()
         patches = plan_patches((image.shape[0], image.shape[1]), halo=self.checkpoint.halo)
+        check_prefer(prefer, bits, budget)
         if bits != "auto" and budget is not None:
             raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={bits}`")
         if bits == "fp32":
@@ -185,6 +189,9 @@ class Upscaler:
         choices = self._chooser.choose(image, patches, progress)
         if budget is None:
             bit_widths = [choice.bit_width for choice in choices]
+            if prefer == "time":
+                free = {bits: self.engine.free_width(bits) for bits in set(bit_widths)}
+                bit_widths = [free[bits] for bits in bit_widths]
         else:
             try:
                 bit_widths = spend_budget(np.array([choice.logits for choice in choices]), budget)
@@ -198,6 +205,7 @@ class Upscaler:
         *,
         bits: str = "auto",
         budget: float | None = None,
+        prefer: Prefer = "bits",
         progress: Progress | None = None,
         target: NDArray[np.uint8] | None = None,
     ) -> UpscaleResult:
@@ -208,7 +216,7 @@ class Upscaler:
         Args:
             image: (H, W, 3) uint8 RGB, at least 1x1.
             bits: see :meth:`plan_bits`.
-            budget: see :meth:`plan_bits`.
+            budget, prefer: see :meth:`plan_bits`.
             progress: called with the finished and all units of work; may raise to end the run. The network takes
                 ``NETWORK_WORK`` of them for a patch, choosing its bits one.
             target: (H * scale, W * scale, 3) uint8 to write to, such as a ``numpy.memmap``; by default a new array.
@@ -223,7 +231,7 @@ class Upscaler:
         choosing, running = None, progress
         if bits == "auto" and progress is not None:
             choosing, running = in_turn(progress, 1, NETWORK_WORK)
-        plan = self.plan_bits(image, bits=bits, budget=budget, progress=choosing)
+        plan = self.plan_bits(image, bits=bits, budget=budget, prefer=prefer, progress=choosing)
         start = time.perf_counter()
         shape = (image.shape[0] * self.scale, image.shape[1] * self.scale, 3)
         if target is None:

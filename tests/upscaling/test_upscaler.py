@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from gdq_cli.bits.patches import plan_patches
+from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import OptionsError, WeightsError
@@ -115,6 +116,23 @@ def test_budget_moves_the_average(upscaler: Upscaler) -> None:
 def test_what_is_not_an_image(upscaler: Upscaler, image: np.ndarray) -> None:
     with pytest.raises(OptionsError, match="an image is"):
         upscaler.upscale(image)
+
+
+def test_bits_that_take_no_time_are_spent() -> None:
+    """By time a patch gets the widest width that runs by the same kernels, never a narrower one than by bits."""
+    checkpoint = load_checkpoint("edsr", 4)
+    upscaler = Upscaler(checkpoint, choose_engine(checkpoint.parameters).engine)
+    image = np.asarray(Image.open(ROOT / "examples" / "coffee.jpg").convert("RGB"))[:200, :300]
+    by_bits, by_time = (upscaler.plan_bits(image, prefer=prefer).bit_widths for prefer in ("bits", "time"))
+    free = {4: 6, 5: 6, 6: 6, 8: 8} if upscaler.engine.name == "native" else dict.fromkeys(BIT_WIDTHS, 8)
+    assert len(set(by_bits)) > 1
+    assert by_time == tuple(free[bits] for bits in by_bits)
+    result = upscaler.upscale(image, prefer="time")
+    assert result.plan.bit_widths == by_time
+    slow = Upscaler(checkpoint, ReferenceEngine(checkpoint.network))
+    assert set(slow.plan_bits(image, prefer="time").bit_widths) == {8}
+    with pytest.raises(OptionsError, match="contradicts `bits=4`"):
+        upscaler.upscale(image, bits="4", prefer="time")
 
 
 @pytest.mark.parametrize(("bits", "budget"), [("7", None), ("4", 5.0), ("auto", 9.0)])
