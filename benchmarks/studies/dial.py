@@ -1,0 +1,101 @@
+"""Does the dial buy pixels for time? Y-PSNR against seconds of fixed widths, auto, budgets and chance.
+
+Each budget stands beside as many patches of the same widths at random places of the same picture, which take the same
+time. Seconds are of the network, medians of interleaved runs over all pictures; pictures of several patches are wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gdq_cli.engines import choose_engine
+from gdq_cli.measure.benchmark import interleave
+from gdq_cli.measure.evaluation import parse_degradations
+from gdq_cli.measure.machine import cpu_name
+from gdq_cli.measure.metrics import psnr_y
+from gdq_cli.measure.pairs import ImagePair, list_images, load_pairs
+from gdq_cli.program.cost import feature_average_bits
+from gdq_cli.upscaling.pool import load_checkpoint
+from gdq_cli.upscaling.upscaler import Upscaler
+
+BUDGETS = (4.5, 5.0, 5.5, 6.0, 6.5, 7.0)
+DRAWS = 5
+
+
+class Curve:
+    """Every way to spend bits on some pictures.
+
+    Args:
+        upscaler: checkpoint and engine.
+        pairs: pictures.
+    """
+
+    def __init__(self, upscaler: Upscaler, pairs: list[ImagePair]) -> None:
+        self.upscaler, self.pairs = upscaler, pairs
+        plan = partial(self._plans, "auto")
+        self.ways = {
+            f"{bits} bits": self._plans(str(bits)) for bits in upscaler.checkpoint.parameters.config.bit_widths
+        }
+        self.ways |= {"auto": plan(), "auto, by time": plan(prefer="time")}
+        self.ways |= {f"budget {budget:g}": plan(budget=budget) for budget in BUDGETS}
+
+    def _plans(self, bits: str, **options: object) -> list[tuple[int, ...]]:
+        return [self.upscaler.plan_bits(pair.lr, bits=bits, **options).bit_widths for pair in self.pairs]  # type: ignore[arg-type]
+
+    def _run(self, pair: ImagePair, widths: tuple[int, ...]) -> NDArray[np.uint8]:
+        scale = self.upscaler.scale
+        target = np.empty((pair.lr.shape[0] * scale, pair.lr.shape[1] * scale, 3), np.uint8)
+        self.upscaler.engine.run(pair.lr, self.upscaler.plan_bits(pair.lr, bits="8").patches, widths, target)
+        return target
+
+    def _run_all(self, plans: list[tuple[int, ...]]) -> None:
+        for pair, widths in zip(self.pairs, plans, strict=True):
+            self._run(pair, widths)
+
+    def psnr(self, plans: list[tuple[int, ...]]) -> float:
+        """Mean over the pictures, dB."""
+        scale = self.upscaler.scale
+        return float(
+            np.mean([psnr_y(self._run(p, widths), p.hr, scale) for p, widths in zip(self.pairs, plans, strict=True)])
+        )
+
+    def chance(self, plans: list[tuple[int, ...]]) -> float:
+        """The same widths at random places; mean of ``DRAWS`` draws."""
+        rng = np.random.default_rng(0)
+        return float(np.mean([self.psnr([tuple(rng.permutation(w).tolist()) for w in plans]) for _ in range(DRAWS)]))
+
+    def print(self, repeats: int) -> None:
+        """The table."""
+        seconds = interleave({way: partial(self._run_all, plans) for way, plans in self.ways.items()}, repeats=repeats)
+        print("| | FAB | seconds | Y-PSNR | same widths at random places |\n| --- | --- | --- | --- | --- |")
+        for way, plans in self.ways.items():
+            fab = float(np.mean([feature_average_bits(widths) for widths in plans]))
+            chance = f"{self.chance(plans):.3f}" if any(len(set(widths)) > 1 for widths in plans) else ""
+            print(f"| {way} | {fab:.2f} | {seconds[way].median:.2f} | {self.psnr(plans):.3f} | {chance} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="HR_DIR", help="folder of HR pictures")
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--model", default="photo")
+    parser.add_argument("--degrade", default="clean,light", help="of gdq eval")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    checkpoint = load_checkpoint(arguments.model, arguments.scale)
+    upscaler = Upscaler(checkpoint, choose_engine(checkpoint.parameters).engine)
+    for degradation in parse_degradations(arguments.degrade):
+        pairs = load_pairs(list_images(arguments.data), arguments.scale, degradation)
+        print(f"\n{arguments.model} x{arguments.scale}, {len(pairs)} pictures, {degradation}; {cpu_name()}, ", end="")
+        print(f"{upscaler.engine.name}, {datetime.date.today()}\n")
+        Curve(upscaler, pairs).print(arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
