@@ -1,0 +1,327 @@
+"""Places of pictures: files and folders on this machine, or at addresses that fsspec knows, such as ``s3://bucket/in``.
+
+fsspec and what it needs are imported when an address is first asked for something. Credentials are whatever the
+environment gives to fsspec's file systems; those within an address are never shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from gdq_cli.errors import FileError, GdqError, ImageError, OptionsError
+from gdq_cli.files import PART_SUFFIX, OutputExistsError, atomic_file, check_link, is_stream, user_path
+
+Kind = Literal["file", "folder"]
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
+_WEB = ("http", "https")  # read only; a query is no part of the name
+_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory", "oss", "oci")
+"""Schemes whose objects appear when their upload is complete; elsewhere a part file gets the name as the last step."""
+
+_PUT_OPTIONS = {scheme: {"overwrite": True} for scheme in ("az", "abfs", "abfss")}  # adlfs else refuses to replace
+_REMEDIES = {
+    "s3": "pip install 'gdq-cli[s3]', or from a checkout: pip install '.[s3]'",
+    "gs": "pip install gcsfs",
+    "az": "pip install adlfs",
+    "sftp": "pip install paramiko",
+    "https": "pip install aiohttp",
+}
+_SAME = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "ssh": "sftp", "http": "https"}
+_USER = re.compile(r"(://)[^/\s@]+@")
+_QUERY = re.compile(r"(https?://[^\s?#'\"]*)[?#][^\s'\"),]*", re.IGNORECASE)
+
+
+class Place(ABC):
+    """A file or folder, there or not. Its text is what messages call it, without secrets."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Its last part."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Equal for equal places, as far as their names tell."""
+
+    @property
+    @abstractmethod
+    def parent(self) -> Place:
+        """The folder that it lies in."""
+
+    @abstractmethod
+    def __truediv__(self, below: str) -> Place:
+        """What lies below this folder; ``below`` has a slash between its parts."""
+
+    @abstractmethod
+    def kind(self) -> Kind | None:
+        """What is there; None for nothing.
+
+        Raises:
+            ImageError: if one cannot look.
+        """
+
+    @abstractmethod
+    def files(self, *, recursive: bool = False) -> list[str]:
+        """Names of the files in this folder, relative to it and sorted; none where it does not exist.
+
+        Raises:
+            ImageError: if it cannot be listed.
+        """
+
+    @abstractmethod
+    def fetch(self, file: Path) -> Path:
+        """The file as one of this machine: itself, or a copy that is made as ``file``.
+
+        Raises:
+            ImageError: if it cannot be read.
+        """
+
+    @abstractmethod
+    def put(self, file: Path, *, overwrite: bool = False) -> None:
+        """Have a finished file of this machine here, whole or not at all. Folders are made if need be.
+
+        Raises:
+            OutputExistsError: there is a file, and ``overwrite`` is False.
+            FileError: it cannot be written.
+        """
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Raises OptionsError where nothing can ever be written."""
+
+
+@dataclass(frozen=True)
+class LocalPlace(Place):
+    """On a disk of this machine.
+
+    Attributes:
+        path: as it was given.
+        root: the folder that a relative path starts from.
+        within: folder that the user named, which the name of an output must not lead out of.
+    """
+
+    path: Path
+    root: str = field(default_factory=os.getcwd)
+    within: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def _real(self) -> Path:
+        return self.root / self.path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def key(self) -> str:
+        return os.path.abspath(self._real)
+
+    @property
+    def parent(self) -> LocalPlace:
+        return replace(self, path=self.path.parent)
+
+    def __truediv__(self, below: str) -> LocalPlace:
+        return replace(self, path=self.path / below, within=self.within or self.path)
+
+    def kind(self) -> Kind | None:
+        return "folder" if self._real.is_dir() else "file" if self._real.exists() else None
+
+    def files(self, *, recursive: bool = False) -> list[str]:
+        found: list[str] = []
+        for folder, folders, names in os.walk(self._real):
+            below = Path(folder).relative_to(self._real)
+            found += [(below / name).as_posix() for name in names]
+            if not recursive:
+                folders.clear()
+        return sorted(found)
+
+    def fetch(self, file: Path) -> Path:
+        return self._real
+
+    def put(self, file: Path, *, overwrite: bool = False) -> None:
+        folder = self._real.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.within is not None:  # a name that nobody has typed
+                check_link(self._real, self.root / self.within)
+            with file.open("rb") as source, atomic_file(self._real, overwrite=overwrite) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except OSError as error:
+            raise FileError(f"{self}: cannot be written ({error.strerror or error})") from error
+
+    def check_writable(self) -> None:
+        if is_stream(self._real):
+            raise OptionsError(f"`output` {self} is a pipe or device; here it must be a file or folder")
+
+
+@dataclass(frozen=True)
+class Address(Place):
+    """At an address that fsspec knows.
+
+    Attributes:
+        base: as the user gave it.
+        below: what lies below it, by a listing; never read as an address, whatever characters it has.
+    """
+
+    base: str
+    below: str = ""
+
+    @property
+    def scheme(self) -> str:
+        """Such as ``s3``."""
+        return self.base.partition("://")[0].lower()
+
+    def __str__(self) -> str:
+        shown = self.base if self.scheme in ("abfs", "abfss") else _USER.sub(r"\1***@", self.base, count=1)
+        shown = _QUERY.sub(r"\1", shown)
+        return f"{shown.rstrip('/')}/{self.below}" if self.below else shown
+
+    def __repr__(self) -> str:
+        return f"Address({str(self)!r})"
+
+    @property
+    def name(self) -> str:
+        if self.below:
+            return self.below.rpartition("/")[2]
+        path = self.base.partition("://")[2]
+        if self.scheme in _WEB:
+            path = unquote(re.split("[?#]", path, maxsplit=1)[0])
+        return path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def key(self) -> str:
+        path = self.base.partition("://")[2].strip("/")
+        return f"{_SAME.get(self.scheme, self.scheme)}://{path}" + (f"/{self.below}" if self.below else "")
+
+    @property
+    def parent(self) -> Address:
+        if self.below:
+            return replace(self, below=self.below.rpartition("/")[0])
+        return Address(self.base.rstrip("/").rpartition("/")[0])
+
+    def __truediv__(self, below: str) -> Address:
+        return replace(self, below=f"{self.below}/{below}" if self.below else below)
+
+    def _open(self) -> tuple[Any, str]:
+        """The file system, and the path in it."""
+        try:
+            import fsspec
+
+            system = fsspec.get_filesystem_class(self.scheme)
+        except ImportError as error:
+            remedy = _REMEDIES.get(
+                _SAME.get(self.scheme, self.scheme), f"install what fsspec needs for {self.scheme}://"
+            )
+            raise OptionsError(f"{self}: a package is missing that reads such addresses: {remedy}") from error
+        except ValueError as error:
+            raise OptionsError(f"{self}: there are no addresses {self.scheme}://") from error
+        path = str(system._strip_protocol(self.base))
+        if self.below:
+            path = f"{path.rstrip('/')}/{self.below}"
+        return system(**system._get_kwargs_from_urls(self.base)), path
+
+    @contextmanager
+    def _told(self, error: type[GdqError], what: str) -> Iterator[None]:
+        """Turn whatever a file system raises into one line without secrets."""
+        try:
+            yield
+        except GdqError:
+            raise
+        except Exception as fault:  # each file system has its own
+            raise error(f"{self}: {what} ({self._reason(fault)})") from fault
+
+    def _reason(self, fault: Exception) -> str:
+        if isinstance(fault, FileNotFoundError):
+            return "no such file or folder"
+        if isinstance(fault, PermissionError):
+            return "no permission"
+        text = str(fault).replace(self.base, str(self)) or type(fault).__name__
+        return " ".join(_QUERY.sub(r"\1", _USER.sub(r"\1***@", text)).split())[:200]
+
+    def kind(self) -> Kind | None:
+        with self._told(ImageError, "cannot be looked at"):
+            system, path = self._open()
+            if self.scheme in _WEB:
+                return "file"
+            if self.base.endswith("/") and not self.below:
+                return "folder"
+            try:
+                return "folder" if system.info(path)["type"] == "directory" else "file"
+            except FileNotFoundError:
+                return None
+
+    def files(self, *, recursive: bool = False) -> list[str]:
+        with self._told(ImageError, "cannot be listed"):
+            system, path = self._open()
+            system.invalidate_cache()
+            try:
+                found = system.find(path, maxdepth=None if recursive else 1)
+            except FileNotFoundError:
+                return []
+            system.invalidate_cache()
+            folder = path.rstrip("/") + "/"
+            strange = next((name for name in found if not name.startswith(folder) and name != path), None)
+            if strange is not None:
+                raise ImageError(f"{self}: cannot be listed (the listing holds {strange!r}, which lies elsewhere)")
+            return sorted(name[len(folder) :] for name in found if name != path and not name.endswith("/"))
+
+    def fetch(self, file: Path) -> Path:
+        with self._told(ImageError, "cannot be read"):
+            system, path = self._open()
+            system.get_file(path, str(file))
+        return file
+
+    def put(self, file: Path, *, overwrite: bool = False) -> None:
+        with self._told(FileError, "cannot be written"):
+            system, path = self._open()
+            if not overwrite and system.exists(path):
+                raise OutputExistsError(f"{self}: exists already; `overwrite` replaces it")
+            if self.scheme in _STORES:
+                system.put_file(str(file), path, **_PUT_OPTIONS.get(self.scheme, {}))
+                return
+            folder, _, name = path.rpartition("/")
+            system.makedirs(folder, exist_ok=True)
+            part = f"{folder}/.{name}.{secrets.token_hex(6)}{PART_SUFFIX}"
+            try:
+                system.put_file(str(file), part)
+                system.mv(part, path)
+            except BaseException:
+                with suppress(Exception):
+                    system.rm_file(part)
+                raise
+
+    def check_writable(self) -> None:
+        if self.scheme in _WEB:
+            raise OptionsError(f"{self}: nothing can be written to {self.scheme}://; give another `output`")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address, not a path; ``file://`` counts as a mistyped path."""
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and found[1].lower() != "file"
+
+
+def parse_place(text: str) -> Place:
+    """The place that a user means: an address, or a path, where ``~`` is the home folder."""
+    return Address(text) if is_address(text) else LocalPlace(user_path(text))
+
+
+def is_plain(below: str) -> bool:
+    """Whether a name from a listing stays below any folder it is put in, on every kind of file system."""
+    if "\0" in below or (os.name == "nt" and re.search(r'[\\:*?"<>|]', below)):
+        return False
+    return all(part not in ("", ".", "..") for part in below.split("/")) and not PurePath(below).is_absolute()
