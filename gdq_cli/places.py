@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -183,11 +185,10 @@ class Address(Place):
     @property
     def scheme(self) -> str:
         """Such as ``s3``."""
-        return self.base.partition("://")[0].lower()
+        return _split(self.base)[0]
 
     def __str__(self) -> str:
-        shown = self.base if self.scheme in ("abfs", "abfss") else _USER.sub(r"\1***@", self.base, count=1)
-        shown = _QUERY.sub(r"\1", shown)
+        shown = _hide(self.base)
         return f"{shown.rstrip('/')}/{self.below}" if self.below else shown
 
     def __repr__(self) -> str:
@@ -204,17 +205,17 @@ class Address(Place):
 
     @property
     def key(self) -> str:
-        path = self.base.partition("://")[2].strip("/")
-        return f"{_SAME.get(self.scheme, self.scheme)}://{path}" + (f"/{self.below}" if self.below else "")
+        key = _split(self.base)[1]
+        return f"{key}/{self.below}" if self.below else key
 
     @property
     def parent(self) -> Address:
         if self.below:
-            return replace(self, below=self.below.rpartition("/")[0])
+            return Address(self.base, self.below.rpartition("/")[0])
         return Address(self.base.rstrip("/").rpartition("/")[0])
 
     def __truediv__(self, below: str) -> Address:
-        return replace(self, below=f"{self.below}/{below}" if self.below else below)
+        return Address(self.base, f"{self.below}/{below}" if self.below else below)
 
     def _open(self) -> tuple[Any, str]:
         """The file system, and the path in it."""
@@ -232,7 +233,10 @@ class Address(Place):
         path = str(system._strip_protocol(self.base))
         if self.below:
             path = f"{path.rstrip('/')}/{self.below}"
-        return system(**system._get_kwargs_from_urls(self.base)), path
+        options = system._get_kwargs_from_urls(self.base)
+        if self.scheme in ("s3", "s3a"):
+            options = {"session": _s3_session(), **options}
+        return system(**options), path
 
     @contextmanager
     def _told(self, error: type[GdqError], what: str) -> Iterator[None]:
@@ -307,6 +311,38 @@ class Address(Place):
     def check_writable(self) -> None:
         if self.scheme in _WEB:
             raise OptionsError(f"{self}: nothing can be written to {self.scheme}://; give another `output`")
+
+
+@cache
+def _split(base: str) -> tuple[str, str]:
+    """The scheme of an address, and its key."""
+    scheme, _, path = base.partition("://")
+    scheme = scheme.lower()
+    return scheme, f"{_SAME.get(scheme, scheme)}://{path.strip('/')}"
+
+
+@cache
+def _hide(base: str) -> str:
+    """An address without user and query; the user of an Azure address is a container."""
+    shown = base if _split(base)[0] in ("abfs", "abfss") else _USER.sub(r"\1***@", base, count=1)
+    return _QUERY.sub(r"\1", shown)
+
+
+@cache
+def _s3_session() -> Any:
+    """What s3fs would make itself, but quick with the times of listings, on which botocore spends three quarters."""
+    from aiobotocore.session import get_session
+    from botocore.utils import parse_timestamp
+
+    def parse(value: Any) -> Any:
+        try:
+            return datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except (AttributeError, ValueError):  # of other calls
+            return parse_timestamp(value)
+
+    session = get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse)
+    return session
 
 
 def is_address(text: str) -> bool:

@@ -96,7 +96,7 @@ def connected(address: str) -> Iterator[None]:
         DeviceError: if there is no Ray.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning of its own
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else warnings of its C++ side go to stderr
     try:
         import ray
         import ray.data

@@ -84,13 +84,13 @@ class _Inputs:
 
     def add_listed(self, base: Place, names: Sequence[str]) -> None:
         for name in names:
-            path = PurePosixPath(name)
-            if not is_image_name(path) or any(part.startswith(".") and part != ".." for part in path.parts[:-1]):
+            below, _, last = name.rpartition("/")
+            if not is_image_name(last) or any(part[:1] == "." and part not in (".", "..") for part in below.split("/")):
                 self.ignored += 1
             elif not is_plain(name):
-                self.fail(base / name, "its name would lead out of a folder; rename it")
+                self.fail(base / name, "its name could lead out of the folder of outputs; rename it")
             else:
-                self.add(base / name, name.rpartition("/")[0], base)
+                self.add(base / name, below, base)
 
 
 def plan_fleet(
