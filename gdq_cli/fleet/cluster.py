@@ -110,7 +110,8 @@ def connected(address: str) -> Iterator[None]:
     start: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     start |= {"include_dashboard": False} if address == LOCAL else {}
     try:
-        ray.init(address=address, **start)
+        with _without_stderr():  # on which the C++ side says that it will say less
+            ray.init(address=address, **start)
     except Exception as error:  # of several kinds
         text = " ".join(str(error).split())[:200]
         raise DeviceError(f"`ray={address}`: there is no Ray that can be used ({text})") from error
@@ -130,6 +131,19 @@ def _silence(ray: Any) -> None:
     # What the machines of the cluster report goes to stdout, where --json has its objects; there is no setting for it.
     if hasattr(ray._private.worker, "print_to_stdstream"):
         ray._private.worker.print_to_stdstream = lambda *args, **kwargs: None
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Nothing goes to the descriptor of standard error while the block runs."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def count_actors(options: UpscaleOptions, pictures: int) -> int:

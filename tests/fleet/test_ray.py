@@ -116,14 +116,17 @@ def test_a_node_is_lost(cluster: Any, bucket: Bucket, model: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
+        started = time.monotonic()
         deadline = time.monotonic() + 100
         while len(bucket.keys("lost/out/")) < 6:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.05)
+        print("first pictures after", time.monotonic() - started)
         cluster.remove_node(cluster.second, allow_graceful=False)
         done = len(bucket.keys("lost/out/"))
         output, errors = process.communicate(timeout=100)
+    print("done after", time.monotonic() - started)
     assert done < len(names), "the node was removed in the middle"
     assert process.returncode == 0, errors
     *rows, last = map(json.loads, output.splitlines())

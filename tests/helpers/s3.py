@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,12 @@ def moto_server(requests: list[str]) -> Iterator[str]:
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            line = record.getMessage().replace("\x1b", '"')
-            requests.append(next(part for part in line.split('"') if "/" in part and part.split(" ")[0][-3:].isupper()))
+            found = re.search("(GET|HEAD|PUT|POST|DELETE) [^ ]+", record.getMessage())  # it may be coloured
+            if found is not None:
+                requests.append(found[0])
 
     log, notes = logging.getLogger("werkzeug"), Notes()
-    log.addHandler(notes)
+    log.handlers = [notes]
     log.setLevel(logging.INFO)
     log.propagate = False
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -34,7 +36,7 @@ def moto_server(requests: list[str]) -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-    log.removeHandler(notes)
+    log.handlers = []
 
 
 @contextmanager
