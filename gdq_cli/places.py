@@ -6,6 +6,7 @@ environment gives to fsspec's file systems; those within an address are never sh
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -27,10 +28,17 @@ Kind = Literal["file", "folder"]
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
 _WEB = ("http", "https")  # read only; a query is no part of the name
-_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory", "oss", "oci")
-"""Schemes whose objects appear when their upload is complete; elsewhere a part file gets the name as the last step."""
+_STORES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "s3": ({"mode": "create"}, {}),
+    "gs": ({"mode": "create"}, {}),
+    "az": ({"overwrite": False}, {"overwrite": True}),
+    "memory": ({}, {}),
+    "oss": ({}, {}),
+    "oci": ({}, {}),
+}
+"""Stores whose objects appear when their upload is complete, with fsspec's options for one that must not replace and one
+that may; elsewhere a part file gets the name as the last step."""
 
-_PUT_OPTIONS = {scheme: {"overwrite": True} for scheme in ("az", "abfs", "abfss")}  # adlfs else refuses to replace
 _REMEDIES = {
     "s3": "pip install 'gdq-cli[s3]', or from a checkout: pip install '.[s3]'",
     "gs": "pip install gcsfs",
@@ -245,6 +253,8 @@ class Address(Place):
             yield
         except GdqError:
             raise
+        except FileExistsError as fault:
+            raise OutputExistsError(f"{self}: exists already; `overwrite` replaces it") from fault
         except Exception as fault:  # each file system has its own
             raise error(f"{self}: {what} ({self._reason(fault)})") from fault
 
@@ -293,9 +303,10 @@ class Address(Place):
         with self._told(FileError, "cannot be written"):
             system, path = self._open()
             if not overwrite and system.exists(path):
-                raise OutputExistsError(f"{self}: exists already; `overwrite` replaces it")
-            if self.scheme in _STORES:
-                system.put_file(str(file), path, **_PUT_OPTIONS.get(self.scheme, {}))
+                raise FileExistsError
+            store = _STORES.get(_SAME.get(self.scheme, self.scheme))
+            if store is not None:
+                _upload(system, file, path, *store, overwrite=overwrite)
                 return
             folder, _, name = path.rpartition("/")
             system.makedirs(folder, exist_ok=True)
@@ -311,6 +322,18 @@ class Address(Place):
     def check_writable(self) -> None:
         if self.scheme in _WEB:
             raise OptionsError(f"{self}: nothing can be written to {self.scheme}://; give another `output`")
+
+
+def _upload(
+    system: Any, file: Path, path: str, create: dict[str, Any], replace: dict[str, Any], *, overwrite: bool
+) -> None:
+    """Upload an object, in one request or one upload of parts. Raises FileExistsError for one that appears meanwhile."""
+    try:
+        system.put_file(str(file), path, **(replace if overwrite else create))
+    except OSError as error:
+        if overwrite or error.errno != errno.ENOSYS:
+            raise
+        system.put_file(str(file), path, **replace)  # a server that knows no conditions: the look before has to do
 
 
 @cache
