@@ -36,8 +36,8 @@ _STORES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "oss": ({}, {}),
     "oci": ({}, {}),
 }
-"""Stores whose objects appear when their upload is complete, with fsspec's options for one that must not replace and one
-that may; elsewhere a part file gets the name as the last step."""
+"""Stores whose objects appear when their upload is complete, with fsspec's options for one that must not replace and
+for one that may; elsewhere a part file gets the name as the last step."""
 
 _REMEDIES = {
     "s3": "pip install 'gdq-cli[s3]', or from a checkout: pip install '.[s3]'",
@@ -327,7 +327,7 @@ class Address(Place):
 def _upload(
     system: Any, file: Path, path: str, create: dict[str, Any], replace: dict[str, Any], *, overwrite: bool
 ) -> None:
-    """Upload an object, in one request or one upload of parts. Raises FileExistsError for one that appears meanwhile."""
+    """Upload an object, in one request or one upload of parts. FileExistsError tells of one that appears meanwhile."""
     try:
         system.put_file(str(file), path, **(replace if overwrite else create))
     except OSError as error:

@@ -115,11 +115,13 @@ def plan_fleet(
         ImageError: if a folder cannot be listed, or holds no pictures and nothing else was named.
     """
     target = None if output is None else _parse_output(output)
+    for name in filter(is_address, names if target is None else ()):
+        parse_place(name).check_writable()  # the outputs go beside it
     inputs = _collect(names, recursive, target, say)
     folder, file = _choose_target(target, output or "", inputs, names)
     namer = OutputNames.of_run(options, Destination(file=None if file is None else Path(file.name)))
     format = options.encoding.format
-    if format is not None or file is not None:
+    if format is not None or (file is not None and inputs.files):
         find_format(format if format is not None else _suffix_of(file))
     entries, failures = _name_outputs(inputs, folder, file, namer)
     exists = _existence(inputs, recursive)
@@ -213,8 +215,6 @@ def _choose_target(
 ) -> tuple[Place | None, Place | None]:
     """The folder or the one file that outputs go to; neither where they go beside their inputs."""
     if target is None:
-        for item in inputs.files.values():
-            item.place.check_writable()
         return None, None
     count = len(inputs.files) + len(inputs.failures)
     is_picture = is_image_name(target.name)
