@@ -59,7 +59,9 @@ def upscale(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="File, folder (made if need be), or - for stdout.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--output", "-o", help="File, folder (made if need be), address, or - for stdout.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     width: Annotated[
         int | None, typer.Option("--width", help="Target width in pixels; aspect kept.", rich_help_panel=OUTPUT)

@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from gdq_cli.errors import GdqError
+from gdq_cli.errors import DeviceError, GdqError, OptionsError, WeightsError
 from gdq_cli.files import OutputExistsError
 from gdq_cli.fleet.plan import Pending
 from gdq_cli.fleet.staging import staging_folder
 from gdq_cli.models.store import must_download
 from gdq_cli.options import UpscaleOptions
+from gdq_cli.places import Place
 from gdq_cli.runs.pipeline import as_failure, run_batch
 from gdq_cli.runs.plan import Failed, Job, Planned, plan_staged
 from gdq_cli.runs.rehearsal import rehearse
@@ -53,38 +55,49 @@ def work_batch(
     Returns:
         What no other picture would fare better with: no model, no device.
     """
-    with staging_folder() as folder, ThreadPoolExecutor(_TRANSFERS) as transfers:
-        staged: list[Job] = []
-        for entry, file in zip(batch, transfers.map(_fetch, batch, _files(folder, len(batch))), strict=True):
-            if isinstance(file, Path):
-                number = len(staged)
-                staged.append(entry.job(file, folder / f"{number}-out{PurePath(entry.target.name).suffix}"))
-            else:
-                tell(entry.job().failed(file))
-        by_target = {str(entry.target): entry for entry in batch}
-        delivery = _Delivery(staged, by_target, options.overwrite, transfers, tell)
-        try:
+    untold = {str(entry.target): entry for entry in batch}
+
+    def told(outcome: Told) -> None:
+        untold.pop(outcome.target_name, None)
+        tell(outcome)
+
+    try:
+        with staging_folder() as folder, ThreadPoolExecutor(_TRANSFERS) as transfers:
+            staged = _stage(batch, folder, transfers, told)
+            delivery = _Delivery(staged, batch, options.overwrite, transfers, told)
             plan = plan_staged(staged, options)
             if not dry_run:
                 fatal = run_batch(plan, options, make_pool, delivery).fatal
                 delivery.end()
                 return fatal
-
-            def load(model: str, scale: int) -> None:
-                if not must_download(model, scale):
-                    make_pool().get(scale, model)
-
-            for outcome in rehearse(plan, options, load).jobs:
+            for outcome in rehearse(plan, options, partial(_load, make_pool)).jobs:
                 delivery.finished(outcome)
-        except GdqError as error:
-            for job in staged:
-                tell(job.failed(error))
-            return error
-    return None
+            return None
+    except Exception as error:  # of no one picture: no model, or on this machine no room for copies
+        failure = error if isinstance(error, GdqError) else as_failure(error, "a batch")
+        for entry in untold.values():
+            tell(entry.job().failed(failure))
+        return error if isinstance(error, OptionsError | WeightsError | DeviceError) else None
 
 
-def _files(folder: Path, count: int) -> list[Path]:
-    return [folder / f"{number}-in" for number in range(count)]
+def _load(make_pool: Callable[[], UpscalerPool], model: str, scale: int) -> None:
+    """Have a model ready, if it is here."""
+    if not must_download(model, scale):
+        make_pool().get(scale, model)
+
+
+def _stage(
+    batch: Sequence[Pending], folder: Path, transfers: ThreadPoolExecutor, tell: Callable[[Told], None]
+) -> list[Job]:
+    """Fetch a batch: what there is to do with files of this machine. What cannot be fetched is told."""
+    files = [folder / f"{number}-in" for number in range(len(batch))]
+    staged: list[Job] = []
+    for entry, file in zip(batch, transfers.map(_fetch, batch, files), strict=True):
+        if isinstance(file, Path):
+            staged.append(entry.job(file, folder / f"{len(staged)}-out{PurePath(entry.target.name).suffix}"))
+        else:
+            tell(entry.job().failed(file))
+    return staged
 
 
 def _fetch(entry: Pending, file: Path) -> Path | GdqError:
@@ -100,13 +113,14 @@ class _Delivery(Listener):
     def __init__(
         self,
         staged: Sequence[Job],
-        batch: dict[str, Pending],
+        batch: Sequence[Pending],
         overwrite: bool,
         transfers: ThreadPoolExecutor,
         tell: Callable[[Told], None],
     ) -> None:
         self._jobs = {job.target_name: job for job in staged}
-        self._batch, self._overwrite, self._transfers, self._tell = batch, overwrite, transfers, tell
+        self._targets = {str(entry.target): entry.target for entry in batch}
+        self._overwrite, self._transfers, self._tell = overwrite, transfers, tell
         self._moving: list[Future[Outcome]] = []
 
     def finished(self, outcome: Told) -> None:
@@ -130,14 +144,14 @@ class _Delivery(Listener):
         self._moving.clear()
 
     def _deliver(self, record: PictureRecord, job: Job) -> Outcome:
-        entry = self._batch[job.shown]
+        target = self._targets[job.shown]
         file, fetched = job.target, job.source
         assert isinstance(file, Path)
         assert isinstance(fetched, Path)
         try:
-            entry.target.put(file, overwrite=self._overwrite)
+            target.put(file, overwrite=self._overwrite)
         except OutputExistsError:
-            if not _is_same(entry, file):
+            if not _is_same(target, file):
                 return job.skipped()
         except Exception as error:
             return job.failed(as_failure(error, job.shown))
@@ -148,8 +162,8 @@ class _Delivery(Listener):
         return record
 
 
-def _is_same(entry: Pending, file: Path) -> bool:
+def _is_same(target: Place, file: Path) -> bool:
     """Whether what stands in the output's place is this very output."""
     with suppress(GdqError, OSError):
-        return filecmp.cmp(entry.target.fetch(file.with_name(file.name + "-there")), file, shallow=False)
+        return filecmp.cmp(target.fetch(file.with_name(file.name + "-there")), file, shallow=False)
     return False

@@ -32,7 +32,7 @@ LOCAL = "local"
 _BATCH = 16
 """Pictures of a batch, at most: what a lost machine costs. Small runs have smaller ones, that all actors get some."""
 
-_BATCHES_PER_ACTOR = 4
+_BATCHES_PER_ACTOR = 8
 _LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gdq_cli.errors import FileError
+
 fcntl: Any
 try:
     import fcntl
@@ -23,8 +25,16 @@ _YOUNG = 60.0  # seconds in which a folder may not be locked yet
 
 @contextmanager
 def staging_folder() -> Iterator[Path]:
-    """An empty folder in the system's place for temporary files (``TMPDIR``), removed when the block ends."""
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
+    """An empty folder in the system's place for temporary files (``TMPDIR``), removed when the block ends.
+
+    Raises:
+        FileError: if there is no room for one.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise FileError(f"no temporary folder can be made ({error.strerror or error})") from error
+    with made as name:
         descriptor = _lock(Path(name))
         try:
             yield Path(name)

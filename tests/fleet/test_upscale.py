@@ -113,6 +113,15 @@ def test_no_model_ends_the_run_at_once(memory: Any) -> None:
     assert len(fetched) < 9
 
 
+def test_no_room_for_copies(memory: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(6):
+        memory.pipe_file(f"/in/{number}.png", png(number))
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
+    output = gdq("upscale", "memory://in", "-o", "memory://out", "-x", 2, "-m", model, code=1)
+    assert "0 upscaled, 0 skipped, 6 failed" in output
+    assert "no temporary folder can be made" in output
+
+
 def test_what_appears_meanwhile_stays(memory: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output that another program makes between plan and upload; this run's own, of a batch done before, is ours."""
     for number in range(2):
