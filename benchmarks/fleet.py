@@ -2,8 +2,8 @@
 
     python benchmarks/fleet.py [cost] [workers] [listing]
 
-Prints the figures of docs/fleet.md; needs Ray and s3fs. Rates of workers are counted from the first finished picture to the
-last, by the times of the outputs: how long Ray takes to start is told apart.
+Prints the figures of docs/fleet.md; needs Ray and s3fs. Rates of workers are counted from the first finished picture
+to the last, by the times of the outputs: how long Ray takes to start is told apart.
 """
 
 from __future__ import annotations

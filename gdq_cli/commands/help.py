@@ -20,7 +20,6 @@ EXAMPLES = {
         ("gdq upscale in.jpg -x 4", "in_x4.jpg beside it"),
         ("gdq upscale photos/ -r -x 2 -o out/", "a folder and those below"),
         ("gdq upscale in.png --width 1920 -f webp -q 80", "by size, to another format"),
-        ("gdq upscale s3://bucket/in -r -x 2 -o s3://bucket/out --ray auto", "on many machines"),
     ),
     "bitmap": (
         ("gdq bitmap in.jpg", "in the terminal"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +35,7 @@ _BATCH = 16
 """Pictures of a batch, at most: what a lost machine costs. Small runs have smaller ones, that all actors get some."""
 
 _BATCHES_PER_ACTOR = 8
+_PATIENCE = 10.0  # seconds for a connection
 _LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
 
 
@@ -110,6 +113,7 @@ def connected(address: str) -> Iterator[None]:
     start: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     start |= {"include_dashboard": False} if address == LOCAL else {}
     try:
+        _knock(address)
         with _without_stderr():  # on which the C++ side says that it will say less
             ray.init(address=address, **start)
     except Exception as error:  # of several kinds
@@ -119,6 +123,13 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Find out soon whether anybody is at an address; Ray itself asks for minutes. Raises OSError."""
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if found is not None:
+        socket.create_connection((found[1].strip("[]"), int(found[2])), _PATIENCE).close()
 
 
 def _silence(ray: Any) -> None:

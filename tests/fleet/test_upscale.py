@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,3 +165,26 @@ def test_s3_to_s3(bucket: Bucket, model: Path) -> None:
     assert "1 upscaled, 0 skipped, 1 failed" in output
     assert Image.open(io.BytesIO(bucket.get("large/a b+ü_x2.png"))).size == (32, 24)
     assert gdq("upscale", "s3://nothing-there/in", "-x", 2, "-m", model, code=3)
+
+
+def test_ray_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    message = gdq("upscale", save(tmp_path / "a.png"), "-x", 2, "--ray", "auto", code=2)
+    assert (
+        message
+        == "--ray needs the package Ray Data: pip install 'gdq-cli[ray]', or from a checkout: pip install '.[ray]'"
+    )
+
+
+def test_ray_that_is_not_there(tmp_path: Path) -> None:
+    pytest.importorskip("ray.data")
+    message = gdq("upscale", save(tmp_path / "a.png"), "-x", 2, "--ray", "127.0.0.1:1", code=5)
+    assert message.startswith("--ray 127.0.0.1:1: there is no Ray that can be used (")
+
+
+def test_ray_is_not_started_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    save(tmp_path / "in" / "a.png")
+    save(tmp_path / "out" / "a_x2.png")
+    output = gdq("upscale", tmp_path / "in", "-o", tmp_path / "out", "-x", 2, "--ray", "auto")
+    assert "skipped" in output
