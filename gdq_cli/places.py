@@ -110,6 +110,10 @@ class Place(ABC):
     def check_writable(self) -> None:
         """Raises OptionsError where nothing can ever be written."""
 
+    @abstractmethod
+    def check_shared(self) -> None:
+        """Raises OptionsError where no other process sees it."""
+
 
 @dataclass(frozen=True)
 class LocalPlace(Place):
@@ -176,6 +180,9 @@ class LocalPlace(Place):
     def check_writable(self) -> None:
         if is_stream(self._real):
             raise OptionsError(f"`output` {self} is a pipe or device; here it must be a file or folder")
+
+    def check_shared(self) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -318,6 +325,10 @@ class Address(Place):
                 with suppress(Exception):
                     system.rm_file(part)
                 raise
+
+    def check_shared(self) -> None:
+        if self.scheme == "memory":
+            raise OptionsError(f"{self} is in this process alone, which does not go with `ray`")
 
     def check_writable(self) -> None:
         if self.scheme in _WEB:

@@ -15,6 +15,7 @@ from gdq_cli.errors import OptionsError
 from gdq_cli.fleet.plan import plan_fleet
 from gdq_cli.fleet.run import outcomes_here, rehearse_fleet, run_fleet
 from gdq_cli.options import UpscaleOptions
+from gdq_cli.places import parse_place
 from gdq_cli.runs.plan import Plan
 from gdq_cli.runs.report import RunSummary
 
@@ -55,6 +56,8 @@ def upscale_fleet(
         from gdq_cli.fleet import cluster
 
         options = cluster.settle(options)
+        for name in [*names, *([] if output is None else [output])]:
+            parse_place(name).check_shared()
     plan = plan_fleet(names, options, output, recursive=recursive, say=say)
     outcomes: Outcomes
     workers = 1

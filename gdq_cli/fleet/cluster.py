@@ -36,7 +36,7 @@ _BATCH = 16
 
 _BATCHES_PER_ACTOR = 8
 _PATIENCE = 10.0  # seconds for a connection
-_LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
+_LOGGERS = ("ray", "ray._private.worker", "ray.data")
 
 
 @dataclass(frozen=True)

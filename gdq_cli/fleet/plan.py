@@ -290,13 +290,14 @@ def _clashes(entries: dict[str, Pending]) -> list[list[str]]:
 
 def _existence(inputs: _Inputs, recursive: bool) -> Callable[[Place, Place | None], bool]:
     """Whether an output is there: told by one listing of the folder that it goes to or below, else by a look."""
-    listings = inputs.listings
+    deep = recursive or any(item.below not in ("", ".") for item in inputs.files.values())  # as a glob may find them
+    listings = inputs.listings if deep == recursive else {}
 
     def exists(place: Place, base: Place | None) -> bool:
         if base is None:
             return place.kind() == "file"
         if base.key not in listings:
-            listings[base.key] = set(base.files(recursive=recursive))
+            listings[base.key] = set(base.files(recursive=deep))
         return place.key[len(base.key) :].lstrip("/") in listings[base.key]
 
     return exists

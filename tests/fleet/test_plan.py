@@ -163,6 +163,14 @@ def test_mixed_places(memory: Any, tmp_path: Path) -> None:
     assert sorted(targets(found).values()) == [f"{tmp_path}/out/b_x2.png", f"{tmp_path}/out/sub/a_x2.png"]
 
 
+def test_a_glob_into_folders(memory: Any, tmp_path: Path) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "sub" / "a.png").touch()
+    fill(memory, "out/sub/a_x2.png")
+    found = plan(f"{tmp_path}/in/*/*.png")
+    assert [job.target_name for job in found.settled] == ["memory://out/sub/a_x2.png"]
+
+
 def test_an_output_is_no_input(memory: Any) -> None:
     fill(memory, "in/a.png", "in/a_x2.png")
     found = plan("memory://in/a.png", output="memory://in/a.png", overwrite=True)
