@@ -13,8 +13,8 @@ import gdq_cli
 ROOT = Path(gdq_cli.__file__).parent
 
 ROOMS = (
-    "commands", "api", "runs", "training", "measure", "upscaling", "models", "engines", "networks", "program",
-    "bitmaps", "bits", "images", "options", "files", "errors", "_version",
+    "commands", "api", "fleet", "runs", "training", "measure", "upscaling", "models", "engines", "networks", "program",
+    "bitmaps", "bits", "images", "options", "places", "files", "errors", "_version",
 )  # fmt: skip
 """From what the user calls to what knows nobody."""
 

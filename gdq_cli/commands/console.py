@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 # every small operation wait for a thread that is not running: seconds at start-up. Measured, nothing gets slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-InputArgument = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders or globs; - is stdin.")]
+InputArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="INPUT...", help="Files, folders or globs, of paths or addresses (s3://); - is stdin."),
+]
 ModelOption = Annotated[
     str,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from gdq_cli.commands.console import Bar, print_json, print_map
 from gdq_cli.commands.summary import picture_line, run_lines, skip_line, step_line, summary_lines
 from gdq_cli.commands.wording import print_error, printable, say, tell
 from gdq_cli.errors import GdqError
-from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
+from gdq_cli.runs.plan import Failed, Planned, Skipped
 from gdq_cli.runs.report import Listener, Outcome, RunSummary
 from gdq_cli.upscaling.record import PictureRecord
 
@@ -25,7 +26,8 @@ class RunPrinter(Listener):
 
     def __init__(
         self,
-        plan: Plan,
+        jobs: int,
+        planned: Sequence[Planned],
         as_json: bool,
         quiet: bool,
         verbose: bool,
@@ -37,12 +39,12 @@ class RunPrinter(Listener):
         self._verbose, self._report = verbose, report
         self.bit_map: NDArray[np.int64] | None = None  # of the latest picture
         self._printed: GdqError | None = None  # the latest error: what ends a run is the error of all its pictures
-        self._single = len(plan.jobs) == 1
+        self._single = jobs == 1
         self._heatmap = self._single if heatmap is None else heatmap
-        self._count, self._work = len(plan.planned), sum(job.work for job in plan.planned)
-        self._total, self._finished, self._number = len(plan.jobs), 0, 0
+        self._count, self._work = len(planned), sum(job.work for job in planned)
+        self._total, self._finished, self._number = jobs, 0, 0
         self._done = self._current = 0  # work of the pictures before, and of the one in the network
-        self.bar = Bar(printable(Path(plan.planned[0].name).name) if plan.planned else "", shown=not quiet)
+        self.bar = Bar(printable(Path(planned[0].name).name) if planned else "", shown=not quiet)
 
     def started(self, job: Planned) -> None:
         self._done += self._current
@@ -55,6 +57,10 @@ class RunPrinter(Listener):
         work = self._done + done / total * job.work
         name = printable(Path(job.name).name)
         self.bar.update(f"{number}{'writing ' if work == self._work else ''}{name}", work, self._work)
+
+    def counted(self, done: int, total: int) -> None:
+        if done < total:
+            self.bar.update(f"{done}/{total}", done, total)
 
     def upscaled(self, job: Planned, before: Picture, after: Picture) -> None:
         self._report.upscaled(job, before, after)

@@ -35,9 +35,11 @@ from gdq_cli.commands.outputs import check_output
 from gdq_cli.commands.wording import print_error, printable, say, tell
 from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
+from gdq_cli.places import is_address
 
 if TYPE_CHECKING:
     from gdq_cli.runs.plan import Plan
+    from gdq_cli.runs.report import RunSummary
     from gdq_cli.upscaling.pool import UpscalerPool
 
 
@@ -58,7 +60,9 @@ def upscale(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", help="File, folder (made if need be), or - for stdout.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--output", "-o", help="File, folder (made if need be), address, or - for stdout.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     width: Annotated[
         int | None, typer.Option("--width", help="Target width in pixels; aspect kept.", rich_help_panel=OUTPUT)
@@ -165,6 +169,15 @@ def upscale(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Run on Ray: local starts it here, auto finds it, or its address.",
+            rich_help_panel=SPEED,
+        ),
+    ] = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -206,6 +219,28 @@ def upscale(
     ]:
         raise OptionsError(f"{several[0]} and {several[1]} contradict each other; give one of them")
     _check_meant(inputs, output)
+
+    def make_pool() -> UpscalerPool:
+        from gdq_cli.upscaling.pool import UpscalerPool
+
+        watch = watch_downloads(shown=not quiet)
+        return UpscalerPool(options.model, options.device, options.threads, engine, offline=offline, watch=watch)
+
+    if ray is not None or any(map(is_address, [*inputs, output or ""])):
+        from gdq_cli.commands.fleet import check_fleet, upscale_fleet
+        from gdq_cli.commands.printer import RunPrinter
+        from gdq_cli.runs.report import Listener, RunSummary
+
+        check_fleet(inputs, output in _STDOUT, {"--bitmap": bitmap_file, "--report": report_file})
+        done = upscale_fleet(
+            *(inputs, options, output, recursive, ray, make_pool, engine, offline, dry_run),
+            lambda jobs: RunPrinter(jobs, (), as_json, quiet, verbose, heatmap, False, Listener()),
+        )
+        if not isinstance(done, RunSummary):
+            raise typer.Exit(_print_plan(done, as_json, quiet))
+        _exit(done)
+        return
+
     plan = _plan_run(inputs, options, output, recursive)
     if bitmap_file is not None:
         _check_overlay(bitmap_file, plan, overwrite)
@@ -216,12 +251,6 @@ def upscale(
     if not quiet:
         _say_without_effect(plan, options, inputs, recursive)
 
-    def make_pool() -> UpscalerPool:
-        from gdq_cli.upscaling.pool import UpscalerPool
-
-        watch = watch_downloads(shown=not quiet)
-        return UpscalerPool(options.model, options.device, options.threads, engine, offline=offline, watch=watch)
-
     if dry_run:
         raise typer.Exit(_print_plan(_rehearse(plan, options, make_pool, quiet), as_json, quiet))
 
@@ -230,7 +259,8 @@ def upscale(
     from gdq_cli.runs.pipeline import run_batch
 
     with open_report(report_file, plan, overwrite) as report:
-        printer = RunPrinter(plan, as_json, quiet, verbose, heatmap, to_stdout=output in _STDOUT, report=report)
+        to_stdout = output in _STDOUT
+        printer = RunPrinter(len(plan.jobs), plan.planned, as_json, quiet, verbose, heatmap, to_stdout, report)
         try:
             summary = run_batch(plan, options, make_pool, printer)
         except KeyboardInterrupt:
@@ -246,8 +276,14 @@ def upscale(
     elif bitmap_file is not None and not plan.planned and not quiet and not summary.failures:
         say(f"{bitmap_file} is not written: the picture was skipped; gdq bitmap makes it alone")
     printer.print_summary(summary)
+    _exit(summary)
+
+
+def _exit(summary: RunSummary) -> None:
+    """End with the exit code of a run."""
     if summary.failures:
-        decisive = summary.fatal or (summary.failures[0].error if len(plan.jobs) == 1 else None)
+        single = summary.ok + summary.skipped + summary.failed == 1
+        decisive = summary.fatal or (summary.failures[0].error if single else None)
         raise typer.Exit(decisive.exit_code if decisive is not None else 1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, ClassVar
@@ -48,27 +49,31 @@ class Job:
         name: what messages call the picture.
         target: file or stream.
         notes: for the user, about the choice of the name and of the scale.
+        shown: what messages call the output, where ``target`` is not its last place.
     """
 
     source: Path | BinaryIO
     name: str
     target: Path | BinaryIO
     notes: tuple[str, ...] = ()
+    shown: str = ""
     status: ClassVar[str]
 
     @property
     def target_name(self) -> str:
         """What messages call the output."""
+        if self.shown:
+            return self.shown
         name = self.target if isinstance(self.target, Path) else getattr(self.target, "name", None)
         return str(name) if isinstance(name, Path | str) and name != "<stdout>" else "standard output"
 
     def skipped(self, differs: Difference | None = None) -> Skipped:
         """The job if its output is there already."""
-        return Skipped(self.source, self.name, self.target, self.notes, differs=differs)
+        return Skipped(self.source, self.name, self.target, self.notes, self.shown, differs=differs)
 
     def failed(self, error: GdqError) -> Failed:
         """The job if it cannot work."""
-        return Failed(self.source, self.name, self.target, self.notes, error=error)
+        return Failed(self.source, self.name, self.target, self.notes, self.shown, error=error)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, keys as in docs/cli.md."""
@@ -231,6 +236,19 @@ def plan_stream(source: bytes, options: UpscaleOptions, destination: Destination
         return Plan((job.failed(error),))
 
 
+def plan_staged(jobs: Iterable[Job], options: UpscaleOptions) -> Plan:
+    """Plan pictures whose outputs have their names already. Errors as of ``plan_batch``."""
+    checked: list[Planned | Skipped | Failed] = []
+    for job in jobs:
+        try:
+            checked.append(_check_job(job, options, Destination(), None))
+        except (OptionsError, WeightsError):
+            raise
+        except GdqError as error:
+            checked.append(job.failed(error))
+    return Plan(tuple(checked))
+
+
 def plan_again(job: Planned, options: UpscaleOptions) -> Planned | Skipped | Failed:
     """The job as it is now: minutes may lie between the plan and its turn, in which its picture may have changed."""
     try:
@@ -239,7 +257,7 @@ def plan_again(job: Planned, options: UpscaleOptions) -> Planned | Skipped | Fai
         header = probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
         if header == job.header:
             return job
-        now = Job(job.source, job.name, job.target, job.notes)
+        now = Job(job.source, job.name, job.target, job.notes, job.shown)
         return _check_job(now, options, Destination(), header)
     except GdqError as error:
         return job.failed(error)
@@ -284,6 +302,7 @@ def _check_job(
         job.name,
         target,
         notes,
+        job.shown,
         header=header,
         out_size=out_size,
         model=model,

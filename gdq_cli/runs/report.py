@@ -30,6 +30,7 @@ class RunSummary:
         stale: unfinished files of killed runs that were removed.
         seconds: of the whole run; ``seconds_network`` of it the network was busy.
         failures: in the order in which they happened.
+        workers: that the network ran on at a time.
         fatal: what ended the run early, because no picture could have worked: no model, no device.
     """
 
@@ -42,6 +43,7 @@ class RunSummary:
     seconds: float = 0.0
     seconds_network: float = 0.0
     failures: list[Failed] = field(default_factory=list)
+    workers: int = 1
     fatal: GdqError | None = None
 
     @property
@@ -51,8 +53,8 @@ class RunSummary:
 
     @property
     def network_share(self) -> float:
-        """Part of the time in which the network was busy, 0 to 1."""
-        return min(1.0, self.seconds_network / self.seconds) if self.seconds > 0 else 0.0
+        """Part of the workers' time in which the network was busy, 0 to 1."""
+        return min(1.0, self.seconds_network / (self.seconds * self.workers)) if self.seconds > 0 else 0.0
 
     def add(self, outcome: Outcome) -> None:
         """Count a picture."""
@@ -94,3 +96,6 @@ class Listener:
 
     def finished(self, outcome: Outcome) -> None:
         """A picture is written, skipped or failed."""
+
+    def counted(self, done: int, total: int) -> None:
+        """So many pictures have an outcome, of a run whose pictures are not followed one by one."""
