@@ -12,8 +12,8 @@ LOSSY_MODEL = "photo"
 """Trained on blurred, noisy, JPEG-compressed ones."""
 
 NEARLY_LOSSLESS = 95
-"""From this JPEG quality on a picture counts as clean. On clean reductions edsr wins from 91 on, by little at first
-(docs/training.md); what cameras save at 92 still has ripples for it to sharpen."""
+"""From this JPEG quality on a picture counts as clean. On clean reductions edsr wins from 94 on, by little at first
+(docs/training.md); what cameras save below still has ripples for it to sharpen."""
 
 
 def choose_model(model: str, compression: Compression | None) -> tuple[str, str | None]:
