@@ -271,6 +271,8 @@ class Address(Place):
         if isinstance(fault, PermissionError):
             return "no permission"
         text = str(fault).replace(self.base, str(self)) or type(fault).__name__
+        for secret in _secrets(self.base):
+            text = text.replace(secret, "***").replace(unquote(secret), "***")
         return " ".join(_QUERY.sub(r"\1", _USER.sub(r"\1***@", text)).split())[:200]
 
     def kind(self) -> Kind | None:
@@ -353,6 +355,15 @@ def _split(base: str) -> tuple[str, str]:
     scheme, _, path = base.partition("://")
     scheme = scheme.lower()
     return scheme, f"{_SAME.get(scheme, scheme)}://{path.strip('/')}"
+
+
+def _secrets(base: str) -> list[str]:
+    """Name and password, and the query, of an address; the whole of each before its parts."""
+    scheme = _split(base)[0]
+    user = None if scheme in ("abfs", "abfss") else _USER.search(base)
+    query = base.partition("?")[2] if scheme in _WEB else ""
+    name = user[0][3:-1] if user else ""
+    return [secret for secret in (name, name.partition(":")[2], query) if secret]
 
 
 @cache

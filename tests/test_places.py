@@ -76,6 +76,20 @@ def test_a_file_system_that_tells_secrets(monkeypatch: pytest.MonkeyPatch) -> No
     assert not any(secret in message for secret in ("word", "5678", "1234", "x:y", "\n"))
 
 
+def test_a_library_that_repeats_parts_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As botocore does with what it takes for the name of a bucket."""
+
+    def fail(self: Address) -> None:
+        raise ValueError("Invalid bucket name 'me:sesa%6de@b', user me:sesame, password sesa%6de or sesame")
+
+    monkeypatch.setattr(Address, "_open", fail)
+    with pytest.raises(ImageError) as caught:
+        Address("s3://me:sesa%6de@b/in?.png").fetch(Path("unused"))
+    assert str(caught.value) == (
+        "s3://***@b/in?.png: cannot be read (Invalid bucket name '***@b', user ***, password *** or ***)"
+    )
+
+
 def test_parts_and_parents() -> None:
     place = parse_place("s3://bucket/in/")
     below = place / "deep/a.png"
