@@ -119,22 +119,24 @@ def plan_fleet(
         parse_place(name).check_writable()  # the outputs go beside it
     inputs = _collect(names, recursive, target, say)
     folder, file = _choose_target(target, output or "", inputs, names)
-    namer = OutputNames.of_run(options, Destination(file=None if file is None else Path(file.name)))
     format = options.encoding.format
     if format is not None or (file is not None and inputs.files):
         find_format(format if format is not None else _suffix_of(file))
+    namer = OutputNames.of_run(options, Destination(file=None if file is None else Path(file.name)))
     entries, failures = _name_outputs(inputs, folder, file, namer)
     exists = _existence(inputs, recursive)
     made = {entry.target.key: entry.source.key for entry in entries}
     pending: list[Pending] = []
     settled: list[Skipped | Failed] = [*inputs.failures, *failures]
-    earlier = 0
+    earlier = {
+        key for key, item in inputs.files.items() if item.base is not None and made.get(key, key) != key
+    }  # outputs that were found in the folders of their inputs
     for entry in entries:
         source, place = entry.source.key, entry.target.key
         base = inputs.files[source].base
-        if base is not None and made.get(source, source) != source:
-            earlier += 1
-        elif place == source or (options.overwrite and place in inputs.files):
+        if source in earlier:
+            continue
+        if place == source or (options.overwrite and place in inputs.files and place not in earlier):
             what = "the input" if place == source else "another input"
             error = ImageError(f"{entry.target}: the output would replace {what}; choose another `output` or `name`")
             settled.append(entry.job().failed(error))
@@ -142,7 +144,7 @@ def plan_fleet(
             settled.append(entry.job().skipped())
         else:
             pending.append(entry)
-    return FleetPlan(tuple(pending), tuple(settled), inputs.ignored, earlier)
+    return FleetPlan(tuple(pending), tuple(settled), inputs.ignored, len(earlier))
 
 
 def _parse_output(output: str) -> Place:
@@ -275,7 +277,9 @@ def _name_outputs(
     for keys in _clashes(entries):
         for key in keys:
             entry = entries.pop(key)
-            reason = f"{entry.target} would be the output of {len(keys)} pictures; choose another `name`"
+            alike = inputs.files[keys[0]].place.name == inputs.files[keys[-1]].place.name
+            remedy = "give the folder above them, with `recursive`" if alike else "choose another `name`"
+            reason = f"{entry.target} would be the output of {len(keys)} pictures; {remedy}"
             failures.append(entry.job().failed(ImageError(f"{entry.source}: {reason}")))
     return list(entries.values()), failures
 

@@ -88,6 +88,19 @@ def test_beside_the_inputs(memory: Any) -> None:
     found = plan("memory://in", output=None, recursive=True)
     assert targets(found) == {"memory://in/sub/b.png": "memory://in/sub/b_x2.png"}
     assert (found.earlier, len(found.settled)) == (1, 1)
+    again = plan("memory://in", output=None, recursive=True, overwrite=True)
+    assert targets(again) == {
+        "memory://in/a.png": "memory://in/a_x2.png",
+        "memory://in/sub/b.png": "memory://in/sub/b_x2.png",
+    }
+    assert (again.earlier, again.settled) == (1, ())
+
+
+def test_one_name_from_two_folders(memory: Any) -> None:
+    fill(memory, "in/a.png", "other/a.png")
+    found = plan("memory://in/a.png", "memory://other/a.png", output="memory://out/")
+    assert not found.pending
+    assert all("the folder above them" in str(failed.error) for failed in found.settled if isinstance(failed, Failed))
 
 
 def test_one_file(memory: Any) -> None:
@@ -101,6 +114,8 @@ def test_one_file(memory: Any) -> None:
     assert not plan("memory://in/a.png", output="memory://new/b.webp").pending
     with pytest.raises(OptionsError, match="no image suffix"):
         plan("memory://in/a.png", output="memory://new/b")
+    with pytest.raises(OptionsError, match="no image suffix"):
+        plan("memory://in/a.png", output="memory://new/b", name="fixed")
 
 
 def test_globs(memory: Any) -> None:
