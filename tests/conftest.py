@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,15 @@ if not torch.cuda.is_available():  # Triton runs its kernels in its interpreter 
 torch.set_num_threads(1)  # tiny networks: on a busy machine two threads mostly wait for each other
 settings.register_profile("gdq", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("gdq")
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """fsspec's file system behind ``memory://``, empty afterwards."""
+    system = pytest.importorskip("fsspec").filesystem("memory")
+    yield system
+    for name in system.ls("/", detail=False):
+        system.rm(name, recursive=True)
 
 
 @pytest.fixture(autouse=True)

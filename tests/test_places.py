@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import pickle
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,6 @@ from gdq_cli.files import OutputExistsError
 from gdq_cli.places import Address, LocalPlace, is_address, is_plain, parse_place
 
 fsspec = pytest.importorskip("fsspec")
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    system = fsspec.filesystem("memory")
-    yield system
-    for name in system.ls("/", detail=False):
-        system.rm(name, recursive=True)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from gdq_cli.commands.printer import RunPrinter
-from gdq_cli.commands.wording import say, tell
+from gdq_cli.commands.wording import say
 from gdq_cli.errors import OptionsError
 from gdq_cli.fleet.plan import plan_fleet
 from gdq_cli.fleet.run import outcomes_here, rehearse_fleet, run_fleet
@@ -72,13 +70,7 @@ def upscale_fleet(
         if dry_run:
             return rehearse_fleet(plan, outcomes)
         printer = make_printer(len(plan.pending) + len(plan.settled))
-        try:
+        with printer.watching():
             summary = run_fleet(plan, outcomes, printer, workers)
-        except KeyboardInterrupt:
-            printer.bar.stop()
-            tell(printer.describe_interrupt(), err=True)
-            raise typer.Exit(130) from None
-        finally:
-            printer.bar.stop()
     printer.print_summary(summary)
     return summary

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from gdq_cli.commands.console import Bar, print_json, print_map
 from gdq_cli.commands.summary import picture_line, run_lines, skip_line, step_line, summary_lines
@@ -45,6 +48,18 @@ class RunPrinter(Listener):
         self._total, self._finished, self._number = jobs, 0, 0
         self._done = self._current = 0  # work of the pictures before, and of the one in the network
         self.bar = Bar(printable(Path(planned[0].name).name) if planned else "", shown=not quiet)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Leave no bar behind; Ctrl-C ends the command with what was done until then."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.bar.stop()
+            tell(self.describe_interrupt(), err=True)
+            raise typer.Exit(130) from None
+        finally:
+            self.bar.stop()
 
     def started(self, job: Planned) -> None:
         self._done += self._current

@@ -261,14 +261,8 @@ def upscale(
     with open_report(report_file, plan, overwrite) as report:
         to_stdout = output in _STDOUT
         printer = RunPrinter(len(plan.jobs), plan.planned, as_json, quiet, verbose, heatmap, to_stdout, report)
-        try:
+        with printer.watching():
             summary = run_batch(plan, options, make_pool, printer)
-        except KeyboardInterrupt:
-            printer.bar.stop()
-            tell(printer.describe_interrupt(), err=True)
-            raise typer.Exit(130) from None
-        finally:
-            printer.bar.stop()
     if report_file is not None and not plan.planned and not quiet:
         say(f"{report_file} is not written: there was nothing to upscale")
     if bitmap_file is not None and printer.bit_map is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,11 @@ from gdq_cli.places import Address
 from gdq_cli.runs.plan import Failed, Skipped
 from tests.helpers.runs import make_options
 
-fsspec = pytest.importorskip("fsspec")
 
-
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A file system in memory, of which nothing may be opened."""
-    system = fsspec.filesystem("memory")
+@pytest.fixture(autouse=True)
+def unopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture may be opened."""
     monkeypatch.setattr(Address, "fetch", None)
-    yield system
-    for name in system.ls("/", detail=False):
-        system.rm(name, recursive=True)
 
 
 def fill(system: Any, *names: str) -> None:

@@ -23,14 +23,6 @@ from tests.helpers.runs import save
 fsspec = pytest.importorskip("fsspec")
 
 
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    system = fsspec.filesystem("memory")
-    yield system
-    for name in system.ls("/", detail=False):
-        system.rm(name, recursive=True)
-
-
 @pytest.fixture(autouse=True)
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where copies lie meanwhile; none stays."""
