@@ -38,6 +38,7 @@ from peers import Peers, find_peers, versions
 from PIL import Image
 
 from gdq_cli.bits.patches import plan_patches
+from gdq_cli.bits.windows import plan_windows
 from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import DeviceError
 from gdq_cli.measure.benchmark import interleave
@@ -132,7 +133,7 @@ class NetworkTable:
             for label, bit_widths in widths.items():
 
                 def run(engine: object = engine, bit_widths: tuple[int, ...] = bit_widths) -> NDArray[np.uint8]:
-                    engine.run(self.image, plan, bit_widths, target)  # type: ignore[attr-defined]
+                    engine.run(self.image, plan_windows(plan, bit_widths), target)  # type: ignore[attr-defined]
                     return target.transpose(2, 0, 1)
 
                 runs[f"gdq {name}, {label}"] = run
@@ -252,7 +253,7 @@ def print_bits(repeats: int, threads: int) -> None:
             start = time.process_time()
             upscaler.plan_bits(whole)
             middle = time.process_time()
-            upscaler.engine.run(some, chosen.patches, chosen.bit_widths, target)
+            upscaler.engine.run(some, chosen.windows, target)
             bits.append(middle - start)
             network.append((time.process_time() - middle) * share)
         found = statistics.median(bits), statistics.median(network)

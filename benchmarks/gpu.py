@@ -269,7 +269,7 @@ def our_rows(checkpoint: Checkpoint, pictures: Sequence[U8], device: str) -> Ite
 
         def run() -> None:
             for picture, plan, target in zip(pictures, plans, targets, strict=True):
-                engine.run(picture, plan.patches, plan.bit_widths, target)
+                engine.run(picture, plan.windows, target)
 
         return Row(f"gdq, auto ({fab:.2f} bits)" if bits == "auto" else f"gdq, {bits} bits", run, INT8)
 

@@ -174,14 +174,15 @@ def window_candidates(side: int, threads: int, isa: str | None) -> tuple[dict[st
     kinds = {8: "direct"}
     if isa != "portable":
         kinds |= {6: "winograd", 5: "winograd_corners", 4: "winograd_plain", 3: "winograd_split"}
-    patches = np.random.default_rng(0).integers(0, 256, (count, window, window, 3), dtype=np.uint8)
-    cores = np.array([[halo, halo, side, side]] * count, np.int32)
-    out = np.zeros((count * side * scale, side * scale, 3), np.uint8)
-    places = np.array([(i * side * scale, 0) for i in range(count)], np.int32)
+    image = np.random.default_rng(0).integers(0, 256, (count * window, window, 3), dtype=np.uint8)
+    seen = np.array([(i * window, 0, window, window) for i in range(count)], np.int32)
+    cores = np.array([(i * window + halo, halo, side, side) for i in range(count)], np.int32)
+    out = np.zeros((count * window * scale, window * scale, 3), np.uint8)
+    ones = np.ones(count, np.int32)
 
     def seconds(network: kernels.Network, widths: NDArray[np.uint8]) -> float:
         start = time.perf_counter()
-        network.run(patches, widths, cores, out, places, threads=threads)
+        network.run(image, seen, cores, widths, ones, out, threads=threads)
         return (time.perf_counter() - start) / count
 
     candidates: dict[str, Callable[[], float]] = {}

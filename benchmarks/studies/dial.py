@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gdq_cli.bits.windows import plan_windows
 from gdq_cli.engines import choose_engine
 from gdq_cli.measure.benchmark import interleave
 from gdq_cli.measure.evaluation import parse_degradations
@@ -51,7 +52,8 @@ class Curve:
     def _run(self, pair: ImagePair, widths: tuple[int, ...]) -> NDArray[np.uint8]:
         scale = self.upscaler.scale
         target = np.empty((pair.lr.shape[0] * scale, pair.lr.shape[1] * scale, 3), np.uint8)
-        self.upscaler.engine.run(pair.lr, self.upscaler.plan_bits(pair.lr, bits="8").patches, widths, target)
+        plan = self.upscaler.plan_bits(pair.lr, bits="8").patches
+        self.upscaler.engine.run(pair.lr, plan_windows(plan, widths), target)
         return target
 
     def _run_all(self, plans: list[tuple[int, ...]]) -> None:

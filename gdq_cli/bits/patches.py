@@ -1,4 +1,4 @@
-"""Patch geometry: which pixels get one bit-width (the core) and which pixels the network sees for it (the window).
+"""Patch geometry: which pixels get one bit-width. What the network sees around them is in ``windows``.
 
 Pure integer geometry in LR pixels; knows no network. One axis is solved at a time, both are combined at the end.
 """
@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 PATCH_SIZE = 96
 """Target side of a core in LR pixels: the test patch of the paper (supplement, implementation details)."""
@@ -24,11 +21,10 @@ MAX_HALO = 64
 
 @dataclass(frozen=True)
 class Segment:
-    """A core and its window on one axis: ``window <= core < core_stop <= window + window_size``."""
+    """A patch on one axis: its core, which is its own."""
 
     core: int
     core_stop: int
-    window: int
 
     @property
     def core_size(self) -> int:
@@ -51,10 +47,10 @@ class Patch:
 
 @dataclass(frozen=True)
 class PatchPlan:
-    """How an image of ``size`` is divided. Cores tile the image; all windows have the one shape ``window``."""
+    """How an image of ``size`` is divided. Cores tile it; networks see ``halo`` pixels of context around them."""
 
     size: tuple[int, int]
-    window: tuple[int, int]
+    halo: int
     rows: tuple[Segment, ...]
     cols: tuple[Segment, ...]
 
@@ -76,25 +72,16 @@ class PatchPlan:
         return (self[index] for index in range(len(self)))
 
 
-def _plan_axis(side: int, patch_size: int, halo: int) -> tuple[int, tuple[Segment, ...]]:
-    """Divide one axis evenly; return the window size and the segments."""
-    count = max(1, round(side / patch_size))
-    core_size = -(-side // count)
-    window_size = side if count == 1 else min(side, core_size + 2 * halo)
-    segments = []
-    for core in range(0, side, core_size):
-        core_stop = min(core + core_size, side)
-        window = min(max(core - halo, 0), side - window_size)
-        segments.append(Segment(core, core_stop, window))
-    return window_size, tuple(segments)
+def _plan_axis(side: int, patch_size: int) -> tuple[Segment, ...]:
+    """Divide one axis evenly."""
+    core_size = -(-side // max(1, round(side / patch_size)))
+    return tuple(Segment(core, min(core + core_size, side)) for core in range(0, side, core_size))
 
 
 def plan_patches(size: tuple[int, int], *, patch_size: int = PATCH_SIZE, halo: int = HALO) -> PatchPlan:
     """Divide an image evenly into patches.
 
     Each axis gets ``max(1, round(side / patch_size))`` cores of equal size (the last one is clipped to the image).
-    A window is the core plus ``halo`` on both sides, shifted inwards where it would leave the image, so the zero
-    padding of the convolutions stands only at the border of the image, as in a whole-image run.
 
     Args:
         size: (H, W) of the LR image, both at least 1.
@@ -106,42 +93,4 @@ def plan_patches(size: tuple[int, int], *, patch_size: int = PATCH_SIZE, halo: i
     """
     if min(size) < 1 or patch_size < 1 or halo < 0:
         raise ValueError(f"cannot divide size {size} into patches of {patch_size} with halo {halo}")
-    window_height, rows = _plan_axis(size[0], patch_size, halo)
-    window_width, cols = _plan_axis(size[1], patch_size, halo)
-    return PatchPlan(size, (window_height, window_width), rows, cols)
-
-
-def cut_windows(image: NDArray[np.uint8], plan: PatchPlan, indices: list[int]) -> NDArray[np.uint8]:
-    """Cut the windows of some patches.
-
-    Args:
-        image: (H, W, 3) uint8.
-        plan: of the same (H, W).
-        indices: N patch indices.
-
-    Returns:
-        (N, h, w, 3) uint8, contiguous.
-    """
-    height, width = plan.window
-    windows = np.empty((len(indices), height, width, image.shape[2]), image.dtype)
-    for window, index in zip(windows, indices, strict=True):
-        patch = plan[index]
-        window[...] = image[patch.row.window : patch.row.window + height, patch.col.window : patch.col.window + width]
-    return windows
-
-
-def paste_core(target: NDArray[np.uint8], sr_window: NDArray[np.uint8], patch: Patch, scale: int) -> None:
-    """Write the core of an upscaled window into the upscaled image, in place.
-
-    Args:
-        target: (H * scale, W * scale, 3).
-        sr_window: (h * scale, w * scale, 3), the network's output for the window of ``patch``.
-        patch: of the LR image.
-        scale: upscaling factor.
-    """
-    row, col = patch.row, patch.col
-    y, x = (row.core - row.window) * scale, (col.core - col.window) * scale
-    height, width = row.core_size * scale, col.core_size * scale
-    target[row.core * scale : row.core_stop * scale, col.core * scale : col.core_stop * scale] = sr_window[
-        y : y + height, x : x + width
-    ]
+    return PatchPlan(size, halo, _plan_axis(size[0], patch_size), _plan_axis(size[1], patch_size))

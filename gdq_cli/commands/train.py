@@ -97,7 +97,7 @@ def calibrate(
             "--halo",
             min=0,
             max=64,
-            help="LR pixels of context around a patch; 8 suits photo networks.",
+            help="LR pixels of context around a patch; 28 leaves no join of a photo network to be seen.",
             rich_help_panel=MODEL,
         ),
     ] = 4,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gdq_cli.bits.patches import PatchPlan, cut_windows, paste_core
+from gdq_cli.bits.windows import Window, cut_windows, paste_core
 from gdq_cli.networks.parameters import Parameters, parameters_of
 from gdq_cli.program.layers import IntegerConv
 
@@ -26,7 +26,7 @@ class Engine(ABC):
         name: of the engine, for the user.
         device: torch device string.
         scale: upscaling factor.
-        batch_size: windows per call at which the engine is fastest.
+        batch_size: patches per call at which the engine is fastest.
     """
 
     name: str
@@ -54,57 +54,41 @@ class Engine(ABC):
     def run(
         self,
         image: NDArray[np.uint8],
-        plan: PatchPlan,
-        bit_widths: Sequence[int],
+        windows: Sequence[Window],
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Upscale all patches of an image, grouped by bit-width; a batch too large for the device is halved.
+        """Upscale windows of an image, those of one bit-width and shape together; a batch too large is halved.
 
         Args:
             image: (H, W, 3) uint8.
-            plan: how it is divided.
-            bit_widths: one per patch.
-            target: (H * scale, W * scale, 3) uint8, written in place.
+            windows: whose cores do not overlap.
+            target: (H * scale, W * scale, 3) uint8, written in place where the cores are.
             progress: called with (finished, all) patches.
 
         Raises:
             DeviceError: if the network gives values that are no numbers.
-            RuntimeError: of torch, if the device's memory does not suffice for a single patch.
+            RuntimeError: of torch, if the device's memory does not suffice for a single window.
         """
-        self.run_patches(image, plan, bit_widths, range(len(plan)), target, progress)
-
-    def run_patches(
-        self,
-        image: NDArray[np.uint8],
-        plan: PatchPlan,
-        bit_widths: Sequence[int],
-        chosen: Sequence[int],
-        target: NDArray[np.uint8],
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Upscale some patches of an image: ``chosen`` are their indices in the plan; else as :meth:`run`."""
         import torch
 
-        groups: dict[int, list[int]] = {}
-        for index in chosen:
-            groups.setdefault(bit_widths[index], []).append(index)
-        finished = 0
-        for bit_width, members in sorted(groups.items(), reverse=True):
+        finished, total = 0, sum(window.patches for window in windows)
+        groups: dict[tuple[int, tuple[int, int]], list[Window]] = {}
+        for window in windows:
+            groups.setdefault((window.bit_width, window.seen.size), []).append(window)
+        for (bit_width, _), members in sorted(groups.items(), key=lambda group: group[0], reverse=True):
             start = 0
             while start < len(members):
-                indices = members[start : start + self.batch_size]
-                windows = torch.from_numpy(cut_windows(image, plan, indices)).permute(0, 3, 1, 2)
-                sr_windows = self._try(windows, bit_width)
+                some = members[start : start + max(1, self.batch_size // members[0].patches)]
+                sr_windows = self._try(torch.from_numpy(cut_windows(image, some)).permute(0, 3, 1, 2), bit_width)
                 if sr_windows is None:
                     continue
-                pixels = sr_windows.permute(0, 2, 3, 1).numpy()
-                for index, sr_window in zip(indices, pixels, strict=True):
-                    paste_core(target, sr_window, plan[index], self.scale)
-                start += len(indices)
-                finished += len(indices)
+                for window, pixels in zip(some, sr_windows.permute(0, 2, 3, 1).numpy(), strict=True):
+                    paste_core(target, pixels, window, self.scale)
+                start += len(some)
+                finished += sum(window.patches for window in some)
                 if progress is not None:
-                    progress(finished, len(chosen))
+                    progress(finished, total)
 
     def _try(self, windows: Tensor, bit_width: int) -> Tensor | None:
         """Upscale windows; None if the device's memory did not suffice and the batch was halved."""
@@ -114,7 +98,7 @@ class Engine(ABC):
             if self.device == "cpu" or len(windows) == 1 or "out of memory" not in str(error):
                 raise
         # Outside the except block, where the traceback no longer holds the tensors that filled the memory.
-        self._shrink(len(windows) // 2)
+        self._shrink(self.batch_size // 2)
         return None
 
     def _shrink(self, batch_size: int) -> None:

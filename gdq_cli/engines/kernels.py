@@ -260,30 +260,33 @@ class Network:
 
     def run(
         self,
-        patches: NDArray[np.uint8],
-        bit_widths: NDArray[np.uint8],
+        image: NDArray[np.uint8],
+        windows: NDArray[np.int32],
         cores: NDArray[np.int32],
+        bit_widths: NDArray[np.uint8],
+        patches: NDArray[np.int32],
         out: NDArray[np.uint8],
-        places: NDArray[np.int32],
         *,
         threads: int,
         streams: dict[int, NDArray[np.float32]] | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        """Upscale windows and write their cores into a picture.
+        """Upscale windows of a picture and write their cores into the upscaled one.
 
-        The interpreter lock is released. Patches go to threads one by one, those of 8 bits first. Ctrl-C stops within a
+        The interpreter lock is released. Windows go to threads one by one, those of 8 bits first. Ctrl-C stops within a
         layer; ``progress`` cancels by raising. After either, ``out`` is partly written.
 
         Args:
-            patches: (N, H, W, 3) windows, any strides (so a permuted NCHW array will do).
+            image: (H, W, 3), any strides.
+            windows: (N, 4) rows (y, x, h, w) of ``image``: what the network sees.
+            cores: (N, 4) rows alike: the part of each window to keep; they must not overlap.
             bit_widths: (N,) of the network's bit-widths.
-            cores: (N, 4) rows (y, x, h, w): the part of each window to keep, in window pixels.
-            out: (H', W', 3), rows at any distance; pixels outside the cores stay as they are.
-            places: (N, 2) rows (y, x) of ``out`` where the upscaled cores begin; they must not overlap there.
+            patches: (N,) patches that a window stands for in ``progress``.
+            out: (H * scale, W * scale, 3), rows at any distance; pixels outside the cores stay as they are.
             threads: number of threads.
-            streams: (N, H, W, features) by buffer. Those that are read are taken from it and may be overwritten where
-                nothing reads them afterwards; those that operations behind read are put there, where the cores are.
+            streams: (pixels of all windows one after the other, features) by buffer. Those that are read are taken from
+                it and may be overwritten where nothing reads them afterwards; those that operations behind read are put
+                there, where the cores are.
             progress: called on the calling thread with the number of finished patches, every 20 ms and at the end.
 
         Raises:
@@ -297,9 +300,9 @@ class Network:
                 raise DeviceError("float layers gave values that are too large, or no numbers; try another `bits`")
         for place in self._outer:
             if place not in by_place:
-                by_place[place] = np.empty((*patches.shape[:3], self.features), np.float32)
+                by_place[place] = np.empty((int(windows[:, 2:].prod(axis=1).sum()), self.features), np.float32)
         outer = tuple(by_place[place] for place in self._outer)
-        _kernels.network_run(self._handle, patches, bit_widths, cores, out, places, outer, threads, progress)
+        _kernels.network_run(self._handle, image, windows, cores, bit_widths, patches, out, outer, threads, progress)
         streams.update({buffer: by_place[self._places[buffer]] for buffer in self._made})
 
 

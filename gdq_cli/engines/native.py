@@ -1,4 +1,4 @@
-"""Our own kernels: direct int8 convolution for 8 bits, exact integer Winograd below, one patch per thread."""
+"""Our own kernels: direct int8 convolution for 8 bits, exact integer Winograd below, one window per thread."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gdq_cli.bits.patches import PatchPlan, cut_windows
 from gdq_cli.bits.widths import FP32_BITS
+from gdq_cli.bits.windows import Window
 from gdq_cli.engines import kernels
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.threads import thread_count
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _FLOAT_NETWORK = (Float("forward", (), None, 0, 0),)
 """What runs at 32 bits."""
-
-_BAND_PATCHES = 512  # windows cut at a time: tens of MiB, and enough that no thread waits at the end of a band
 
 
 class NativeEngine(Engine):
@@ -68,71 +66,58 @@ class NativeEngine(Engine):
     def run_windows(self, windows: NDArray[np.uint8], bit_width: int) -> NDArray[np.uint8]:
         """Upscale whole windows of one bit-width, (N, h, w, 3) -> (N, h * scale, w * scale, 3)."""
         n, height, width, _ = windows.shape
+        column = np.ascontiguousarray(windows).reshape(n * height, width, 3)  # a picture of them all
         target = np.empty((n * height * self.scale, width * self.scale, 3), np.uint8)
-        cores = np.tile(np.array([0, 0, height, width], np.int32), (n, 1))
-        places = np.array([(index * height * self.scale, 0) for index in range(n)], np.int32)
-        widths = np.full(n, bit_width, np.uint8)
+        rectangles = np.array([(index * height, 0, height, width) for index in range(n)], np.int32)
+        widths, ones = np.full(n, bit_width, np.uint8), np.ones(n, np.int32)
         streams: dict[int, NDArray[np.float32]] = {}
         for part in _FLOAT_NETWORK if bit_width == FP32_BITS else self._parts:
             if isinstance(part, kernels.Network):
-                part.run(windows, widths, cores, target, places, threads=thread_count(), streams=streams)
-            elif part.to is None:
-                return self._run_float(part, windows, streams)
-            else:
-                streams[part.to] = self._run_float(part, windows, streams)
+                part.run(column, rectangles, rectangles, widths, ones, target, threads=thread_count(), streams=streams)
+                continue
+            read = [streams[buffer].reshape(n, height, width, -1) for buffer in part.reads]
+            values = self._run_float(part, read or [windows])
+            if part.to is None:
+                return values
+            streams[part.to] = values.reshape(n * height * width, -1)
         return target.reshape(n, height * self.scale, width * self.scale, 3)
 
-    def _run_float(
-        self, layers: Float, windows: NDArray[np.uint8], streams: dict[int, NDArray[np.float32]]
-    ) -> NDArray[Any]:
+    def _run_float(self, layers: Float, values: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Layers of the torch module: a stream, (N, h, w, C) float32, or at the end grey levels, rounded to uint8."""
         import torch
 
         from gdq_cli.engines.tensor import to_pixels
 
         with torch.inference_mode():
-            read: list[NDArray[Any]] = [streams[buffer] for buffer in layers.reads]
-            tensors = [torch.from_numpy(array).permute(0, 3, 1, 2) for array in read or [windows]]
-            values = [tensor.float().contiguous(memory_format=torch.channels_last) for tensor in tensors]
-            found: Tensor = getattr(self.parameters.module, layers.method)(*values)
+            tensors = [torch.from_numpy(array).permute(0, 3, 1, 2) for array in values]
+            floats = [tensor.float().contiguous(memory_format=torch.channels_last) for tensor in tensors]
+            found: Tensor = getattr(self.parameters.module, layers.method)(*floats)
             found = to_pixels(found, self.device) if layers.to is None else found
             return found.permute(0, 2, 3, 1).contiguous().numpy()
 
     def run(
         self,
         image: NDArray[np.uint8],
-        plan: PatchPlan,
-        bit_widths: Sequence[int],
+        windows: Sequence[Window],
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if FP32_BITS in bit_widths or not self.parameters.program.is_exact:
-            super().run(image, plan, bit_widths, target, progress)
+        if any(window.bit_width == FP32_BITS for window in windows) or not self.parameters.program.is_exact:
+            super().run(image, windows, target, progress)
             return
         (whole,) = self._parts
         assert isinstance(whole, kernels.Network)
-        for start in range(0, len(plan), _BAND_PATCHES):
-            indices = list(range(start, min(start + _BAND_PATCHES, len(plan))))
-            patches = [plan[index] for index in indices]
-            cores = [
-                (p.row.core - p.row.window, p.col.core - p.col.window, p.row.core_size, p.col.core_size)
-                for p in patches
-            ]
-            places = [(p.row.core * self.scale, p.col.core * self.scale) for p in patches]
-
-            def report(finished: int, start: int = start) -> None:
-                if progress is not None:
-                    progress(start + finished, len(plan))
-
-            whole.run(
-                cut_windows(image, plan, indices),
-                np.array([bit_widths[index] for index in indices], np.uint8),
-                np.array(cores, np.int32),
-                target,
-                np.array(places, np.int32),
-                threads=thread_count(),
-                progress=report,
-            )
+        total = sum(window.patches for window in windows)
+        whole.run(
+            image,
+            np.array([window.seen for window in windows], np.int32),
+            np.array([window.core for window in windows], np.int32),
+            np.array([window.bit_width for window in windows], np.uint8),
+            np.array([window.patches for window in windows], np.int32),
+            target,
+            threads=thread_count(),
+            progress=None if progress is None else lambda finished: progress(finished, total),
+        )
 
     def free_width(self, bit_width: int) -> int:
         """The widest bit-width whose layers run by the same algorithms, each for each."""

@@ -22,7 +22,6 @@ from gdq_cli.images import Picture, read_image, write_image
 from gdq_cli.measure.machine import EnergyMeter, PeakMemory, RaplMeter
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.options import Encoding
-from gdq_cli.program import cost
 from gdq_cli.upscaling.upscaler import Upscaler
 
 CPU_ENGINES = ("native", "onednn", "reference")
@@ -268,8 +267,7 @@ def _whole(upscaler: Upscaler, image: U8) -> Callable[[], object]:
 def _cost(upscaler: Upscaler, image: U8, bits: str) -> tuple[float, float]:
     """FAB and BitOPs (1e9) of a bit map on our patches, without running the network."""
     plan = upscaler.plan_bits(image, bits=bits)
-    window_pixels = plan.patches.window[0] * plan.patches.window[1]
-    return plan.fab, cost.bit_operations(upscaler.checkpoint.parameters.outline, plan.bit_widths, window_pixels)
+    return plan.fab, plan.bitops_g(upscaler.checkpoint.parameters.outline)
 
 
 def time_stages(upscaler: Upscaler, source: Path, *, bits: str, repeats: int) -> dict[str, float]:

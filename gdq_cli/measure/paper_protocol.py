@@ -117,9 +117,8 @@ def upscale_paper(upscaler: Upscaler, image: NDArray[np.uint8], *, bits: str = "
         )
         target[row.core * scale : row.core_stop * scale, col.core * scale : col.core_stop * scale] = sr[inside]
         bit_map[i, j] = bit_width
-        bitops += cost.bit_operations(
-            upscaler.checkpoint.parameters.outline, [bit_width], len(pixels) * pixels.shape[1]
-        )
+        seen = {bit_width: pixels.shape[0] * pixels.shape[1]}
+        bitops += cost.bit_operations(upscaler.checkpoint.parameters.outline, seen)
     return PaperResult(target, bit_map, float(bit_map.mean()), bitops, time.perf_counter() - start)
 
 

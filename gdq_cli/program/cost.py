@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gdq_cli.bits.widths import FP32_BITS
@@ -53,13 +53,12 @@ def feature_average_bits(bit_widths: Sequence[int]) -> float:
     return sum(bit_widths) / len(bit_widths)
 
 
-def bit_operations(program: Program, bit_widths: Sequence[int], window_pixels: int) -> float:
+def bit_operations(program: Program, pixels: Mapping[int, int]) -> float:
     """BitOPs: the sum over layers of MACs x weight bits x activation bits.
 
     Args:
         program: of the network; :attr:`Parameters.outline` of one that has no bit-widths.
-        bit_widths: one per patch (4, 5, 6, 8, or 32 for float32 weights and activations).
-        window_pixels: LR pixels the network sees per patch, halo included.
+        pixels: LR pixels that the network sees by bit-width (4, 5, 6, 8, or 32 for float32 weights and activations).
 
     Returns:
         BitOPs in units of 1e9.
@@ -68,6 +67,6 @@ def bit_operations(program: Program, bit_widths: Sequence[int], window_pixels: i
         bits: macs(program) * FP32_BITS**2
         if bits == FP32_BITS
         else sum(layer.bit_operations for layer in layer_costs(program.at(bits)))
-        for bits in set(bit_widths)
+        for bits in pixels
     }
-    return sum(per_pixel[bits] for bits in bit_widths) * window_pixels / 1e9
+    return sum(per_pixel[bits] * count for bits, count in pixels.items()) / 1e9

@@ -15,6 +15,7 @@ from PIL import Image
 from gdq_cli.bits.controller import BitChoice, spend_budget
 from gdq_cli.bits.patches import PatchPlan, plan_patches
 from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
+from gdq_cli.bits.windows import Window, plan_windows
 from gdq_cli.engines import Engine
 from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import OptionsError, WeightsError
@@ -22,6 +23,7 @@ from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import controller_head
 from gdq_cli.options import Prefer, check_prefer
 from gdq_cli.program import cost
+from gdq_cli.program.operations import Program
 from gdq_cli.upscaling.choosing import Chooser
 from gdq_cli.upscaling.progress import Progress, in_turn
 from gdq_cli.upscaling.record import PictureRecord
@@ -56,6 +58,19 @@ class BitPlan:
     def fab(self) -> float:
         """Feature average bit-width of the image."""
         return cost.feature_average_bits(self.bit_widths)
+
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """What the network runs: patches of one bit-width together, with their context."""
+        return plan_windows(self.patches, self.bit_widths)
+
+    def bitops_g(self, program: Program, bits: int | None = None) -> float:
+        """BitOPs in 1e9 of a network on the windows; with ``bits`` on those of a map of this width alone."""
+        windows = self.windows if bits is None else plan_windows(self.patches, (bits,) * len(self.patches))
+        pixels: Counter[int] = Counter()
+        for window in windows:
+            pixels[window.bit_width] += window.seen.pixels
+        return cost.bit_operations(program, pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,10 +253,9 @@ class Upscaler:
             target = np.empty(shape, np.uint8)
         elif target.shape != shape or target.dtype != np.uint8:
             raise OptionsError(f"the target must be {shape} uint8, not {target.shape} {target.dtype}")
-        self.engine.run(image, plan.patches, plan.bit_widths, target, running)
+        self.engine.run(image, plan.windows, target, running)
         seconds = time.perf_counter() - start
-        program, count = self.checkpoint.parameters.outline, len(plan.patches)
-        window_pixels = plan.patches.window[0] * plan.patches.window[1]
+        program = self.checkpoint.parameters.outline
         record = PictureRecord(
             model=self.checkpoint.name,
             model_sha256=self.checkpoint.sha256,
@@ -253,9 +267,9 @@ class Upscaler:
             out_size=shape[:2],
             bit_map=plan.bit_map,
             bits=Counter(map(int, plan.bit_widths)),
-            bitops_g=cost.bit_operations(program, plan.bit_widths, window_pixels),
-            bitops_8bit_g=cost.bit_operations(program, (8,) * count, window_pixels),
-            bitops_fp32_g=cost.bit_operations(program, (FP32_BITS,) * count, window_pixels),
+            bitops_g=plan.bitops_g(program),
+            bitops_8bit_g=plan.bitops_g(program, 8),
+            bitops_fp32_g=plan.bitops_g(program, FP32_BITS),
             seconds={"bits": plan.seconds, "network": seconds},
         )
         return UpscaleResult(target, plan, record)

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from gdq_cli.bits.patches import plan_patches
+from gdq_cli.bits.windows import plan_windows
 from gdq_cli.engines import choose_device, choose_engine, self_test
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.cuda.multi import MultiCudaEngine
@@ -54,22 +55,24 @@ def test_pixels_equal_the_reference(checkpoint: Checkpoint, bit_width: int) -> N
 
 
 @interpreted
-def test_a_picture_of_mixed_widths(small_checkpoint: Checkpoint) -> None:
-    """Windows of all widths in one batch, an odd rest, and a pixel block that ends within a window."""
+@pytest.mark.parametrize(
+    ("bit_widths", "steps"), [((4, 5, 6, 8, 4, 5), [3, 6]), ((6, 6, 4, 6, 6, 8), [4, 6]), ((5, 5, 5, 4, 8, 6), [3, 6])]
+)
+def test_a_picture_of_mixed_widths(small_checkpoint: Checkpoint, bit_widths: tuple[int, ...], steps: list[int]) -> None:
+    """Windows of all widths in one batch, of several shapes, and a pixel block that ends within a window."""
     from gdq_cli.engines.cuda.engine import CudaEngine
 
     network = small_checkpoint.network
     image = make_picture(17, 24)
     plan = plan_patches((17, 24), patch_size=8, halo=2)
-    bit_widths = [(4, 5, 6, 8)[index % 4] for index in range(len(plan))]
     ours, theirs = (np.zeros((34, 48, 3), np.uint8) for _ in range(2))
     seen: list[tuple[int, int]] = []
     engine = CudaEngine(network, "cpu")
     engine.batch_size = 4
-    engine.run(image, plan, bit_widths, ours, lambda done, total: seen.append((done, total)))
-    ReferenceEngine(network).run(image, plan, bit_widths, theirs)
+    engine.run(image, plan_windows(plan, bit_widths), ours, lambda done, total: seen.append((done, total)))
+    ReferenceEngine(network).run(image, plan_windows(plan, bit_widths), theirs)
     assert np.array_equal(ours, theirs)
-    assert seen == [(3, 6), (6, 6)]
+    assert seen == [(done, 6) for done in steps]
 
 
 @interpreted
@@ -108,8 +111,8 @@ def test_compact_equals_the_reference(compact: Checkpoint, size: tuple[int, int]
     ours, theirs = (np.zeros((size[0] * scale, size[1] * scale, 3), np.uint8) for _ in range(2))
     engine = CudaEngine(compact.network, "cpu")
     engine.batch_size = 4
-    engine.run(image, plan, bit_widths, ours)
-    ReferenceEngine(compact.network).run(image, plan, bit_widths, theirs)
+    engine.run(image, plan_windows(plan, bit_widths), ours)
+    ReferenceEngine(compact.network).run(image, plan_windows(plan, bit_widths), theirs)
     assert len(plan) == len(bit_widths)
     assert np.array_equal(ours, theirs)
 
@@ -366,11 +369,11 @@ def test_several_devices_share_a_picture(small_checkpoint: Checkpoint) -> None:
     plan = plan_patches((20, 30), patch_size=8, halo=2)
     bit_widths = [(4, 5, 6, 8)[index % 4] for index in range(len(plan))]
     one, shared = (np.zeros((40, 60, 3), np.uint8) for _ in range(2))
-    ReferenceEngine(network).run(image, plan, bit_widths, one)
+    ReferenceEngine(network).run(image, plan_windows(plan, bit_widths), one)
     seen: list[tuple[int, int]] = []
     engines = [ReferenceEngine(network) for _ in range(3)]
     engine = MultiCudaEngine(network, engines)
-    engine.run(image, plan, bit_widths, shared, lambda done, total: seen.append((done, total)))
+    engine.run(image, plan_windows(plan, bit_widths), shared, lambda done, total: seen.append((done, total)))
     assert np.array_equal(one, shared)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (len(plan), len(plan))
@@ -385,7 +388,7 @@ class Failing(ReferenceEngine):
     def __call__(self, windows: torch.Tensor, bit_width: int) -> torch.Tensor:
         return super().__call__(windows, bit_width) ^ 1
 
-    def run_patches(self, *arguments: Any) -> None:
+    def run(self, *arguments: Any) -> None:
         raise DeviceError("cuda:1 fell off the bus")
 
 
@@ -397,7 +400,7 @@ def test_one_of_several_devices_is_wrong(small_checkpoint: Checkpoint) -> None:
         self_test(engine, network)
     plan = plan_patches((40, 40), patch_size=8, halo=2)
     with pytest.raises(DeviceError, match="fell off"):
-        engine.run(make_picture(40, 40), plan, [4] * len(plan), np.zeros((80, 80, 3), np.uint8))
+        engine.run(make_picture(40, 40), plan_windows(plan, [4] * len(plan)), np.zeros((80, 80, 3), np.uint8))
 
 
 def test_progress_may_end_a_run_on_several_devices(small_checkpoint: Checkpoint) -> None:
@@ -409,7 +412,7 @@ def test_progress_may_end_a_run_on_several_devices(small_checkpoint: Checkpoint)
 
     engine = MultiCudaEngine(network, [ReferenceEngine(network), ReferenceEngine(network)])
     with pytest.raises(KeyboardInterrupt):
-        engine.run(make_picture(40, 40), plan, [4] * len(plan), np.zeros((80, 80, 3), np.uint8), stop)
+        engine.run(make_picture(40, 40), plan_windows(plan, [4] * len(plan)), np.zeros((80, 80, 3), np.uint8), stop)
 
 
 def test_without_triton_there_is_a_reason(small_checkpoint: Checkpoint) -> None:

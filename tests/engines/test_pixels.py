@@ -26,13 +26,13 @@ BITS = ("4", "5", "6", "8", "auto")
 ENGINES = {"reference": True, "native": bool(kernels.report().chosen), "onednn": onednn_is_exact()}
 
 
-def picture(height: int = 151, width: int = 37) -> NDArray[np.uint8]:
-    """Ramps, texture and strong edges, in integers alone; two patches of odd sides."""
+def picture(height: int = 337, width: int = 19) -> NDArray[np.uint8]:
+    """Ramps, texture and strong edges, in integers alone; four patches of odd sides, two windows at least."""
     y, x = np.mgrid[0:height, 0:width]
     texture = np.random.default_rng(7).integers(0, 90, (height, width, 3))
     ramps = np.stack([(3 * x + y) % 256, (2 * y) % 256, (x * y // 16) % 256], axis=2)
     squares = np.where((x // 5 + y // 7) % 2 == 0, 255, 0)[:, :, None]
-    mixed = np.where((y < 50)[:, :, None], ramps, np.where((y < 100)[:, :, None], texture + 80, squares))
+    mixed = np.where((y < 110)[:, :, None], ramps, np.where((y < 220)[:, :, None], texture + 80, squares))
     return mixed.astype(np.uint8)
 
 

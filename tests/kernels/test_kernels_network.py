@@ -183,13 +183,19 @@ def run(
     cores: list[tuple[int, int, int, int]],
     threads: int = 2,
 ) -> list[NDArray[np.uint8]]:
-    """Upscaled cores, one below the other in a common picture."""
-    s = network.scale
-    tops = np.concatenate([[0], np.cumsum([core[2] * s for core in cores])])
-    picture = np.zeros((int(tops[-1]), max(core[3] for core in cores) * s, 3), np.uint8)
-    places = np.array([(top, 0) for top in tops[:-1]], np.int32)
-    network.run(windows, np.array(widths, np.uint8), np.array(cores, np.int32), picture, places, threads=threads)
-    return [picture[top : top + core[2] * s, : core[3] * s] for top, core in zip(tops[:-1], cores, strict=True)]
+    """Upscaled cores of windows that lie one below the other in a picture; nothing is written elsewhere."""
+    n, height, width, _ = windows.shape
+    s, image = network.scale, windows.reshape(n * height, width, 3)
+    picture = np.full((n * height * s, width * s, 3), 7, np.uint8)
+    seen = np.array([(i * height, 0, height, width) for i in range(n)], np.int32)
+    kept = np.array(cores, np.int32) + np.array([(i * height, 0, 0, 0) for i in range(n)], np.int32)
+    network.run(image, seen, kept, np.array(widths, np.uint8), np.ones(n, np.int32), picture, threads=threads)
+    places = [(slice(y * s, (y + h) * s), slice(x * s, (x + w) * s)) for y, x, h, w in kept]
+    found = [picture[place].copy() for place in places]
+    for place in places:
+        picture[place] = 7
+    assert (picture == 7).all()
+    return found
 
 
 @pytest.mark.parametrize("direct", [False, True])
@@ -370,38 +376,65 @@ def test_writes_only_its_place() -> None:
     network = make(draw_network(2))
     picture = np.full((40, 50, 3), 7, np.uint8)
     view = picture[2:38]
-    windows = draw_windows(1, 9, 9)
-    cores, places = np.array([[2, 3, 5, 4]], np.int32), np.array([[6, 10]], np.int32)
-    network.run(windows, np.array([6], np.uint8), cores, view, places, threads=1)
-    expected = reference(draw_network(2), windows[0], 6)[4:14, 6:14]
-    np.testing.assert_array_equal(picture[8:18, 10:18], expected)
-    picture[8:18, 10:18] = 7
+    image, window = draw_windows(1, 18, 25)[0], draw_windows(1, 9, 9)[0]
+    image[2:11, 5:14] = window
+    rectangles = np.array([[2, 5, 9, 9]], np.int32), np.array([[4, 8, 5, 4]], np.int32)
+    network.run(image, *rectangles, np.array([6], np.uint8), np.ones(1, np.int32), view, threads=1)
+    expected = reference(draw_network(2), window, 6)[4:14, 6:14]
+    np.testing.assert_array_equal(picture[10:20, 16:24], expected)
+    picture[10:20, 16:24] = 7
     assert (picture == 7).all()
+
+
+def test_windows_of_all_sizes_at_once() -> None:
+    """They overlap, their sides differ, and threads take them with workspaces that held others."""
+    integers, network = draw_network(2), make(draw_network(2))
+    image = draw_windows(1, 40, 50)[0]
+    seen = [(0, 0, 20, 50), (12, 0, 28, 7), (12, 3, 9, 30), (39, 49, 1, 1), (0, 0, 40, 50)]
+    core = [(0, 0, 12, 50), (20, 0, 20, 5), (12, 10, 5, 23), (39, 49, 1, 1), (25, 20, 3, 20)]
+    widths = [8, 6, 5, 4, 6]
+    for threads in (1, 3):
+        found = np.zeros((80, 100, 3), np.uint8)
+        seconds: list[int] = []
+        arrays = np.array(seen, np.int32), np.array(core, np.int32), np.array(widths, np.uint8)
+        patches = np.array([5, 1, 2, 1, 9], np.int32)
+        network.run(image, *arrays, patches, found, threads=threads, progress=seconds.append)
+        for (y, x, h, w), (top, left, high, wide), bits in zip(seen, core, widths, strict=True):
+            expected = reference(integers, image[y : y + h, x : x + w], bits)
+            inside = expected[2 * (top - y) :, 2 * (left - x) :][: 2 * high, : 2 * wide]
+            np.testing.assert_array_equal(found[2 * top :, 2 * left :][: 2 * high, : 2 * wide], inside)
+        assert seconds == sorted(seconds)
+        assert seconds[-1] == 18
 
 
 def test_bad_calls_are_refused() -> None:
     network = make(draw_network(2))
     good: dict[str, Any] = {
-        "patches": draw_windows(1, 8, 8),
+        "image": draw_windows(1, 8, 8)[0],
+        "windows": np.array([[0, 0, 8, 7]], np.int32),
+        "cores": np.array([[0, 0, 8, 7]], np.int32),
         "bit_widths": np.array([6], np.uint8),
-        "cores": np.array([[0, 0, 8, 8]], np.int32),
+        "patches": np.array([1], np.int32),
         "out": np.zeros((16, 16, 3), np.uint8),
-        "places": np.zeros((1, 2), np.int32),
     }
     bad: list[tuple[str, NDArray[Any], str]] = [
-        ("patches", np.zeros((1, 3, 8, 8), np.uint8), "patches"),
-        ("patches", np.zeros((1, 8, 8, 3), np.int16), "patches"),
+        ("image", np.zeros((3, 8, 8), np.uint8), "image"),
+        ("image", np.zeros((8, 8, 3), np.int16), "image"),
+        ("windows", np.array([[1, 0, 8, 7]], np.int32), "windows"),
+        ("windows", np.array([[0, 2, 8, 7]], np.int32), "windows"),
+        ("windows", np.array([[0, 1, 8, 7]], np.int32), "cores: core 0 does not lie in its window"),
+        ("windows", np.array([[0, 0, 8, 0]], np.int32), "windows"),
+        ("patches", np.array([0], np.int32), "patches"),
+        ("patches", np.array([1, 1], np.int32), "patches"),
         ("bit_widths", np.array([7], np.uint8), "7-bit"),
         ("bit_widths", np.array([6, 6], np.uint8), "bit_widths"),
         ("cores", np.array([[0, 0, 9, 8]], np.int32), "cores"),
         ("cores", np.array([[-1, 0, 8, 8]], np.int32), "cores"),
         ("cores", np.array([[0, 2**31 - 1, 8, 8]], np.int32), "cores"),
         ("cores", np.array([[0, 0, 8, 8]], np.int64), "cores"),
-        ("out", np.zeros((16, 15, 3), np.uint8), "places"),
+        ("out", np.zeros((16, 15, 3), np.uint8), "out"),
         ("out", np.zeros((16, 3, 16), np.uint8).transpose(0, 2, 1), "out"),
         ("out", np.broadcast_to(np.zeros((1, 16, 3), np.uint8), (16, 16, 3)), "out"),
-        ("places", np.array([[1, 0]], np.int32), "places"),
-        ("places", np.array([[0, -1]], np.int32), "places"),
     ]
     for name, value, message in bad:
         with pytest.raises(ValueError, match=message):
@@ -431,14 +464,14 @@ def test_networks_that_do_not_fit_are_refused() -> None:
 
 def long_run(network: kernels.Network, progress: Callable[[int], object] | None = None) -> None:
     count = 64
-    windows = draw_windows(1, 96, 96).repeat(count, axis=0)
-    places = np.array([(192 * i, 0) for i in range(count)], np.int32)
+    rectangles = np.array([(96 * i, 0, 96, 96) for i in range(count)], np.int32)
     network.run(
-        windows,
+        draw_windows(1, 96 * count, 96)[0],
+        rectangles,
+        rectangles,
         np.full(count, 8, np.uint8),
-        np.array([[0, 0, 96, 96]] * count, np.int32),
+        np.ones(count, np.int32),
         np.zeros((192 * count, 192, 3), np.uint8),
-        places,
         threads=2,
         progress=progress,
     )

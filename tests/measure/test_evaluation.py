@@ -131,7 +131,7 @@ def test_paper_patches_run_alone_and_join_hard(small_checkpoint: Checkpoint) -> 
     assert result.bit_map.tolist() == [[6, 6]]
     assert result.fab == 6
     program = small_checkpoint.parameters.program
-    assert result.bitops_g == pytest.approx(cost.bit_operations(program, [6], 100 * 96 + 100 * 110))
+    assert result.bitops_g == pytest.approx(cost.bit_operations(program, {6: 100 * 96 + 100 * 110}))
 
 
 def test_paper_patches_choose_by_what_they_see(small_checkpoint: Checkpoint) -> None:

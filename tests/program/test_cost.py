@@ -93,19 +93,19 @@ def test_bit_operations_add_up() -> None:
     program = outline(EdsrConfig(4, 16, 64))
     head, dynamic = 27 * 64, 32 * 9 * 64 * 64
     static = [9 * 64 * 64, 9 * 64 * 256, 4 * 9 * 64 * 256, 16 * 9 * 64 * 3]
-    alone = {bits: cost.bit_operations(program, [bits], 1000) for bits in (4, 5, 6, 8, 32)}
+    alone = {bits: cost.bit_operations(program, {bits: 1000}) for bits in (4, 5, 6, 8, 32)}
     assert alone[4] < alone[5] < alone[6] < alone[8] < alone[32]
     assert alone[6] - alone[4] == pytest.approx(dynamic * 8 * 2 * 1000 / 1e9)
-    assert cost.bit_operations(program, [4, 8, 8], 1000) == pytest.approx(alone[4] + 2 * alone[8])
+    assert cost.bit_operations(program, {4: 1000, 8: 2000}) == pytest.approx(alone[4] + 2 * alone[8])
     assert alone[4] == pytest.approx((head * 1024 + (dynamic * 4 + sum(static) * 8) * 8) * 1000 / 1e9)
     assert alone[32] == pytest.approx((head + dynamic + sum(static)) * 1024 * 1000 / 1e9)
-    fewer = cost.bit_operations(outline(EdsrConfig(4, 16, 64, static_bits=(8, 8, 6, 8))), [4], 1000)
+    fewer = cost.bit_operations(outline(EdsrConfig(4, 16, 64, static_bits=(8, 8, 6, 8))), {4: 1000})
     assert alone[4] - fewer == pytest.approx(static[2] * 8 * 2 * 1000 / 1e9)
 
 
 def test_a_float_network_costs_what_it_would_without_bit_widths() -> None:
     for kind in (EdsrConfig, CompactConfig, SrresnetConfig):
-        plain, quantized = (cost.bit_operations(outline(c), [32, 32], 100) for c in (kind(2, 3, 8, ()), kind(2, 3, 8)))
+        plain, quantized = (cost.bit_operations(outline(c), {32: 100}) for c in (kind(2, 3, 8, ()), kind(2, 3, 8)))
         assert plain == quantized > 0
 
 

@@ -12,6 +12,7 @@ namespace {
 constexpr int kBefore = 1, kAfter = 2, kBorder = kBefore + kAfter;
 constexpr int kBandRows = 4;   // rows of low-resolution pixels that go through the upsampler at once
 constexpr int kKeptRows = 8;   // more than the rows a sliding plane keeps for the next band
+constexpr int kEndWork = 8;    // what the layers behind those of the patch's size count for, in reports of progress
 
 void fill_border(uint8_t* map, int height, int width, int channels, int value) {
     const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * channels;
@@ -65,13 +66,17 @@ struct Plane {
     }
 };
 
-Workspace::Workspace(int height, int width, int features, int scale, int map_count, size_t scratch)
-    : pixels(static_cast<size_t>(height + 2) * (width + 2) * 3 * sizeof(int16_t) + 128),
+void Room::hold(int height, int wide) {
+    area = std::max(area, static_cast<size_t>(height + kBorder) * (wide + kBorder));
+    width = std::max(width, wide);
+}
+
+Workspace::Workspace(Room room, int features, int scale, int map_count, size_t scratch)
+    : pixels(room.area * 3 * sizeof(int16_t) + 128),
       conv_scratch(scratch),
-      tail_scratch(static_cast<size_t>(width * scale + 32) * 16 * sizeof(int32_t)),
-      height_(height),
-      width_(width) {
-    for (int i = 0; i < map_count; i++) maps.emplace_back(static_cast<size_t>(height + kBorder) * (width + kBorder) * features);
+      tail_scratch(static_cast<size_t>(room.width * scale + 32) * 16 * sizeof(int32_t)),
+      room_(room) {
+    for (int i = 0; i < map_count; i++) maps.emplace_back(room.area * features);
 }
 
 Epilogue Network::epilogue(const Layer& layer) const {
@@ -83,25 +88,25 @@ Epilogue Network::epilogue(const Layer& layer) const {
 }
 
 // Pixels minus the mean, as the head reads them: with a border of zeros.
-void Network::centre(const Job& job, int height, int width, Workspace& w) const {
+void Network::centre(const Job& job, Workspace& w) const {
     int16_t* centred = w.pixels.as<int16_t>();
-    const ptrdiff_t row = static_cast<ptrdiff_t>(width + 2) * 3;
+    const ptrdiff_t row = static_cast<ptrdiff_t>(job.width + 2) * 3;
     std::memset(centred, 0, w.pixels.size());
-    for (int y = 0; y < height; y++)
-        for (int x = 0; x < width; x++)
+    for (int y = 0; y < job.height; y++)
+        for (int x = 0; x < job.width; x++)
             for (int c = 0; c < 3; c++)
                 centred[(y + 1) * row + (x + 1) * 3 + c] =
                     static_cast<int16_t>(job.pixels[y * job.row + x * job.column + c * job.channel] - mean_[c]);
 }
 
 // Where each stream of a patch is: with the caller, or in the workspace.
-std::vector<float*> Network::place_streams(const Job& job, int height, int width, Workspace& w) const {
+std::vector<float*> Network::place_streams(const Job& job, Workspace& w) const {
     std::vector<float*> streams(streams_, nullptr);
     for (size_t i = 0; i < outer_.size(); i++) streams[outer_[i]] = job.streams[i];
     w.streams.resize(streams_);
     for (int s = 0; s < streams_; s++) {
         if (streams[s]) continue;
-        const size_t bytes = static_cast<size_t>(height) * width * features_ * sizeof(float);
+        const size_t bytes = static_cast<size_t>(job.height) * job.width * features_ * sizeof(float);
         if (w.streams[s].size() < bytes) w.streams[s] = Aligned(bytes);
         streams[s] = w.streams[s].as<float>();
     }
@@ -134,7 +139,8 @@ Epilogue Network::finished(Epilogue e, const Finish& f, int height, int width, W
 }
 
 // All layers at the size of the patch, each on the part of its map that later ones need.
-bool Network::run_layers(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const {
+bool Network::run_layers(const Job& job, Workspace& w, Team& team, Run& all) const {
+    const int height = job.height, width = job.width;
     const Sequence& sequence = sequences_.at(job.bit_width);
     const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_;
     const ptrdiff_t origin = kBefore * row + static_cast<ptrdiff_t>(kBefore) * features_;
@@ -162,13 +168,14 @@ bool Network::run_layers(const Job& job, int height, int width, Workspace& w, Te
         if (sequence.steps[s].source >= 0) join(of_map[sequence.steps[s].source], grown(regions[s], height, width));
     }
 
-    const std::vector<float*> streams = place_streams(job, height, width, w);
+    const std::vector<float*> streams = place_streams(job, w);
     for (size_t s = 0; s < regions.size(); s++) {
-        if (cancel.load(std::memory_order_relaxed)) return false;
+        if (all.cancel.load(std::memory_order_relaxed)) return false;
+        all.work.fetch_add(job.patches, std::memory_order_relaxed);
         const Region& region = regions[s];
         if (region.y0 >= region.y1) continue;  // nobody reads what it writes
         const Step& step = sequence.steps[s];
-        if (step.reads == Step::Reads::pixels) centre(job, height, width, w);
+        if (step.reads == Step::Reads::pixels) centre(job, w);
         const Epilogue e = finished(epilogue(*step.layer), step.finish, height, width, w, streams);
         team.share(parts_in(region), w, [&](int part, int parts, Workspace& own) {
             const Region some = part_of(region, part, parts);
@@ -182,11 +189,15 @@ bool Network::run_layers(const Job& job, int height, int width, Workspace& w, Te
             }
         });
     }
-    return !cancel.load(std::memory_order_relaxed);
+    return !all.cancel.load(std::memory_order_relaxed);
 }
 
-bool Network::run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const {
-    if (!run_layers(job, height, width, w, team, cancel)) return false;
+int64_t Network::work(const Job& job) const {
+    return job.patches * (static_cast<int64_t>(sequences_.at(job.bit_width).steps.size()) + (has_pixels() ? kEndWork : 0));
+}
+
+bool Network::run(const Job& job, Workspace& w, Team& team, Run& all) const {
+    if (!run_layers(job, w, team, all)) return false;
     if (!has_pixels()) return true;
     uint8_t* codes = w.maps[sequences_.at(job.bit_width).end].as();
     team.share(parts_in(job.core), w, [&](int part, int parts, Workspace& own) {
@@ -194,11 +205,12 @@ bool Network::run(const Job& job, int height, int width, Workspace& w, Team& tea
         some.core = part_of(job.core, part, parts);
         some.out += (some.core.y0 - job.core.y0) * scale_ * job.out_row;
         if (ups_.empty())
-            shuffle_pixels(some, width, codes, own, cancel);
+            shuffle_pixels(some, codes, own, all.cancel);
         else
-            upsample(some, height, width, codes, own, cancel);
+            upsample(some, codes, own, all.cancel);
     });
-    return !cancel.load(std::memory_order_relaxed);
+    all.work.fetch_add(job.patches * kEndWork, std::memory_order_relaxed);
+    return !all.cancel.load(std::memory_order_relaxed);
 }
 
 // Low-resolution pixels that the layers behind the body convolution read for a core.
@@ -214,9 +226,9 @@ Region Network::needed_features(const Region& core, int height, int width) const
 }
 
 // The tail at low resolution, a band of rows at a time, whose sub-pixels then go to their places.
-void Network::shuffle_pixels(const Job& job, int width, const uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const {
+void Network::shuffle_pixels(const Job& job, const uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const {
     const Region& core = job.core;
-    const int across = core.x1 - core.x0, stored = shuffled_tail_.conv->packed.cout, taken = 3 * scale_;
+    const int width = job.width, across = core.x1 - core.x0, stored = shuffled_tail_.conv->packed.cout, taken = 3 * scale_;
     const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_, band_row = static_cast<ptrdiff_t>(across) * stored;
     w.planes.resize(1);
     if (w.planes[0].size() < static_cast<size_t>(kBandRows * band_row)) w.planes[0] = Aligned(kBandRows * band_row);
@@ -256,8 +268,8 @@ void Network::shuffle_pixels(const Job& job, int width, const uint8_t* hidden, W
 
 // Rows flow through all upsampler layers and the tail in bands, so that the large maps stay in the cache. Stage s reads plane s;
 // the last stage is the tail. Only what the core of the patch needs is computed.
-void Network::upsample(const Job& job, int height, int width, uint8_t* hidden, Workspace& w,
-                       const std::atomic<bool>& cancel) const {
+void Network::upsample(const Job& job, uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const {
+    const int height = job.height, width = job.width;
     const Region features = needed_features(job.core, height, width);
     const size_t stages = ups_.size();
     std::vector<Region> compute(stages + 1);

@@ -217,16 +217,16 @@ std::vector<Algorithm> Network::algorithms(int bit_width) const {
     return found;
 }
 
-std::unique_ptr<Workspace> Network::take_workspace(int height, int width) const {
+std::unique_ptr<Workspace> Network::take_workspace(Room room) const {
     {
         std::lock_guard<std::mutex> lock(mutex_);
         while (!idle_.empty()) {
             std::unique_ptr<Workspace> w = std::move(idle_.back());
             idle_.pop_back();
-            if (w->fits(height, width)) return w;
+            if (w->fits(room)) return w;
         }
     }
-    return std::make_unique<Workspace>(height, width, features_, scale_, maps_, kernels_.scratch_bytes(features_));
+    return std::make_unique<Workspace>(room, features_, scale_, maps_, kernels_.scratch_bytes(features_));
 }
 
 void Network::return_workspace(std::unique_ptr<Workspace> w) const {

@@ -65,18 +65,33 @@ struct UpLayer {
 struct Job {
     const uint8_t* pixels;
     ptrdiff_t row, column, channel;     // byte strides
+    int height, width;
     int bit_width;
+    int patches;                        // that it stands for, in reports of progress
     Region core;                        // in window pixels
     uint8_t* out;                       // first pixel of the upscaled core
     ptrdiff_t out_row;
     float* const* streams;              // those of Network::outer, (height, width, features)
 };
 
+// What all threads of a call share.
+struct Run {
+    std::atomic<bool> cancel{false};
+    std::atomic<int64_t> work{0};       // done, in units of Network::work
+};
+
+// Room for the largest of some windows.
+struct Room {
+    size_t area = 0;                    // pixels of a map with its border
+    int width = 0;
+    void hold(int height, int width);
+};
+
 // Everything one thread needs for one window; kept between calls.
 class Workspace {
   public:
-    Workspace(int height, int width, int features, int scale, int maps, size_t conv_scratch);
-    bool fits(int height, int width) const { return height == height_ && width == width_; }
+    Workspace(Room room, int features, int scale, int maps, size_t conv_scratch);
+    bool fits(Room room) const { return room.area <= room_.area && room.width <= room_.width; }
 
     Aligned pixels, conv_scratch, tail_scratch;
     std::vector<Aligned> maps;          // of codes, with a border
@@ -85,7 +100,7 @@ class Workspace {
     Aligned enlarged;                   // input pixels as often as they have sub-pixels
 
   private:
-    int height_, width_;
+    const Room room_;
 };
 
 class Network {
@@ -120,9 +135,11 @@ class Network {
     std::vector<Algorithm> algorithms(int bit_width) const;
 
     // Returns false if cancelled. The team's helpers take part.
-    bool run(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const;
+    bool run(const Job& job, Workspace& w, Team& team, Run& all) const;
+    // Units of work in a job: its patches, layer by layer.
+    int64_t work(const Job& job) const;
 
-    std::unique_ptr<Workspace> take_workspace(int height, int width) const;
+    std::unique_ptr<Workspace> take_workspace(Room room) const;
     void return_workspace(std::unique_ptr<Workspace> w) const;
 
   private:
@@ -132,13 +149,13 @@ class Network {
     Epilogue epilogue(const Layer& layer) const;
     Epilogue finished(Epilogue e, const Finish& finish, int height, int width, Workspace& w,
                       const std::vector<float*>& streams) const;
-    std::vector<float*> place_streams(const Job& job, int height, int width, Workspace& w) const;
-    bool run_layers(const Job& job, int height, int width, Workspace& w, Team& team, const std::atomic<bool>& cancel) const;
-    void centre(const Job& job, int height, int width, Workspace& w) const;
+    std::vector<float*> place_streams(const Job& job, Workspace& w) const;
+    bool run_layers(const Job& job, Workspace& w, Team& team, Run& all) const;
+    void centre(const Job& job, Workspace& w) const;
     Region needed_features(const Region& core, int height, int width) const;
     // Both read codes of the body convolution's sums; hidden: the memory of their map.
-    void shuffle_pixels(const Job& job, int width, const uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const;
-    void upsample(const Job& job, int height, int width, uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const;
+    void shuffle_pixels(const Job& job, const uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const;
+    void upsample(const Job& job, uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const;
 
     const Kernels& kernels_;
     const int features_, scale_;

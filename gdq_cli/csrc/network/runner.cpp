@@ -23,24 +23,32 @@ Team* neediest(std::vector<Team>& teams) {
     return found;
 }
 
-// Calls work(index, workspace, team) for every index below count from `threads` threads; work returns false to stop its thread.
-// A thread for which no index is left helps others with theirs.
-template <class Work>
-bool spread(const Network& network, int count, int height, int width, int threads, const Work& work,
-            std::atomic<bool>& cancel, const std::function<bool(int)>& poll) {
-    threads = std::max(1, std::min(threads, count * std::max(1, height / kPartRows)));
+}  // namespace
+
+void run_jobs(const Network& network, std::vector<Job> jobs, int threads, const std::function<bool(int)>& poll) {
+    std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return effort(a) > effort(b); });
+    const int count = static_cast<int>(jobs.size());
+    Room room;
+    int64_t parts = 0, work = 0, patches = 0;
+    for (const Job& job : jobs) {
+        room.hold(job.height, job.width);
+        parts += std::max(1, job.height / kPartRows);
+        work += network.work(job);
+        patches += job.patches;
+    }
+    threads = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, parts)));
     std::vector<Team> teams(threads);  // one a thread: of itself and those that help it
     std::vector<std::unique_ptr<Workspace>> spaces;
-    for (int t = 0; t < threads; t++) spaces.push_back(network.take_workspace(height, width));
-    std::atomic<int> next{0}, done{0};
+    for (int t = 0; t < threads; t++) spaces.push_back(network.take_workspace(room));
+    std::atomic<int> next{0};
+    Run all;
+    const auto tell = [&] { return poll(static_cast<int>(patches * all.work.load() / std::max<int64_t>(work, 1))); };
     std::mutex mutex;
     std::condition_variable changed;
     int running = threads;
-    const auto loop = [&](int t) {
-        for (int i; !cancel.load(std::memory_order_relaxed) && (i = next.fetch_add(1)) < count;) {
-            if (!work(i, *spaces[t], teams[t])) break;
-            done.fetch_add(1);
-        }
+    const auto loop = [&](int t) {  // a thread for which no job is left helps others with theirs
+        for (int i; !all.cancel.load(std::memory_order_relaxed) && (i = next.fetch_add(1)) < count;)
+            if (!network.run(jobs[i], *spaces[t], teams[t], all)) break;
         teams[t].leave();
         while (Team* team = neediest(teams)) team->help(*spaces[t]);
         std::lock_guard<std::mutex> lock(mutex);
@@ -62,24 +70,13 @@ bool spread(const Network& network, int count, int height, int width, int thread
             changed.wait_for(lock, std::chrono::milliseconds(20));
             if (running == 0) break;
             lock.unlock();
-            if (!cancel.load() && !poll(done.load())) cancel.store(true);
+            if (!all.cancel.load() && !tell()) all.cancel.store(true);
             lock.lock();
         }
     }
     for (std::thread& w : workers) w.join();
     for (auto& s : spaces) network.return_workspace(std::move(s));
-    if (!poll(done.load())) cancel.store(true);
-    return done.load() == count;
-}
-
-}  // namespace
-
-bool run_jobs(const Network& network, std::vector<Job> jobs, int height, int width, int threads,
-              const std::function<bool(int)>& poll) {
-    std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return effort(a) > effort(b); });
-    std::atomic<bool> cancel{false};
-    const auto work = [&](int i, Workspace& w, Team& team) { return network.run(jobs[i], height, width, w, team, cancel); };
-    return spread(network, static_cast<int>(jobs.size()), height, width, threads, work, cancel, poll);
+    tell();
 }
 
 }  // namespace gdq

@@ -7,9 +7,8 @@
 
 namespace gdq {
 
-// Runs all jobs on `threads` threads, the ones that take longest first. The calling thread waits and calls poll(done) at least
-// every 20 ms and at the end; if it returns false, the rest is cancelled within a layer. Returns false if cancelled.
-bool run_jobs(const Network& network, std::vector<Job> jobs, int height, int width, int threads,
-              const std::function<bool(int done)>& poll);
+// Runs all jobs on `threads` threads, the ones that take longest first. The calling thread waits and calls poll at least every
+// 20 ms and at the end, with the patches done so far; if it returns false, the rest is cancelled within a layer.
+void run_jobs(const Network& network, std::vector<Job> jobs, int threads, const std::function<bool(int done)>& poll);
 
 }  // namespace gdq

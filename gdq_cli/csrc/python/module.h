@@ -14,7 +14,7 @@ constexpr int64_t kMostPixels = int64_t{1} << 26;  // of a patch
 
 class Buffer;
 // Row i of cores, (y, x, height, width), as a region of a picture. Throws std::invalid_argument if it does not lie there.
-Region read_core(const Buffer& cores, int i, int height, int width);
+Region read_core(const Buffer& cores, const char* name, int i, int height, int width);
 
 void check_threads(int threads);
 

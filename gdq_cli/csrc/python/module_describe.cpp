@@ -15,7 +15,7 @@ std::vector<Core> read_cores(const Buffer& image, const Buffer& cores) {
     require(image && cores, "image or cores");
     std::vector<Core> found(cores.size(0));
     for (size_t i = 0; i < found.size(); i++) {
-        const Region r = read_core(cores, static_cast<int>(i), image.size(0), image.size(1));
+        const Region r = read_core(cores, "cores", static_cast<int>(i), image.size(0), image.size(1));
         found[i] = {image.as<uint8_t>() + r.y0 * image.stride(0) + r.x0 * image.stride(1), image.stride(0), image.stride(1),
                     image.stride(2), r.y1 - r.y0, r.x1 - r.x0};
         if (static_cast<int64_t>(found[i].height) * found[i].width > kMostPixels)
@@ -26,10 +26,10 @@ std::vector<Core> read_cores(const Buffer& image, const Buffer& cores) {
 
 }  // namespace
 
-Region read_core(const Buffer& cores, int i, int height, int width) {
+Region read_core(const Buffer& cores, const char* name, int i, int height, int width) {
     const int* core = cores.as<int>() + 4 * static_cast<ptrdiff_t>(i);
     if (core[0] < 0 || core[1] < 0 || core[2] < 1 || core[3] < 1 || core[2] > height - core[0] || core[3] > width - core[1])
-        throw std::invalid_argument("cores: rectangle " + std::to_string(i) + " does not lie in its window");
+        throw std::invalid_argument(std::string(name) + ": rectangle " + std::to_string(i) + " does not lie in the picture");
     return {core[0], core[0] + core[2], core[1], core[1] + core[3]};
 }
 

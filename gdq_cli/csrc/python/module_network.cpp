@@ -44,26 +44,6 @@ struct ConvBuffers {
     }
 };
 
-std::vector<Job> read_windows(const Buffer& patches) {
-    std::vector<Job> jobs(patches.size(0));
-    for (size_t i = 0; i < jobs.size(); i++) {
-        jobs[i] = {};
-        jobs[i].pixels = patches.as<uint8_t>() + static_cast<Py_ssize_t>(i) * patches.stride(0);
-        jobs[i].row = patches.stride(1);
-        jobs[i].column = patches.stride(2);
-        jobs[i].channel = patches.stride(3);
-    }
-    return jobs;
-}
-
-void check_windows(const Buffer& patches, int threads) {
-    require(static_cast<bool>(patches), "patches");
-    if (patches.size(1) < 1 || patches.size(2) < 1) throw std::invalid_argument("patches: need at least one pixel");
-    if (static_cast<int64_t>(patches.size(1)) * patches.size(2) > kMostPixels)
-        throw std::invalid_argument("patches: more than 2^26 pixels in one window");
-    check_threads(threads);
-}
-
 }  // namespace
 
 PyObject* network_new(PyObject*, PyObject* args) {
@@ -231,50 +211,63 @@ PyObject* network_algorithms(PyObject*, PyObject* args) {
 
 PyObject* network_run(PyObject*, PyObject* args) {
     return guarded([&]() -> PyObject* {
-        PyObject *capsule, *patches_object, *widths_object, *cores_object, *out_object, *places_object, *streams_object, *progress;
+        PyObject *capsule, *image_object, *windows_object, *cores_object, *widths_object, *patches_object, *out_object;
+        PyObject *streams_object, *progress;
         int threads;
-        parse(args, "OOOOOOO!iO", &capsule, &patches_object, &widths_object, &cores_object, &out_object, &places_object,
-              &PyTuple_Type, &streams_object, &threads, &progress);
+        parse(args, "OOOOOOOO!iO", &capsule, &image_object, &windows_object, &cores_object, &widths_object, &patches_object,
+              &out_object, &PyTuple_Type, &streams_object, &threads, &progress);
         const Network& network = finished(capsule);
-        const Buffer patches(patches_object, "patches", "B", {-1, -1, -1, 3}, false, true);
-        check_windows(patches, threads);
-        const int count = patches.size(0), height = patches.size(1), width = patches.size(2), scale = network.scale();
-        const Buffer widths(widths_object, "bit_widths", "B", {count}), cores(cores_object, "cores", "i", {count, 4});
-        const Buffer places(places_object, "places", "i", {count, 2});
-        const Buffer out(out_object, "out", "B", {-1, -1, 3}, true, true);
+        check_threads(threads);
+        const Buffer image(image_object, "image", "B", {-1, -1, 3}, false, true), windows(windows_object, "windows", "i", {-1, 4});
+        require(image && windows, "image or windows");
+        const int count = windows.size(0), height = image.size(0), width = image.size(1), scale = network.scale();
+        const Buffer cores(cores_object, "cores", "i", {count, 4}), widths(widths_object, "bit_widths", "B", {count});
+        const Buffer patches(patches_object, "patches", "i", {count});
+        const Buffer out(out_object, "out", "B", {static_cast<Py_ssize_t>(height) * scale, static_cast<Py_ssize_t>(width) * scale, 3}, true, true);
         const bool ends = network.has_pixels();
-        require(widths && cores && (!ends || (places && out)), "bit_widths, cores, places or out");
+        require(cores && widths && patches && (!ends || out), "cores, bit_widths, patches or out");
         if (ends && (out.stride(2) != 1 || out.stride(1) != 3 || (out.size(0) > 1 && out.stride(0) < static_cast<Py_ssize_t>(out.size(1)) * 3)))
             throw std::invalid_argument("out: pixels of a row must be contiguous and rows must not overlap");
-        const int outer = static_cast<int>(network.outer().size());
-        if (PyTuple_GET_SIZE(streams_object) != outer) throw std::invalid_argument("streams: not as many as the network has");
-        std::deque<Buffer> held;
-        std::vector<float*> streams;  // by window
-        for (int i = 0; i < outer; i++) {
-            const std::initializer_list<Py_ssize_t> shape = {count, height, width, network.features()};
-            held.emplace_back(PyTuple_GET_ITEM(streams_object, i), "streams", "f", shape, true);
-            require(static_cast<bool>(held.back()), "streams");
-        }
-        const ptrdiff_t values = static_cast<ptrdiff_t>(height) * width * network.features();
-        for (int i = 0; i < count; i++)
-            for (const Buffer& stream : held) streams.push_back(stream.as<float>() + i * values);
-        std::vector<Job> jobs = read_windows(patches);
+
+        std::vector<Job> jobs(count);
+        std::vector<Py_ssize_t> starts;  // of the windows' pixels in the streams
+        Py_ssize_t pixels = 0;
         for (int i = 0; i < count; i++) {
             Job& job = jobs[i];
+            const Region seen = read_core(windows, "windows", i, height, width), core = read_core(cores, "cores", i, height, width);
+            if (core.y0 < seen.y0 || core.y1 > seen.y1 || core.x0 < seen.x0 || core.x1 > seen.x1)
+                throw std::invalid_argument("cores: core " + std::to_string(i) + " does not lie in its window");
+            job.height = seen.y1 - seen.y0, job.width = seen.x1 - seen.x0;
+            if (static_cast<int64_t>(job.height) * job.width > kMostPixels)
+                throw std::invalid_argument("windows: more than 2^26 pixels in one window");
+            job.row = image.stride(0), job.column = image.stride(1), job.channel = image.stride(2);
+            job.pixels = image.as<uint8_t>() + seen.y0 * job.row + seen.x0 * job.column;
+            job.core = {core.y0 - seen.y0, core.y1 - seen.y0, core.x0 - seen.x0, core.x1 - seen.x0};
             job.bit_width = widths.as<uint8_t>()[i];
             if (!network.has_bit_width(job.bit_width))
                 throw std::invalid_argument("bit_widths: the network has no " + std::to_string(job.bit_width) + "-bit patches");
-            job.core = read_core(cores, i, height, width);
-            job.streams = streams.data() + static_cast<ptrdiff_t>(i) * outer;
-            if (!ends) continue;
-            const int* place = places.as<int>() + 2 * i;
-            const int64_t bottom = place[0] + static_cast<int64_t>(job.core.y1 - job.core.y0) * scale;
-            const int64_t right = place[1] + static_cast<int64_t>(job.core.x1 - job.core.x0) * scale;
-            if (place[0] < 0 || place[1] < 0 || bottom > out.size(0) || right > out.size(1))
-                throw std::invalid_argument("places: patch " + std::to_string(i) + " does not fit into out");
-            job.out = out.as<uint8_t>() + place[0] * out.stride(0) + static_cast<Py_ssize_t>(place[1]) * 3;
-            job.out_row = out.stride(0);
+            job.patches = patches.as<int>()[i];
+            if (job.patches < 1) throw std::invalid_argument("patches: at least one in a window");
+            if (ends) {
+                job.out_row = out.stride(0);
+                job.out = out.as<uint8_t>() + static_cast<Py_ssize_t>(core.y0) * scale * job.out_row + static_cast<Py_ssize_t>(core.x0) * scale * 3;
+            }
+            starts.push_back(pixels);
+            pixels += static_cast<Py_ssize_t>(job.height) * job.width;
         }
+        const size_t outer = network.outer().size();
+        if (static_cast<size_t>(PyTuple_GET_SIZE(streams_object)) != outer)
+            throw std::invalid_argument("streams: not as many as the network has");
+        std::deque<Buffer> held;
+        for (size_t s = 0; s < outer; s++) {
+            const std::initializer_list<Py_ssize_t> shape = {pixels, network.features()};
+            held.emplace_back(PyTuple_GET_ITEM(streams_object, s), "streams", "f", shape, true);
+            require(static_cast<bool>(held.back()), "streams");
+        }
+        std::vector<float*> streams;  // by window
+        for (Py_ssize_t start : starts)
+            for (const Buffer& stream : held) streams.push_back(stream.as<float>() + start * network.features());
+        for (int i = 0; i < count; i++) jobs[i].streams = streams.data() + static_cast<size_t>(i) * outer;
         bool raised = false;
         // Called without the interpreter lock, between waits of the calling thread.
         const auto poll = [&](int done) {
@@ -291,7 +284,7 @@ PyObject* network_run(PyObject*, PyObject* args) {
         };
         if (count > 0) {
             Unlocked unlocked;
-            run_jobs(network, std::move(jobs), height, width, threads, poll);
+            run_jobs(network, std::move(jobs), threads, poll);
         }
         if (raised) throw PythonError();
         Py_RETURN_NONE;

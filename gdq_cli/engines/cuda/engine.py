@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdq_cli.bits.patches import PatchPlan, cut_windows, paste_core
 from gdq_cli.bits.widths import FP32_BITS
+from gdq_cli.bits.windows import MOST_PATCHES, Window, cut_windows, paste_core
 from gdq_cli.engines.base import Engine
 from gdq_cli.engines.cuda.pipeline import SLOTS, DeviceQueue, HostQueue, Pipeline, Queue, make_slot, split_evenly
 from gdq_cli.engines.tensor import to_pixels
@@ -29,7 +29,7 @@ from gdq_cli.networks import Network, Parameters
 from gdq_cli.program.layers import IntegerConv
 
 BATCH = 16
-"""Windows at a time: some 170,000 pixels, several rounds of blocks for every multiprocessor of a large GPU."""
+"""Patches at a time: some 170,000 pixels, several rounds of blocks for every multiprocessor of a large GPU."""
 
 CAPABILITY = (8, 0)
 """Least compute capability for which Triton has int8 tensor cores."""
@@ -73,8 +73,7 @@ class CudaEngine(Engine):
         self.batch_size = 2 if device == "cpu" else BATCH
         self._module = cuda_network
         self._float_copy: torch.nn.Module | None = None
-        self._batch = self.batch_size  # or fewer, as many as fit
-        self._prepared: tuple[tuple[int, ...], Pipeline] | None = None
+        self._prepared: dict[tuple[int, ...], tuple[int, Pipeline]] = {}
         self._graphs: dict[tuple[int, ...], _Graph | None] = {}
         with self._on_device():
             self._network = cuda_network.CudaNetwork(self.parameters.program, device)
@@ -117,31 +116,48 @@ class CudaEngine(Engine):
         return upscaled.permute(0, 3, 1, 2)
 
     @torch.inference_mode()
-    def run_patches(
+    def run(
         self,
         image: NDArray[np.uint8],
-        plan: PatchPlan,
-        bit_widths: Sequence[int],
-        chosen: Sequence[int],
+        windows: Sequence[Window],
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if FP32_BITS in bit_widths:
-            super().run_patches(image, plan, bit_widths, chosen, target, progress)
+        if any(window.bit_width == FP32_BITS for window in windows):
+            super().run(image, windows, target, progress)
             return
-        rows = [self._row(bit_widths[index]) for index in chosen]
+        finished, total = 0, sum(window.patches for window in windows)
+        groups: dict[tuple[int, int], list[Window]] = {}
+        for window in windows:
+            groups.setdefault(window.seen.size, []).append(window)
+        for size, members in groups.items():
+            self._run_alike(image, size, members, target, finished, total, progress)
+            finished += sum(window.patches for window in members)
 
-        def fill(span: range, windows: Tensor, choice: Tensor) -> None:
-            windows.copy_(torch.from_numpy(cut_windows(image, plan, [chosen[number] for number in span])))
-            choice.copy_(torch.tensor([rows[number] for number in span]))
+    def _run_alike(
+        self,
+        image: NDArray[np.uint8],
+        size: tuple[int, int],
+        windows: Sequence[Window],
+        target: NDArray[np.uint8],
+        finished: int,
+        total: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        """Upscale windows of one shape, where ``finished`` patches of others are done."""
+        rows = [self._row(window.bit_width) for window in windows]
+
+        def fill(span: range, cut: Tensor, choice: Tensor) -> None:
+            cut.copy_(torch.from_numpy(cut_windows(image, windows[span.start : span.stop])))
+            choice.copy_(torch.tensor(rows[span.start : span.stop]))
 
         def drain(span: range, pixels: Tensor) -> None:
-            for number, sr_window in zip(span, pixels.numpy(), strict=True):
-                paste_core(target, sr_window, plan[chosen[number]], self.scale)
+            for window, sr_window in zip(windows[span.start : span.stop], pixels.numpy(), strict=True):
+                paste_core(target, sr_window, window, self.scale)
             if progress is not None:
-                progress(span.stop, len(chosen))
+                progress(finished + sum(window.patches for window in windows[: span.stop]), total)
 
-        self._stream(len(chosen), plan.window, fill, drain)
+        self._stream(len(windows), size, fill, drain, windows[0].patches)
 
     def _row(self, bit_width: int) -> int:
         rows = self._network.rows
@@ -162,8 +178,12 @@ class CudaEngine(Engine):
         window: tuple[int, int],
         fill: Callable[[range, Tensor, Tensor], None],
         drain: Callable[[range, Tensor], None],
+        patches: int = 1,
     ) -> None:
-        """Upscale ``total`` windows; see :meth:`Pipeline.run`. Where memory runs out, go on with smaller batches."""
+        """Upscale ``total`` windows of some patches each; see :meth:`Pipeline.run`.
+
+        Where memory runs out, go on with smaller batches.
+        """
         done = 0
 
         def count(span: range, pixels: Tensor) -> None:
@@ -173,38 +193,41 @@ class CudaEngine(Engine):
 
         with self._on_device():
             while done < total:
+                batch, pipeline = self._prepare(window, max(1, self.batch_size // patches))
                 try:
-                    self._prepare(window).run(split_evenly(done, total, self._batch), fill, count)
+                    pipeline.run(split_evenly(done, total, batch), fill, count)
                     return
                 except RuntimeError as error:
-                    if self._batch == 1 or not _is_out_of_memory(error):
+                    if batch == 1 or not _is_out_of_memory(error):
                         raise
                 # Outside the except block, where the traceback no longer holds the tensors that filled the memory.
+                del pipeline
                 self._drop()
-                self._shrink(self._batch // 2)
+                self._shrink(max(1, batch // 2) * patches)
 
-    def _prepare(self, window: tuple[int, int]) -> Pipeline:
-        """A pipeline of ``_batch`` windows at a time. Slots and graphs serve windows of one shape."""
-        key = (self.batch_size, *window)
-        if self._prepared is None or self._prepared[0] != key:
-            self._drop()
-            self._batch = min(self.batch_size, self._fitting(window))
-            slots = [make_slot(self._batch, window, self.scale, self.device) for _ in range(SLOTS)]
+    def _prepare(self, window: tuple[int, int], most: int) -> tuple[int, Pipeline]:
+        """A pipeline of at most ``most`` windows at a time, and how many; slots and graphs serve those of one shape."""
+        key = (most, *window)
+        if key not in self._prepared:
+            if len(self._prepared) == MOST_PATCHES**2:  # shapes in a picture
+                self._drop()
+            batch = min(most, self._fitting(window))
+            slots = [make_slot(batch, window, self.scale, self.device) for _ in range(SLOTS)]
             if self.device != "cpu":
                 torch.cuda.synchronize()  # their memory may have been another's, in a stream that still writes to it
-            self._prepared = key, Pipeline(slots, *self._queues, self._compute)
-        return self._prepared[1]
+            self._prepared[key] = batch, Pipeline(slots, *self._queues, self._compute)
+        return self._prepared[key]
 
     def _fitting(self, window: tuple[int, int]) -> int:
         """Windows that fill no more than half of what is free; the other half is for the graphs' pool."""
         if self.device == "cpu":
-            return self.batch_size
+            return BATCH
         torch.cuda.empty_cache()
         free, _ = torch.cuda.mem_get_info()
         return max(1, free // 2 // (window[0] * window[1] * self._network.bytes_per_pixel))
 
     def _drop(self) -> None:
-        self._prepared = None
+        self._prepared.clear()
         self._graphs.clear()
 
     def _compute(self, windows: Tensor, choice: Tensor, target: Tensor) -> None:

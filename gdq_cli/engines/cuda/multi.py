@@ -1,4 +1,4 @@
-"""Several GPUs: each takes a share of every picture's patches."""
+"""Several GPUs: each takes a share of every picture's windows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gdq_cli.bits.patches import PatchPlan
 from gdq_cli.bits.widths import FP32_BITS
+from gdq_cli.bits.windows import Window
 from gdq_cli.engines.base import Engine
 from gdq_cli.errors import DeviceError
 from gdq_cli.networks import Network, Parameters
@@ -62,29 +62,26 @@ class MultiCudaEngine(Engine):
     def run(
         self,
         image: NDArray[np.uint8],
-        plan: PatchPlan,
-        bit_widths: Sequence[int],
+        windows: Sequence[Window],
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if FP32_BITS in bit_widths:
-            self._engines[0].run(image, plan, bit_widths, target, progress)
+        if any(window.bit_width == FP32_BITS for window in windows):
+            self._engines[0].run(image, windows, target, progress)
             return
-        finished = [0] * len(self._engines)
+        finished, total = [0] * len(self._engines), sum(window.patches for window in windows)
         lock, stopped = threading.Lock(), threading.Event()
 
         def work(number: int) -> None:
-            mine = range(number, len(plan), len(self._engines))
-
             def report(done: int, _: int) -> None:
                 with lock:  # so that what is told never goes back
                     if stopped.is_set():
                         raise _StoppedError
                     finished[number] = done
                     if progress is not None:
-                        progress(sum(finished), len(plan))
+                        progress(sum(finished), total)
 
-            self._engines[number].run_patches(image, plan, bit_widths, mine, target, report)
+            self._engines[number].run(image, windows[number :: len(self._engines)], target, report)
 
         with ThreadPoolExecutor(len(self._engines)) as pool:
             futures = [pool.submit(work, number) for number in range(len(self._engines))]
