@@ -25,7 +25,7 @@ from gdq_cli.commands.console import (
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
 from gdq_cli.commands.help import MODEL, OUTPUT
 from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.wording import tell, to_json
+from gdq_cli.commands.wording import say, tell, to_json
 from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.options import NATIVE_SCALES, UpscaleOptions
 
@@ -83,6 +83,11 @@ def bitmap(
         raise OptionsError(f"--output {output}: the bit map is written as .png, .html, .csv or .json")
     if numbers and kind != ".png":
         raise OptionsError("--numbers belongs to the overlay: give -o FILE.png, too")
+    if overwrite and output is None:
+        say("--overwrite has no effect: nothing is written without --output")
+    for option, given in (("--device", device != UpscaleOptions.device), ("--engine", engine != "auto")):
+        if given and kind != ".html":
+            say(f"{option} has no effect: only for a report.html the network runs")
     if scale not in NATIVE_SCALES:
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
     from gdq_cli.bitmaps.table import bit_map_csv, bit_map_dict

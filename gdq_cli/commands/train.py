@@ -284,14 +284,17 @@ def train(
     if trainer.step:
         tell(f"going on from step {trainer.step} of {state_file}", err=True)
 
-    bar = Bar("training")
+    bar, begun = Bar("training"), time.monotonic()
 
     def report(progress: TrainProgress) -> None:
         what = f"step {progress.step}/{steps}  loss {progress.loss:.4f}"
         if bar.drawn:
             bar.update(what, progress.step, steps)
             return
-        left = datetime.timedelta(seconds=round((steps - progress.step) * progress.seconds_per_step))
+        seconds = (steps - progress.step) * progress.seconds_per_step
+        if minutes is not None:
+            seconds = max(0.0, min(seconds, begun + 60 * minutes - time.monotonic()))
+        left = datetime.timedelta(seconds=round(seconds))
         speed = f"{progress.seconds_per_step:.2f} s/step, {left} left"
         tell(f"{what}  rate {progress.rate:.2e}  {speed}", err=True)
 

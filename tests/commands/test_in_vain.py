@@ -53,6 +53,32 @@ def test_a_note_for_what_has_no_effect(arguments: list[object], note: str, model
     assert gdq(*run, "--quiet", code=code).count("note: ") == 0
 
 
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "notes"),
+    [
+        (["--overwrite"], ["--overwrite has no effect: nothing is written without --output"]),
+        (["-d", "cpu", "-o", "map.csv"], ["--device has no effect: only for a report.html the network runs"]),
+        (["--engine", "native", "--overwrite", "-o", "map.png"], ["--engine has no effect"]),
+        (["--overwrite", "-o", "map.png"], []),
+        (["-d", "cpu", "-o", "map.html"], []),
+    ],
+)
+def test_a_bit_map_says_what_has_no_effect(arguments: list[object], notes: list[str], model: Path) -> None:
+    lines = gdq("bitmap", "opaque.png", "-x", 2, "-m", model, *arguments).splitlines()
+    found = [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
+    assert len(found) == len(notes)
+    assert all(line.startswith(note) for line, note in zip(found, notes, strict=True))
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_that_does_not_exist_is_told_though_nothing_runs(model: Path) -> None:
+    gdq("upscale", "opaque.png", "-x", 2, "-m", model)
+    assert "exists already" in gdq("upscale", "opaque.png", "-x", 2, "-m", model)
+    assert "there are: edsr x2" in gdq("upscale", "opaque.png", "-x", 2, "-m", "absent", code=4)
+    assert "no such checkpoint file" in gdq("upscale", "opaque.png", "-x", 2, "-m", "absent.safetensors", code=4)
+
+
 def test_dry_run_decodes(folder: Path, model: Path) -> None:
     before = sorted(folder.iterdir())
     arguments = ["upscale", "-x", 2, "-m", model, "--dry-run"]

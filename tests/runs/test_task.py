@@ -265,18 +265,18 @@ class FullDevice(ReferenceEngine):
 def test_a_full_device_halves_the_batch_and_says_so_once(
     tmp_path: Path, small_checkpoint: Checkpoint, upscaler: Upscaler
 ) -> None:
-    engine: Engine = FullDevice(small_checkpoint, 3)
+    engine: Engine = FullDevice(small_checkpoint, 1)
     for index in range(2):
-        save(tmp_path / f"{index}.png", 144, 288, index)
+        save(tmp_path / f"{index}.png", 768, 40, index)  # windows of 3, 3 and 2 patches; 8 patches are a batch
     recorder = run(make_plan(tmp_path, bits="8"), Upscaler(small_checkpoint, engine), bits="8")
     assert [outcome.status for outcome in recorder.outcomes] == ["ok", "ok"]
     assert [record.warnings for record in recorder.records] == [
         ("out of memory on cuda:0: went on with smaller batches",),
         (),
     ]
-    assert cast(FullDevice, engine).calls == [6, 3, 3, 3, 3]
+    assert cast(FullDevice, engine).calls == [2, 1, 1, 1, 1, 1, 1]
     for index in range(2):
-        expected = upscaler.upscale(make_picture(144, 288, index), bits="8").image
+        expected = upscaler.upscale(make_picture(768, 40, index), bits="8").image
         assert np.array_equal(read_image(tmp_path / f"{index}_x2.png").rgb, expected)
 
 
