@@ -12,8 +12,8 @@ PATCH_SIZE = 96
 """Target side of a core in LR pixels: the test patch of the paper (supplement, implementation details)."""
 
 HALO = 4
-"""LR pixels of context around a core, where a checkpoint asks for no others: joins of networks for clean pictures stay
-72-74 dB close to the whole-image result (docs/method.md)."""
+"""LR pixels of context around a core, where a checkpoint asks for no others: what joins of networks for clean pictures
+leave is measured by benchmarks/studies/seams.py."""
 
 MAX_HALO = 64
 """The most that a checkpoint may ask for."""

@@ -64,9 +64,9 @@ def plan_windows(plan: PatchPlan, bit_widths: Sequence[int]) -> tuple[Window, ..
     """Join neighbouring patches of one bit-width to rectangles of at most ``MOST_PATCHES`` on a side.
 
     Patches are looked at row by row. One that belongs to no rectangle yet becomes the upper left corner of the one that
-    costs least per patch, context included. All windows of as many rows and columns of patches have one shape: they
-    are moved inwards where they would leave the image, so the zero padding of the convolutions stands only at its
-    border, as in a whole-image run.
+    costs least per patch, context included (half of it: the later a layer, the less it needs). All windows of as many
+    rows and columns of patches have one shape: they are moved inwards where they would leave the image, so the zero
+    padding of the convolutions stands only at its border, as in a whole-image run.
 
     Args:
         plan: of the image.
@@ -106,7 +106,7 @@ def plan_windows(plan: PatchPlan, bit_widths: Sequence[int]) -> tuple[Window, ..
 
 
 def _even(count: int) -> int:
-    """The most patches of a window on an axis of ``count``: as few windows as can be, alike in size."""
+    """The most patches of a window on an axis of ``count``: as few windows as can be, and 2 + 2 rather than 3 + 1."""
     return -(-count // -(-count // MOST_PATCHES))
 
 

@@ -287,10 +287,12 @@ class Network:
             streams: (pixels of all windows one after the other, features) by buffer. Those that are read are taken from
                 it and may be overwritten where nothing reads them afterwards; those that operations behind read are put
                 there, where the cores are.
-            progress: called on the calling thread with the number of finished patches, every 20 ms and at the end.
+            progress: called on the calling thread with the share of the work begun so far, in patches, every 20 ms and
+                at the end.
 
         Raises:
             DeviceError: if values of a stream are too large for the kernels, or no numbers.
+            MemoryError: if the feature maps of a window for each thread do not fit.
             ValueError: if an array does not fit the others, before anything is computed.
         """
         streams = {} if streams is None else streams

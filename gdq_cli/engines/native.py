@@ -110,8 +110,8 @@ class NativeEngine(Engine):
         total = sum(window.patches for window in windows)
         whole.run(
             image,
-            np.array([window.seen for window in windows], np.int32),
-            np.array([window.core for window in windows], np.int32),
+            np.array([window.seen for window in windows], np.int32).reshape(-1, 4),
+            np.array([window.core for window in windows], np.int32).reshape(-1, 4),
             np.array([window.bit_width for window in windows], np.uint8),
             np.array([window.patches for window in windows], np.int32),
             target,

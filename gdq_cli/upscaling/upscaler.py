@@ -234,7 +234,8 @@ class Upscaler:
             budget, prefer: see :meth:`plan_bits`.
             progress: called with the finished and all units of work; may raise to end the run. The network takes
                 ``NETWORK_WORK`` of them for a patch, choosing its bits one.
-            target: (H * scale, W * scale, 3) uint8 to write to, such as a ``numpy.memmap``; by default a new array.
+            target: (H * scale, W * scale, 3) uint8 to write to, such as a ``numpy.memmap``, rows at any distance; by
+                default a new array.
 
         Raises:
             DeviceError: if the network gives values that are no numbers.
@@ -253,6 +254,8 @@ class Upscaler:
             target = np.empty(shape, np.uint8)
         elif target.shape != shape or target.dtype != np.uint8:
             raise OptionsError(f"the target must be {shape} uint8, not {target.shape} {target.dtype}")
+        elif not target.flags.writeable or target.strides[1:] != (3, 1):
+            raise OptionsError("the target must be writeable, and the pixels of a row must lie one behind the other")
         self.engine.run(image, plan.windows, target, running)
         seconds = time.perf_counter() - start
         program = self.checkpoint.parameters.outline

@@ -76,6 +76,54 @@ def test_a_picture_of_mixed_widths(small_checkpoint: Checkpoint, bit_widths: tup
 
 
 @interpreted
+def test_slots_that_do_not_fit(small_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that runs out while slots are made makes batches smaller, too."""
+    from gdq_cli.engines.cuda import engine as module
+
+    make_slot, batches = module.make_slot, []
+
+    def make(batch: int, *arguments: Any) -> Any:
+        batches.append(batch)
+        if batch > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return make_slot(batch, *arguments)
+
+    monkeypatch.setattr(module, "make_slot", make)
+    engine = module.CudaEngine(small_checkpoint.network, "cpu")
+    engine.batch_size = 4
+    image, plan = make_picture(8, 16), plan_patches((8, 16), patch_size=8, halo=2)
+    windows, ours, theirs = plan_windows(plan, (4, 6)), *(np.zeros((16, 32, 3), np.uint8) for _ in range(2))
+    engine.run(image, windows, ours)
+    ReferenceEngine(small_checkpoint.network).run(image, windows, theirs)
+    assert np.array_equal(ours, theirs)
+    assert batches == [4, 2, 1, 1, 1]
+    assert engine.take_notes() == ("out of memory on cpu: went on with smaller batches",)
+
+
+@interpreted
+def test_slots_of_other_shapes_make_room(small_checkpoint: Checkpoint) -> None:
+    """Before batches shrink, or a single window is given up, what is kept for other shapes goes."""
+    from gdq_cli.engines.cuda.engine import CudaEngine
+
+    engine = CudaEngine(small_checkpoint.network, "cpu")
+    engine.batch_size, compute = 4, engine._compute
+
+    def crowded(*tensors: torch.Tensor) -> None:
+        if len(engine._prepared) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        compute(*tensors)
+
+    engine._compute = crowded  # type: ignore[method-assign]
+    image, plan = make_picture(16, 24), plan_patches((16, 24), patch_size=8, halo=2)
+    windows, ours, theirs = plan_windows(plan, (6, 6, 6, 6, 8, 8)), *(np.zeros((32, 48, 3), np.uint8) for _ in range(2))
+    assert len({window.seen.size for window in windows}) == 3
+    engine.run(image, windows, ours)
+    ReferenceEngine(small_checkpoint.network).run(image, windows, theirs)
+    assert np.array_equal(ours, theirs)
+    assert engine.take_notes() == ()
+
+
+@interpreted
 def test_accumulators_of_extreme_codes(small_checkpoint: Checkpoint) -> None:
     from gdq_cli.engines.cuda.engine import CudaEngine
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from gdq_cli.engines import kernels
 from gdq_cli.program import operations as operations_
 from gdq_cli.program.layers import IntegerConv, IntegerHead
 from gdq_cli.program.operations import Codes, Epilogue, Head, Pixels, Program
+from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.skipif(kernels.report().chosen is None, reason="no compiled kernels for this processor")
 
@@ -520,3 +523,42 @@ def test_interrupt_stops_at_once_and_other_threads_go_on() -> None:
     assert len(ticks) == 10
     assert ticks[-1] - start < 2
     assert stopped - sent[0] < 0.5  # 0.03 s on a quiet machine
+
+
+def test_no_windows() -> None:
+    network = make(draw_network(2))
+    none, out = np.empty((0, 4), np.int32), np.zeros((16, 16, 3), np.uint8)
+    network.run(draw_windows(1, 8, 8)[0], none, none, np.empty(0, np.uint8), np.empty(0, np.int32), out, threads=2)
+    assert not out.any()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are kept by Linux")
+def test_memory_that_runs_out_in_a_thread() -> None:
+    """Feature maps are made by the threads; one that gets none ends the call, not the process."""
+    code = """
+import os, resource, sys
+import numpy as np
+from tests.kernels import test_kernels_network as cases
+
+network, side = cases.make(cases.draw_network(2)), 300
+image, out = np.zeros((side, side, 3), np.uint8), np.zeros((2 * side, 2 * side, 3), np.uint8)
+box = np.array([(0, 0, side, side)], np.int32)
+now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+ends = []
+for extra in range(8, 200, 12):
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (now + (extra << 20),) * 2)
+        try:
+            network.run(image, box, box, np.array([6], np.uint8), np.ones(1, np.int32), out, threads=2)
+        except MemoryError:
+            os._exit(3)
+        os._exit(0)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(*ends)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ends = [int(end) for end in done.stdout.split()]
+    assert ends == sorted(ends, reverse=True)
+    assert set(ends) == {0, 3}

@@ -162,3 +162,18 @@ def test_the_photo_network_joins_without_a_seam() -> None:
     window = torch.from_numpy(image[None]).permute(0, 3, 1, 2)
     whole = upscaler.engine(window, 8)[0].permute(1, 2, 0).numpy()
     assert int(np.abs(patched.image.astype(int) - whole).max()) <= 1
+
+
+def test_targets_that_cannot_be_written(upscaler: Upscaler) -> None:
+    image, target = make_picture(10, 12), np.zeros((20, 24, 4), np.uint8)
+    for bad in (target, target[:, :, :3], target[:, :, :3].astype(np.int8), np.zeros((20, 23, 3), np.uint8)):
+        with pytest.raises(OptionsError, match="target"):
+            upscaler.upscale(image, bits="6", target=bad)
+    frozen = np.zeros((20, 24, 3), np.uint8)
+    frozen.flags.writeable = False
+    with pytest.raises(OptionsError, match="writeable"):
+        upscaler.upscale(image, bits="6", target=frozen)
+    rows = np.zeros((20, 30, 3), np.uint8)
+    upscaler.upscale(image, bits="6", target=rows[:, :24])
+    assert np.array_equal(rows[:, :24], upscaler.upscale(image, bits="6").image)
+    assert not rows[:, 24:].any()

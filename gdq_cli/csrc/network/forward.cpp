@@ -1,4 +1,4 @@
-// One patch through the network: all layers by one thread, feature maps in its own workspace.
+// One window through the network: all layers by one thread, feature maps in its own workspace.
 #include <algorithm>
 #include <cstring>
 
@@ -99,7 +99,7 @@ void Network::centre(const Job& job, Workspace& w) const {
                     static_cast<int16_t>(job.pixels[y * job.row + x * job.column + c * job.channel] - mean_[c]);
 }
 
-// Where each stream of a patch is: with the caller, or in the workspace.
+// Where each stream of a window is: with the caller, or in the workspace.
 std::vector<float*> Network::place_streams(const Job& job, Workspace& w) const {
     std::vector<float*> streams(streams_, nullptr);
     for (size_t i = 0; i < outer_.size(); i++) streams[outer_[i]] = job.streams[i];
@@ -138,7 +138,7 @@ Epilogue Network::finished(Epilogue e, const Finish& f, int height, int width, W
     return e;
 }
 
-// All layers at the size of the patch, each on the part of its map that later ones need.
+// All layers at the size of the window, each on the part of its map that later ones need.
 bool Network::run_layers(const Job& job, Workspace& w, Team& team, Run& all) const {
     const int height = job.height, width = job.width;
     const Sequence& sequence = sequences_.at(job.bit_width);

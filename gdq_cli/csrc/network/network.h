@@ -1,4 +1,4 @@
-// Integer operations of a program (gdq_cli/program/operations.py), one patch at a time.
+// Integer operations of a program (gdq_cli/program/operations.py), one window at a time.
 #pragma once
 #include <atomic>
 #include <map>

@@ -46,9 +46,15 @@ void run_jobs(const Network& network, std::vector<Job> jobs, int threads, const 
     std::mutex mutex;
     std::condition_variable changed;
     int running = threads;
+    std::atomic<bool> no_memory{false};
     const auto loop = [&](int t) {  // a thread for which no job is left helps others with theirs
-        for (int i; !all.cancel.load(std::memory_order_relaxed) && (i = next.fetch_add(1)) < count;)
-            if (!network.run(jobs[i], *spaces[t], teams[t], all)) break;
+        try {
+            for (int i; !all.cancel.load(std::memory_order_relaxed) && (i = next.fetch_add(1)) < count;)
+                if (!network.run(jobs[i], *spaces[t], teams[t], all)) break;
+        } catch (const std::bad_alloc&) {
+            no_memory.store(true);
+            all.cancel.store(true);
+        }
         teams[t].leave();
         while (Team* team = neediest(teams)) team->help(*spaces[t]);
         std::lock_guard<std::mutex> lock(mutex);
@@ -75,6 +81,7 @@ void run_jobs(const Network& network, std::vector<Job> jobs, int threads, const 
         }
     }
     for (std::thread& w : workers) w.join();
+    if (no_memory.load()) throw std::bad_alloc();
     for (auto& s : spaces) network.return_workspace(std::move(s));
     tell();
 }

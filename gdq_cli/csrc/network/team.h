@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <functional>
+#include <new>
 #include <thread>
 
 namespace gdq {
@@ -11,7 +12,7 @@ class Workspace;
 // One owner, any number of helpers. Steps are short and helpers idle otherwise, so both wait by yielding.
 class Team {
   public:
-    // Does part `part` of `parts` of a step, with the workspace of the thread that runs it. Must not throw.
+    // Does part `part` of `parts` of a step, with the workspace of the thread that runs it. Throws for want of memory only.
     using Work = std::function<void(int part, int parts, Workspace& own)>;
 
     // Owner: does a step in at most `most` parts, together with the helpers that are there.
@@ -24,8 +25,14 @@ class Team {
             // The number of parts is published with the step: who joins later has a higher place and stays out of it.
             step_.store((step_.load(std::memory_order_relaxed) / kParts + 1) * kParts + parts, std::memory_order_release);
         }
-        work(0, parts, own);
+        bool failed = false;
+        try {
+            work(0, parts, own);
+        } catch (const std::bad_alloc&) {
+            failed = true;  // helpers still read `work`
+        }
         while (parts > 1 && left_.load(std::memory_order_acquire) > 0) std::this_thread::yield();
+        if (failed || failed_.load(std::memory_order_relaxed)) throw std::bad_alloc();
     }
 
     // Owner: there will be no further steps.
@@ -42,7 +49,11 @@ class Team {
             const unsigned long long step = step_.load(std::memory_order_acquire);
             const int parts = static_cast<int>(step % kParts);
             if (step != seen && place < parts) {
-                (*work_)(place, parts, own);
+                try {
+                    (*work_)(place, parts, own);
+                } catch (const std::bad_alloc&) {
+                    failed_.store(true, std::memory_order_relaxed);
+                }
                 left_.fetch_sub(1, std::memory_order_acq_rel);
             } else {
                 std::this_thread::yield();
@@ -56,7 +67,7 @@ class Team {
 
     std::atomic<int> helpers_{0}, left_{0};
     std::atomic<unsigned long long> step_{0};  // number of the step times kParts, plus its parts
-    std::atomic<bool> open_{true};
+    std::atomic<bool> open_{true}, failed_{false};
     const Work* work_ = nullptr;
 };
 

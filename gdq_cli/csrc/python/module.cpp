@@ -186,7 +186,7 @@ PyMethodDef kMethods[] = {
     {"network_finish", network_finish, METH_O, "network_finish(network): checks that nothing is missing"},
     {"network_algorithms", network_algorithms, METH_VARARGS, "network_algorithms(network, bit_width) -> [int]"},
     {"network_run", network_run, METH_VARARGS,
-     "network_run(network, patches, bit_widths, cores, out, places, streams, threads, progress or None) -> finished"},
+     "network_run(network, image, windows, cores, bit_widths, patches, out, streams, threads, progress or None)"},
     {"texture_new", texture_new, METH_VARARGS, "texture_new(isa, weight, mean) -> handle"},
     {"texture_sums", texture_sums, METH_VARARGS, "texture_sums(texture, image, cores, out, threads)"},
     {"grey_sums", grey_sums, METH_VARARGS, "grey_sums(kernel, image, cores, out, threads)"},

@@ -73,7 +73,7 @@ class CudaEngine(Engine):
         self.batch_size = 2 if device == "cpu" else BATCH
         self._module = cuda_network
         self._float_copy: torch.nn.Module | None = None
-        self._prepared: dict[tuple[int, ...], tuple[int, Pipeline]] = {}
+        self._prepared: dict[tuple[int, int, int], tuple[int, Pipeline]] = {}
         self._graphs: dict[tuple[int, ...], _Graph | None] = {}
         with self._on_device():
             self._network = cuda_network.CudaNetwork(self.parameters.program, device)
@@ -184,7 +184,7 @@ class CudaEngine(Engine):
 
         Where memory runs out, go on with smaller batches.
         """
-        done = 0
+        done, pipeline = 0, None
 
         def count(span: range, pixels: Tensor) -> None:
             nonlocal done
@@ -193,26 +193,30 @@ class CudaEngine(Engine):
 
         with self._on_device():
             while done < total:
-                batch, pipeline = self._prepare(window, max(1, self.batch_size // patches))
+                batch = max(1, self.batch_size // patches)
+                key = (batch, *window)
                 try:
+                    batch, pipeline = self._prepare(key)
                     pipeline.run(split_evenly(done, total, batch), fill, count)
                     return
                 except RuntimeError as error:
-                    if batch == 1 or not _is_out_of_memory(error):
+                    crowded = bool(self._prepared.keys() - {key})  # what served other shapes takes room
+                    if not _is_out_of_memory(error) or (batch == 1 and not crowded):
                         raise
                 # Outside the except block, where the traceback no longer holds the tensors that filled the memory.
-                del pipeline
+                pipeline = None
                 self._drop()
-                self._shrink(max(1, batch // 2) * patches)
+                if not crowded:
+                    self._shrink(max(1, batch // 2) * patches)
 
-    def _prepare(self, window: tuple[int, int], most: int) -> tuple[int, Pipeline]:
-        """A pipeline of at most ``most`` windows at a time, and how many; slots and graphs serve those of one shape."""
-        key = (most, *window)
+    def _prepare(self, key: tuple[int, int, int]) -> tuple[int, Pipeline]:
+        """A pipeline for (windows at a time at most, h, w), and how many it takes; slots and graphs serve one shape."""
+        most, height, width = key
         if key not in self._prepared:
             if len(self._prepared) == MOST_PATCHES**2:  # shapes in a picture
                 self._drop()
-            batch = min(most, self._fitting(window))
-            slots = [make_slot(batch, window, self.scale, self.device) for _ in range(SLOTS)]
+            batch = min(most, self._fitting((height, width)))
+            slots = [make_slot(batch, (height, width), self.scale, self.device) for _ in range(SLOTS)]
             if self.device != "cpu":
                 torch.cuda.synchronize()  # their memory may have been another's, in a stream that still writes to it
             self._prepared[key] = batch, Pipeline(slots, *self._queues, self._compute)

@@ -70,6 +70,7 @@ class MultiCudaEngine(Engine):
             self._engines[0].run(image, windows, target, progress)
             return
         finished, total = [0] * len(self._engines), sum(window.patches for window in windows)
+        largest_first = sorted(windows, key=lambda window: -window.patches)
         lock, stopped = threading.Lock(), threading.Event()
 
         def work(number: int) -> None:
@@ -81,7 +82,7 @@ class MultiCudaEngine(Engine):
                     if progress is not None:
                         progress(sum(finished), total)
 
-            self._engines[number].run(image, windows[number :: len(self._engines)], target, report)
+            self._engines[number].run(image, largest_first[number :: len(self._engines)], target, report)
 
         with ThreadPoolExecutor(len(self._engines)) as pool:
             futures = [pool.submit(work, number) for number in range(len(self._engines))]
