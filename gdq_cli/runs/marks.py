@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
-from gdq_cli.errors import ImageError
+from gdq_cli.errors import ImageError, WeightsError
 from gdq_cli.images import DEFAULT_QUALITY
 from gdq_cli.images.mark import Mark, digest, fingerprint, read_mark
-from gdq_cli.models.store import must_download, resolve
+from gdq_cli.models.store import resolve
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.runs.names import name_digest
 
@@ -30,7 +31,6 @@ def make_mark(job: Planned, options: UpscaleOptions) -> Mark:
 
     Raises:
         ImageError: if the input cannot be read.
-        WeightsError: if there is no such model.
     """
     encoding, format = job.encoding, job.encoding.format or ""
     lossy = format in DEFAULT_QUALITY and not encoding.lossless
@@ -54,11 +54,11 @@ def make_mark(job: Planned, options: UpscaleOptions) -> Mark:
 
 
 def _model_digest(model: str, scale: int) -> str:
-    """Of a checkpoint's content, whatever it is called; of one that is to be downloaded, of its name."""
-    if must_download(model, scale):
-        return digest(model.encode(errors="surrogateescape"))
-    path = resolve(model, scale, offline=True)
-    return _file_digest(path, path.stat().st_mtime_ns)
+    """Of a checkpoint's content, whatever it is called; of one that is not here, of its name."""
+    with suppress(WeightsError, OSError):
+        path = resolve(model, scale, offline=True)
+        return _file_digest(path, path.stat().st_mtime_ns)
+    return digest(model.encode(errors="surrogateescape"))
 
 
 @cache

@@ -26,7 +26,7 @@ from gdq_cli.images import (
     probe_image,
 )
 from gdq_cli.models.choice import choose_model, describe_lack
-from gdq_cli.models.store import native_scale
+from gdq_cli.models.store import must_download, native_scale, resolve
 from gdq_cli.options import Encoding, UpscaleOptions
 from gdq_cli.runs.inputs import Inputs
 from gdq_cli.runs.marks import Difference, make_mark, tell_difference
@@ -311,6 +311,8 @@ def _check_job(
         encoding=replace(options.encoding, format=format),
     )
     if exists and isinstance(target, Path):
+        if not must_download(model, native):
+            resolve(model, native)  # a wrong name is told although nothing runs
         return planned.skipped(tell_difference(target, make_mark(planned, options)))
     return planned
 

@@ -232,7 +232,7 @@ def test_a_repeated_folder_run_prints_counts_only(tmp_path: Path, model: Path) -
     assert output.startswith("0 upscaled, 4 skipped, 0 failed in ")
     assert "4 outputs of earlier runs left alone" in output
     assert len(output.splitlines()) == 1
-    output = gdq("upscale", tmp_path, "-x", 2, "-m", "a model that is not needed")
+    output = gdq("upscale", tmp_path, "-x", 2, "-m", "edsr")
     assert output.splitlines()[1:] == ["  skipped: 4 exist, made with other options; --overwrite replaces them"]
 
 
