@@ -85,6 +85,12 @@ def make_program(blocks: int, algorithms: dict[int, str]) -> Program:
     return Program(4, operations)
 
 
+def algorithms_of(isa: str | None) -> tuple[str, ...]:
+    """Algorithms of the kernels that are timed."""
+    chosen = kernels.choose_isa(isa)
+    return next(one.algorithms for one in kernels.report().isas if one.name == chosen)
+
+
 def onednn_layer(side: int, count: int) -> tuple[Callable[[], object], Callable[[], object]]:
     """oneDNN int8 through torch, a batch of ``count``: codes with ReLU, and float32 with the residual added."""
     weight = torch.from_numpy(draw_weight(CHANNELS, CHANNELS, "direct"))
@@ -127,7 +133,7 @@ def layer_candidates(side: int, threads: int, isa: str | None) -> dict[str, Call
     x = np.zeros((side, side, CHANNELS), np.float32)
 
     def add(name: str, store: str) -> None:
-        bounds = (-128, 127) if name == "direct" else (-32, 31)
+        bounds = (-128, 127) if name in ("direct", "winograd_f4") else (-32, 31)
         weight = draw_weight(CHANNELS, CHANNELS, name)
         layers = [kernels.Layer(weight, bounds, isa=isa, algorithm=name) for _ in range(threads)]
         codes = (rng.integers(*bounds, (side, side, CHANNELS), endpoint=True) + kernels.ZERO).astype(np.uint8)
@@ -149,7 +155,7 @@ def layer_candidates(side: int, threads: int, isa: str | None) -> dict[str, Call
 
         candidates[f"{name}, {store}"] = seconds
 
-    for name in kernels.ALGORITHMS if isa != "portable" else ("direct",):
+    for name in algorithms_of(isa):
         for store in ("codes", "residual"):
             add(name, store)
     return candidates
@@ -172,7 +178,7 @@ def window_candidates(side: int, threads: int, isa: str | None) -> tuple[dict[st
     count, halo, scale = 2 * threads, 4, 4
     window = side + 2 * halo
     kinds = {8: "direct"}
-    if isa != "portable":
+    if "winograd" in algorithms_of(isa):
         kinds |= {6: "winograd", 5: "winograd_corners", 4: "winograd_plain", 3: "winograd_split"}
     image = np.random.default_rng(0).integers(0, 256, (count * window, window, 3), dtype=np.uint8)
     seen = np.array([(i * window, 0, window, window) for i in range(count)], np.int32)

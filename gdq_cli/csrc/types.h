@@ -17,19 +17,16 @@ enum class Algorithm : int {
     winograd_corners = 2,  // only the four corner positions doubled: result is twice the convolution, a third of the halving
     winograd_plain = 3,    // none doubled
     winograd_split = 4,    // none doubled, the four centre positions as the sum of two int8 weights
+    winograd_f4 = 5,       // F(4x4,3x3) in 16 bits, any 8-bit codes: see winograd_f4.h
 };
-constexpr int kAlgorithms = 5;
+constexpr int kAlgorithms = 6;
+constexpr unsigned bit_of(Algorithm a) { return 1u << static_cast<int>(a); }
 
 // How a kernel wants its weights laid out; pack.cpp obeys it.
 struct Layout {
     int lanes;         // int32 lanes of a vector; a block is two vectors of output channels. 0: the portable layout
     int data_bias;     // added to stored bytes before the dot product (-128 where the instruction wants signed data)
-    int least_weight;  // that the dot product takes
-};
-
-// Four input channels of one tap for which a block of outputs has a further row of weights.
-struct Remainder {
-    int tap, channel;
+    int least_weight;  // that the tail takes
 };
 
 // One 3x3 convolution, prepared. Channel counts are multiples of 64 (zero padded).
@@ -38,11 +35,7 @@ struct PackedConv {
     int cin, cout;
     bool signed_in;          // stored zero is 128, else 0
     const int8_t* weights;   // 64-byte aligned, layout of the kernel
-    const int32_t* init;     // direct: [cout]; Winograd: [4][2][cout]: initial accumulators, undo the +128 of the data
-    // direct: what weights below Layout::least_weight lack
-    const int* rest_first;       // [cout / block + 1]: where each block's begin
-    const Remainder* rest;
-    const int8_t* rest_weights;  // a row of a block for each
+    const int32_t* init;     // direct: [cout]; F(2x2): [4][2][cout]: initial accumulators, undo the +128 of the data
 };
 
 // The 64 -> 3 convolution: lanes are kx * 4 + output, so one vector holds a whole row of taps.
@@ -65,7 +58,7 @@ enum class Store : int {
     codes = 1,   // clamp(rne(a * m + c), lo, hi) as bytes
     stream = 2,  // x = a * m + c (* slope if negative) (+ x_in * x_factor); optionally kept as float32;
                  // optionally clamp(rne(x * inv + shift), lo, hi), + 128 if lo is negative
-    pixels = 3,  // clamp(rne(a * m + c + x_in), lo, hi) as bytes; of the direct kernel alone
+    pixels = 3,  // clamp(rne(a * m + c + x_in), lo, hi) as bytes; of the direct kernel and F(4x4)
 };
 
 // Values that become codes must stay below this in magnitude, which whoever fills in an Epilogue has to prove: the conversion to
@@ -99,7 +92,7 @@ struct Region {
 struct Kernels {
     const char* name;
     Layout layout;
-    bool winograd;             // has the Winograd kernels
+    unsigned algorithms;       // that it has, bit by bit
     size_t (*scratch_bytes)(int cin);
     void (*conv)(const PackedConv&, const uint8_t* in, ptrdiff_t in_row, const Region&, const Epilogue&, void* scratch);
     // in: int16 (H + 2, W + 2, 3) with the border, pointer at the top left corner of the border, 64 bytes readable past the end

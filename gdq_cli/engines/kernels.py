@@ -1,9 +1,9 @@
 """Face of the compiled kernels ``gdq_cli._kernels``: which of them run here, single layers, whole networks.
 
 The extension is optional. Without it this module still imports; ``report()`` says what is missing, everything else
-raises ``DeviceError``. Kernels compute the integer contract (docs/engines.md) bit for bit: 8-bit codes by direct
-convolution, codes of at most 6 bits by exact integer Winograd F(2x2, 3x3). Weights and steps are NumPy arrays or CPU
-tensors; nothing here imports torch.
+raises ``DeviceError``. Kernels compute the integer contract (docs/engines.md) bit for bit, by direct convolution or
+exact integer Winograd, whichever is faster on a processor. Weights and steps are NumPy arrays or CPU tensors; nothing
+here imports torch.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ except ImportError as error:  # not built, or built for another Python
     _PROBLEM = str(error)
 _MISSING = f"the compiled kernels are missing ({_PROBLEM}); install a C++ compiler and reinstall"
 
-ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winograd_split")
-"""Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16 and 20."""
+ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winograd_split", "winograd_f4")
+"""Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16, 20 and 9."""
 
 LARGEST_GIVEN = 2.0**16
 """Values of a stream that other layers made must stay below it in magnitude, so that their codes are proved exact."""
@@ -60,11 +60,13 @@ class IsaReport:
         name: for example "avx512-vnni".
         runnable: whether processor and operating system allow it.
         problem: which kernel failed its self-test; empty if none did or if it cannot run.
+        algorithms: those of ``ALGORITHMS`` that it has.
     """
 
     name: str
     runnable: bool
     problem: str
+    algorithms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _problem(isa: str) -> str:
 
 def _fastest() -> str | None:
     """The first instruction set that passes; slower ones are not tested."""
-    isas = (name for name, runnable in _kernels.isas() if runnable and name != PORTABLE)
+    isas = (name for name, runnable, _ in _kernels.isas() if runnable and name != PORTABLE)
     return next((name for name in isas if not _problem(name)), None)
 
 
@@ -102,7 +104,15 @@ def report() -> KernelReport:
     """Find out what runs here: every runnable instruction set passes or fails its self-test, once."""
     if _kernels is None:
         return KernelReport(False, _PROBLEM, (), (), None)
-    isas = tuple(IsaReport(name, runnable, _problem(name) if runnable else "") for name, runnable in _kernels.isas())
+    isas = tuple(
+        IsaReport(
+            name,
+            runnable,
+            _problem(name) if runnable else "",
+            tuple(algorithm for number, algorithm in enumerate(ALGORITHMS) if bits >> number & 1),
+        )
+        for name, runnable, bits in _kernels.isas()
+    )
     return KernelReport(True, "", tuple(_kernels.cpu_features().split()), isas, _fastest())
 
 
@@ -119,7 +129,7 @@ def choose_isa(name: str | None = None) -> str:
         if fastest is None:
             raise DeviceError("no compiled kernel is made for this processor and passes its self-test")
         return fastest
-    runnable = dict(_kernels.isas())
+    runnable = {isa: can_run for isa, can_run, _ in _kernels.isas()}
     if name not in runnable:
         raise DeviceError(f"there are no {name} kernels; this build has {', '.join(runnable)}")
     if not runnable[name]:

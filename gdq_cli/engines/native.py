@@ -1,4 +1,4 @@
-"""Our own kernels: direct int8 convolution for 8 bits, exact integer Winograd below, one window per thread."""
+"""Our own kernels: direct convolutions of integers and exact integer Winograd, one window per thread."""
 
 from __future__ import annotations
 

@@ -19,9 +19,11 @@ from gdq_cli.errors import DeviceError
 
 pytestmark = pytest.mark.skipif(kernels.report().chosen is None, reason="no compiled kernels for this processor")
 
-RUNNABLE = [isa.name for isa in kernels.report().isas if isa.runnable]
-VECTOR = [name for name in RUNNABLE if name != "portable"]
-WINOGRAD = kernels.ALGORITHMS[1:]
+ALGORITHMS = {isa.name: isa.algorithms for isa in kernels.report().isas if isa.runnable}
+RUNNABLE = list(ALGORITHMS)
+WINOGRAD = [(isa, name) for isa, names in ALGORITHMS.items() for name in names if name != "direct"]
+ANY_CODES = ("direct", "winograd_f4")
+"""Algorithms that take all weights, and codes of 8 bits."""
 ZERO = kernels.ZERO
 
 
@@ -60,7 +62,14 @@ def draw_weight(rng: np.random.Generator, outputs: int, inputs: int, peak: int, 
     return rng.integers(-peak, peak + 1, shape).astype(np.int8)
 
 
-PEAKS = {"direct": 127, "winograd": 14, "winograd_corners": 14, "winograd_plain": 14, "winograd_split": 28}
+PEAKS = {
+    "direct": 127,
+    "winograd": 14,
+    "winograd_corners": 14,
+    "winograd_plain": 14,
+    "winograd_split": 28,
+    "winograd_f4": 127,
+}
 """Weight bounds under which any weight fits: nine weights sum to at most 127 (254 where halves are split)."""
 
 KINDS = ("uniform", "ends", "max", "min", "alternating")
@@ -99,10 +108,10 @@ def draw_affine(rng: np.random.Generator, outputs: int, peak: float) -> Affine:
 def test_convolution_equals_contract(isa: str, data: st.DataObject) -> None:
     """All algorithms and stores, random sizes, widths, signs and extreme values, against NumPy and torch float64."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    algorithm = "direct" if isa == "portable" else data.draw(st.sampled_from(kernels.ALGORITHMS))
+    algorithm = data.draw(st.sampled_from(ALGORITHMS[isa]))
     height, width = data.draw(st.integers(1, 11)), data.draw(st.integers(1, 17))
     inputs, outputs = data.draw(st.sampled_from([(16, 16), (48, 32), (64, 64), (64, 256), (128, 80), (64, 3)]))
-    bits = data.draw(st.sampled_from([4, 5, 6, 8] if algorithm == "direct" else [4, 5, 6]))
+    bits = data.draw(st.sampled_from([4, 5, 6, 8] if algorithm in ANY_CODES else [4, 5, 6]))
     signed = data.draw(st.booleans())
     bounds = signed_range(bits) if signed else unsigned_range(bits)
     exact = (2**24 - 1) // (9 * inputs * max(-bounds[0], bounds[1]))
@@ -132,17 +141,32 @@ def test_convolution_equals_contract(isa: str, data: st.DataObject) -> None:
     np.testing.assert_array_equal(streamed.astype(int) - (ZERO if out_bounds[0] < 0 else 0), expected)
 
 
-@pytest.mark.parametrize("isa", VECTOR)
-@pytest.mark.parametrize("algorithm", WINOGRAD)
-@pytest.mark.parametrize("bounds", [signed_range(6), unsigned_range(6)])
+@pytest.mark.parametrize(("isa", "algorithm"), WINOGRAD)
+@pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_winograd_holds_at_the_ends_of_the_range(isa: str, algorithm: str, bounds: tuple[int, int], kind: str) -> None:
-    """Largest weights that fit with codes at both ends: transformed data reach 0 and 254, products 2^15 a pair."""
+def test_winograd_holds_at_the_ends_of_the_range(isa: str, algorithm: str, signed: bool, kind: str) -> None:
+    """Largest weights that fit with codes at both ends: F(2x2)'s data reach 0 and 254, its products 2^15 a pair."""
     rng = np.random.default_rng(7)
-    weight = draw_weight(rng, 64, 64, PEAKS[algorithm], "ends")
+    bits = 8 if algorithm in ANY_CODES else 6
+    bounds = signed_range(bits) if signed else unsigned_range(bits)
+    weight = draw_weight(rng, 64, 64, min(PEAKS[algorithm], (2**24 - 1) // (576 * max(-bounds[0], bounds[1]))), "ends")
     codes = draw_codes(rng, (9, 37, 64), bounds, kind)
     layer = kernels.Layer(weight, bounds, isa=isa, algorithm=algorithm)
     np.testing.assert_array_equal(layer.accumulators(codes), reference_accumulators(codes, weight, bounds))
+
+
+@pytest.mark.parametrize("isa", [isa for isa, names in ALGORITHMS.items() if "winograd_f4" in names])
+@pytest.mark.parametrize("channels", [64, 192])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_sums_of_f4_near_the_bound(isa: str, channels: int, sign: int) -> None:
+    """Within F(4x4) they leave 32 bits many times over; what comes out is right up to 2^24."""
+    weight = np.zeros((64, channels, 3, 3), np.int8)
+    weight.reshape(64, -1)[:, : (2**24 - 1) // (127 * 255)] = 127 * sign  # as many as the bound admits
+    codes = draw_codes(np.random.default_rng(1), (6, 9, channels), (0, 255), "max")
+    sums = reference_accumulators(codes, weight, (0, 255))
+    assert np.abs(sums).max() > 2**24 - 2**17
+    layer = kernels.Layer(weight, (0, 255), isa=isa, algorithm="winograd_f4")
+    np.testing.assert_array_equal(layer.accumulators(codes), sums)
 
 
 @pytest.mark.parametrize("isa", RUNNABLE)
@@ -150,14 +174,14 @@ def test_winograd_holds_at_the_ends_of_the_range(isa: str, algorithm: str, bound
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.0005, 0.1, 1])
 def test_weights_of_minus_128(isa: str, bounds: tuple[int, int], kind: str, share: float) -> None:
-    """Their negatives are no bytes, which is why some kernels hold a part of them elsewhere."""
+    """Their negatives are no bytes."""
     rng = np.random.default_rng(11)
     weight = draw_weight(rng, 80, 32, 127, "uniform")
     weight[rng.random(weight.shape) < share] = -128
     weight[79, 31, 2, 2] = -128
     codes = draw_codes(rng, (4, 7, 32), bounds, kind)
     layer = kernels.Layer(weight, bounds, isa=isa)
-    assert layer.algorithm == "direct"
+    assert layer.algorithm in ANY_CODES
     np.testing.assert_array_equal(layer.accumulators(codes), reference_accumulators(codes, weight, bounds))
 
 
@@ -224,8 +248,11 @@ def test_tail(isa: str, size: tuple[int, int]) -> None:
 
 
 def test_fastest_exact_algorithm_is_chosen() -> None:
-    if not VECTOR:
-        pytest.skip("no vector kernels here")
+    names = ALGORITHMS[kernels.choose_isa()]
+    if "winograd" not in names:
+        weight = np.ones((64, 64, 3, 3), np.int8)
+        assert {kernels.Layer(weight, signed_range(bits)).algorithm for bits in (4, 8)} == set(names)
+        return
     rng = np.random.default_rng(0)
 
     def chosen(weight: NDArray[np.int8], bounds: tuple[int, int]) -> str:
@@ -253,7 +280,11 @@ def test_inexact_layers_are_refused(isa: str) -> None:
     weight = np.full((64, 64, 3, 3), 127, np.int8)
     with pytest.raises(ValueError, match=r"2\^24"):
         kernels.Layer(weight, unsigned_range(8), isa=isa)  # 576 * 127 * 255 = 18.7 million
-    if isa != "portable":
+    absent = next(name for name in (*kernels.ALGORITHMS, "") if name not in ALGORITHMS[isa])
+    if absent:
+        with pytest.raises(ValueError, match="no such convolution"):
+            kernels.Layer(np.ones((64, 64, 3, 3), np.int8), signed_range(6), isa=isa, algorithm=absent)
+    if "winograd" in ALGORITHMS[isa]:
         with pytest.raises(ValueError, match="int8"):
             kernels.Layer(weight, signed_range(6), isa=isa, algorithm="winograd_split")
         with pytest.raises(ValueError, match="6 bits"):
@@ -289,7 +320,7 @@ def test_report_and_choice() -> None:
 
 def test_portable_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is all there is, torch's engines are faster."""
-    module = SimpleNamespace(isas=lambda: [("portable", True)], self_test=lambda _: None, cpu_features=lambda: "")
+    module = SimpleNamespace(isas=lambda: [("portable", True, 1)], self_test=lambda _: None, cpu_features=lambda: "")
     monkeypatch.setattr(kernels, "_kernels", module)
     assert kernels.report().built
     with pytest.raises(DeviceError, match="no compiled kernel"):

@@ -2,7 +2,6 @@
 //
 // A micro kernel computes kPairs pairs of neighbouring pixels (anywhere in the patch) times 2 * kLanes output channels; a row
 // is cut into pairs, the pairs of all rows form one sequence, so only an odd width and the very last group waste work.
-// What a weight lacks that the dot product does not take follows in further rows of weights.
 
 template <Store kStore>
 struct Direct {
@@ -68,19 +67,6 @@ struct Direct {
                     acc[t][1] = Vec::dot(acc[t][1], d, w + Vec::kBytes);
                 }
                 w += 2 * Vec::kBytes;
-            }
-        }
-        if (Vec::kLeastWeight > -128) {
-            GDQ_ROLLED
-            for (int n = p.rest_first[first / kBlock]; n < p.rest_first[first / kBlock + 1]; n++) {
-                const ptrdiff_t k = p.rest[n].tap / 3 * in_row + p.rest[n].tap % 3 * cin + p.rest[n].channel;
-                const int8_t* rest = p.rest_weights + n * 2 * Vec::kBytes;
-                GDQ_UNROLL(16)
-                for (int t = 0; t < 2 * kPairs; t++) {
-                    const Vec::Data d = Vec::stored(in[t / 2] + k + (t % 2) * cin);
-                    acc[t][0] = Vec::dot(acc[t][0], d, rest);
-                    acc[t][1] = Vec::dot(acc[t][1], d, rest + Vec::kBytes);
-                }
             }
         }
         GDQ_UNROLL(8)

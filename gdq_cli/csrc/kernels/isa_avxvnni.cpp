@@ -14,7 +14,7 @@ namespace {
 #include "kernels_impl.h"
 }  // namespace
 
-const Kernels kAvxVnni = {"avx-vnni", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, true, winograd_scratch_bytes,
+const Kernels kAvxVnni = {"avx-vnni", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, kHas, scratch_bytes,
                           conv, head, add_cell, pass, Tail::run};
 
 }  // namespace gdq

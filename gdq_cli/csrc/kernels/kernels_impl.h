@@ -4,26 +4,41 @@
 #include "epilogue.h"
 #include "direct.h"
 #include "winograd.h"
+#include "winograd_f4.h"
 #include "small_layers.h"
 
 template <Store kStore>
 void conv_stored(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e, void* scratch) {
-    switch (p.algorithm) {
-        case Algorithm::direct: return Direct<kStore>::run(p, in, in_row, r, e);
-        case Algorithm::winograd: return Winograd<kStore, Algorithm::winograd>::run(p, in, in_row, r, e, scratch);
-        case Algorithm::winograd_corners: return Winograd<kStore, Algorithm::winograd_corners>::run(p, in, in_row, r, e, scratch);
-        case Algorithm::winograd_plain: return Winograd<kStore, Algorithm::winograd_plain>::run(p, in, in_row, r, e, scratch);
-        case Algorithm::winograd_split: return Winograd<kStore, Algorithm::winograd_split>::run(p, in, in_row, r, e, scratch);
+    if constexpr (Vec::kFastBytes) {
+        if (p.algorithm == Algorithm::direct) return Direct<kStore>::run(p, in, in_row, r, e);
+        if constexpr (kStore != Store::pixels) {
+            switch (p.algorithm) {
+                case Algorithm::winograd: return Winograd<kStore, Algorithm::winograd>::run(p, in, in_row, r, e, scratch);
+                case Algorithm::winograd_corners: return Winograd<kStore, Algorithm::winograd_corners>::run(p, in, in_row, r, e, scratch);
+                case Algorithm::winograd_plain: return Winograd<kStore, Algorithm::winograd_plain>::run(p, in, in_row, r, e, scratch);
+                case Algorithm::winograd_split: return Winograd<kStore, Algorithm::winograd_split>::run(p, in, in_row, r, e, scratch);
+                default: break;
+            }
+        }
     }
+    WinogradF4<kStore>::run(p, in, in_row, r, e, scratch);
 }
+
+// The others are slower where products of bytes take as long as those of words.
+constexpr unsigned kHas = Vec::kFastBytes ? (1u << kAlgorithms) - 1 : bit_of(Algorithm::winograd_f4);
 
 void conv(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e, void* scratch) {
     switch (e.store) {
         case Store::raw: return conv_stored<Store::raw>(p, in, in_row, r, e, scratch);
         case Store::codes: return conv_stored<Store::codes>(p, in, in_row, r, e, scratch);
         case Store::stream: return conv_stored<Store::stream>(p, in, in_row, r, e, scratch);
-        case Store::pixels: return Direct<Store::pixels>::run(p, in, in_row, r, e);
+        case Store::pixels: return conv_stored<Store::pixels>(p, in, in_row, r, e, scratch);
     }
+}
+
+size_t scratch_bytes(int cin) {
+    const size_t f2 = Vec::kFastBytes ? winograd_scratch_bytes(cin) : 0, f4 = WinogradF4<Store::raw>::scratch_bytes(cin);
+    return f2 > f4 ? f2 : f4;
 }
 
 void head(const PackedHead& p, const int16_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e) {

@@ -110,6 +110,6 @@ void tail(const PackedTail& p, const uint8_t* in, ptrdiff_t in_row, const Region
 
 }  // namespace
 
-const Kernels kPortable = {"portable", {0, 0, -128}, false, scratch_bytes, conv, head, add_cell, pass, tail};
+const Kernels kPortable = {"portable", {0, 0, -128}, bit_of(Algorithm::direct), scratch_bytes, conv, head, add_cell, pass, tail};
 
 }  // namespace gdq

@@ -12,12 +12,14 @@ struct Vec {
     static constexpr int kTailPixels = 6;
     static constexpr int kDataBias = 0;
     static constexpr int kLeastWeight = -128;
+    static constexpr bool kFastBytes = true;  // multiplies bytes faster than words
 #else
     static constexpr int kTiles = 4;
     static constexpr int kPairs = 2;
     static constexpr int kTailPixels = 4;
     static constexpr int kDataBias = -128;
     static constexpr int kLeastWeight = -127;  // the negative of -128 would not fit
+    static constexpr bool kFastBytes = false;
 #endif
     using I = __m256i;
     using F = __m256;
@@ -33,6 +35,20 @@ struct Vec {
     static GDQ_INLINE I sub32(I a, I b) { return _mm256_sub_epi32(a, b); }
     static GDQ_INLINE I half(I a) { return _mm256_srai_epi32(a, 1); }
     static GDQ_INLINE I quarter(I a) { return _mm256_srai_epi32(a, 2); }
+    static GDQ_INLINE I lanes(uint32_t v) { return _mm256_set1_epi32(static_cast<int>(v)); }
+    static GDQ_INLINE I mul32(I a, I b) { return _mm256_mullo_epi32(a, b); }
+    static GDQ_INLINE I shl32(I a, int by) { return _mm256_slli_epi32(a, by); }
+    static GDQ_INLINE I shr32(I a, int by) { return _mm256_srai_epi32(a, by); }
+
+    // 16 codes as they are stored, to words
+    static GDQ_INLINE I words(const uint8_t* p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+    static GDQ_INLINE I signed_words(const uint8_t* p) {
+        const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+        return _mm256_cvtepi8_epi16(_mm_xor_si128(codes, _mm_set1_epi8(-128)));
+    }
+    static GDQ_INLINE I add16(I a, I b) { return _mm256_add_epi16(a, b); }
+    static GDQ_INLINE I sub16(I a, I b) { return _mm256_sub_epi16(a, b); }
+    static GDQ_INLINE I shl16(I a) { return _mm256_slli_epi16(a, 2); }
 
     // Accumulators of the sums and of the differences do not fit in 16 registers together: the compiler must be free to spill.
     static GDQ_INLINE void pin(I&) {}

@@ -7,6 +7,7 @@ struct Vec {
     static constexpr int kTailPixels = 12;
     static constexpr int kDataBias = 0;
     static constexpr int kLeastWeight = -128;
+    static constexpr bool kFastBytes = true;  // multiplies bytes faster than words
     using I = __m512i;
     using F = __m512;
     using Data = __m512i;
@@ -22,6 +23,22 @@ struct Vec {
     static GDQ_INLINE I sub32(I a, I b) { return _mm512_sub_epi32(a, b); }
     static GDQ_INLINE I half(I a) { return _mm512_srai_epi32(a, 1); }
     static GDQ_INLINE I quarter(I a) { return _mm512_srai_epi32(a, 2); }
+    static GDQ_INLINE I lanes(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
+    static GDQ_INLINE I mul32(I a, I b) { return _mm512_mullo_epi32(a, b); }
+    static GDQ_INLINE I shl32(I a, int by) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(by)); }
+    static GDQ_INLINE I shr32(I a, int by) { return _mm512_sra_epi32(a, _mm_cvtsi32_si128(by)); }
+
+    // 32 codes as they are stored, to words
+    static GDQ_INLINE I words(const uint8_t* p) {
+        return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    }
+    static GDQ_INLINE I signed_words(const uint8_t* p) {
+        const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return _mm512_cvtepi8_epi16(_mm256_xor_si256(codes, _mm256_set1_epi8(-128)));
+    }
+    static GDQ_INLINE I add16(I a, I b) { return _mm512_add_epi16(a, b); }
+    static GDQ_INLINE I sub16(I a, I b) { return _mm512_sub_epi16(a, b); }
+    static GDQ_INLINE I shl16(I a) { return _mm512_slli_epi16(a, 2); }
 
     // Settles a value in a register of its own, so that the compiler does not copy it to and fro in a loop.
     static GDQ_INLINE void pin(I& a) { __asm__("" : "+v"(a)); }

@@ -33,10 +33,10 @@ Region divided(const Region& r, int by) {
     return {r.y0 / by, (r.y1 + by - 1) / by, r.x0 / by, (r.x1 + by - 1) / by};
 }
 
-// One of several parts of a region's rows. Parts begin at even rows: Winograd computes two at once.
+// One of several parts of a region's rows. Parts begin at every fourth row: Winograd computes up to four at once.
 Region part_of(const Region& r, int part, int parts) {
-    const int pairs = (r.y1 - r.y0 + 1) / 2;
-    return {r.y0 + 2 * (pairs * part / parts), std::min(r.y1, r.y0 + 2 * (pairs * (part + 1) / parts)), r.x0, r.x1};
+    const int tiles = (r.y1 - r.y0 + 3) / 4;
+    return {r.y0 + 4 * (tiles * part / parts), std::min(r.y1, r.y0 + 4 * (tiles * (part + 1) / parts)), r.x0, r.x1};
 }
 
 int parts_in(const Region& r) { return (r.y1 - r.y0) / kPartRows; }

@@ -181,7 +181,7 @@ void Network::set_tail(const int8_t* weight, const float* m, const float* c, int
     std::vector<int> order;  // as the pixels of a patch lie: by row, column, colour
     for (int ij = 0; ij < r * r; ij++)
         for (int colour = 0; colour < 3; colour++) order.push_back(colour * r * r + ij);
-    if (enlarged) codes = {-128, 127};  // so that its kernel is the direct one
+    if (enlarged) codes = {-128, 127};  // so that its kernel is one that adds pixels
     shuffled_tail_ = make_layer(weight, 3 * r * r, codes, m, c, order);
     check_value(shuffled_tail_.peak + 255);
 }

@@ -89,30 +89,6 @@ class Writer {
 // What is added to the true value of a code before the dot product.
 int data_offset(bool signed_in, const Layout& layout) { return (signed_in ? kSignedZero : 0) + layout.data_bias; }
 
-// What weights below the least one lack, in rows of their own.
-void pack_rest(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
-    const Writer writer(layout, 4);
-    for (int first = 0; first < conv.packed.cout; first += writer.block()) {
-        conv.rest_first.push_back(static_cast<int>(conv.rest.size()));
-        for (int tap = 0; tap < 9; tap++)
-            for (int channel = 0; channel < cin; channel += 4) {
-                std::vector<int8_t> row(writer.matrix_bytes());
-                bool lacks = false;
-                for (int o = first; o < std::min(cout, first + writer.block()); o++)
-                    for (int k = channel; k < std::min(cin, channel + 4); k++) {
-                        const int missing = weight[(static_cast<size_t>(order[o]) * cin + k) * 9 + tap] - layout.least_weight;
-                        if (missing >= 0) continue;
-                        writer.put(row.data(), o - first, k - channel, missing);
-                        lacks = true;
-                    }
-                if (!lacks) continue;
-                conv.rest.push_back({tap, channel});
-                conv.rest_weights.insert(conv.rest_weights.end(), row.begin(), row.end());
-            }
-    }
-    conv.rest_first.push_back(static_cast<int>(conv.rest.size()));
-}
-
 void pack_direct(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
     PackedConv& p = conv.packed;
     if (layout.lanes == 0) {
@@ -133,12 +109,11 @@ void pack_direct(Conv& conv, const int8_t* weight, int cout, int cin, const std:
         for (int k = 0; k < cin; k++)
             for (int tap = 0; tap < 9; tap++) {
                 const int w = weight[(static_cast<size_t>(order[o]) * cin + k) * 9 + tap];
-                writer.put(block + tap * writer.matrix_bytes(), o % writer.block(), k, std::max(w, layout.least_weight));
+                writer.put(block + tap * writer.matrix_bytes(), o % writer.block(), k, w);
                 sum += w;
             }
         conv.init.as<int32_t>()[o] = -offset * sum;
     }
-    pack_rest(conv, weight, cout, cin, order, layout);
 }
 
 void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
@@ -179,6 +154,29 @@ void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const st
             init[p.cout] = halved ? c[2] + c[0] - c[3] : c[2] + (c[0] - c[3]) / 2;
         }
     }
+}
+
+// Rows of G in whole numbers: (6,0,0), (1,1,1), (1,-1,1), (1,2,4), (1,-2,4), (0,0,6).
+void pack_winograd_f4(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
+    constexpr int kSide = 6;
+    const auto combine = [](int a, int b, int c, int* to, int step) {
+        to[0] = 6 * a, to[step] = a + b + c, to[2 * step] = a - b + c;
+        to[3 * step] = a + 2 * b + 4 * c, to[4 * step] = a - 2 * b + 4 * c, to[5 * step] = 6 * c;
+    };
+    const PackedConv& p = conv.packed;
+    const int block = 2 * layout.lanes;
+    const size_t position = static_cast<size_t>(p.cin) * block;  // words of one matrix of a block
+    conv.weights = Aligned(position * kSide * kSide * (p.cout / block) * sizeof(int16_t));
+    for (int o = 0; o < cout; o++)
+        for (int k = 0; k < cin; k++) {
+            const int8_t* w = weight + (static_cast<size_t>(order[o]) * cin + k) * 9;
+            int rows[kSide][3], kernel[kSide * kSide];
+            for (int b = 0; b < 3; b++) combine(w[b], w[3 + b], w[6 + b], rows[0] + b, 3);
+            for (int i = 0; i < kSide; i++) combine(rows[i][0], rows[i][1], rows[i][2], kernel + i * kSide, 1);
+            int16_t* to = conv.weights.as<int16_t>() + o / block * kSide * kSide * position + static_cast<size_t>(k / 2) * 2 * block +
+                          o % block * 2 + k % 2;
+            for (int at = 0; at < kSide * kSide; at++) to[at * position] = static_cast<int16_t>(kernel[at]);
+        }
 }
 
 }  // namespace
@@ -239,18 +237,18 @@ void check_value(double magnitude) {
 }
 
 Algorithm choose_algorithm(const int8_t* weight, int cout, int cin, Range codes, const Kernels& kernels) {
-    if (kernels.winograd && codes_fit(codes))
-        for (Algorithm a : {Algorithm::winograd, Algorithm::winograd_corners, Algorithm::winograd_plain, Algorithm::winograd_split})
-            if (fits(weight, cout, cin, a)) return a;
-    return Algorithm::direct;
+    for (Algorithm a : {Algorithm::winograd, Algorithm::winograd_corners, Algorithm::winograd_plain, Algorithm::winograd_split})
+        if (kernels.algorithms & bit_of(a) && codes_fit(codes) && fits(weight, cout, cin, a)) return a;
+    return kernels.algorithms & bit_of(Algorithm::direct) ? Algorithm::direct : Algorithm::winograd_f4;
 }
 
 Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm algorithm, const std::vector<int>& order,
                const Kernels& kernels) {
     std::vector<float> peaks = accumulator_peaks(weight, cout, cin, codes);
-    if (algorithm != Algorithm::direct) {
-        if (!kernels.winograd) throw std::invalid_argument("these kernels have no Winograd convolution");
-        if (!codes_fit(codes)) throw std::invalid_argument("Winograd kernels take codes of at most 6 bits");
+    if (!(kernels.algorithms & bit_of(algorithm))) throw std::invalid_argument("these kernels have no such convolution");
+    const bool is_direct = algorithm == Algorithm::direct, is_f4 = algorithm == Algorithm::winograd_f4;
+    if (!is_direct && !is_f4) {
+        if (!codes_fit(codes)) throw std::invalid_argument("Winograd kernels F(2x2) take codes of at most 6 bits");
         if (!fits(weight, cout, cin, algorithm)) throw std::invalid_argument("transformed weights do not fit in int8");
     }
     Conv conv;
@@ -258,17 +256,15 @@ Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm a
     conv.packed.algorithm = algorithm;
     conv.packed.cin = padded(cin), conv.packed.cout = padded(cout);
     conv.packed.signed_in = codes.lo < 0;
-    conv.init = Aligned((algorithm == Algorithm::direct ? 1 : 8) * static_cast<size_t>(conv.packed.cout) * sizeof(int32_t));
+    const size_t inits = is_f4 ? 0 : is_direct ? 1 : 8;
+    conv.init = Aligned(inits * static_cast<size_t>(conv.packed.cout) * sizeof(int32_t));
     std::vector<int> identity;
     if (order.empty())
         for (int o = 0; o < cout; o++) identity.push_back(o);
     const std::vector<int>& from = order.empty() ? identity : order;
-    (algorithm == Algorithm::direct ? pack_direct : pack_winograd)(conv, weight, cout, cin, from, kernels.layout);
+    (is_direct ? pack_direct : is_f4 ? pack_winograd_f4 : pack_winograd)(conv, weight, cout, cin, from, kernels.layout);
     conv.packed.weights = conv.weights.as<int8_t>();
     conv.packed.init = conv.init.as<int32_t>();
-    conv.packed.rest_first = conv.rest_first.data();
-    conv.packed.rest = conv.rest.data();
-    conv.packed.rest_weights = conv.rest_weights.data();
     conv.peaks = std::move(peaks);
     return conv;
 }

@@ -38,9 +38,6 @@ inline int zero_of(Range codes) { return codes.lo < 0 ? kSignedZero : 0; }
 struct Conv {
     PackedConv packed;
     Aligned weights, init;
-    std::vector<int> rest_first;
-    std::vector<Remainder> rest;
-    std::vector<int8_t> rest_weights;
     std::vector<float> peaks;  // of the accumulators, in the order of the weights given
 };
 struct Tail {

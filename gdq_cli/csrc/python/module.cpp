@@ -32,7 +32,8 @@ PyObject* isas(PyObject*, PyObject*) {
     const int n = list_isas(found);
     PyObject* list = PyList_New(0);
     for (int i = 0; list && i < n; i++) {
-        PyObject* item = Py_BuildValue("(sO)", found[i].kernels->name, found[i].runnable ? Py_True : Py_False);
+        const Kernels& kernels = *found[i].kernels;
+        PyObject* item = Py_BuildValue("(sOI)", kernels.name, found[i].runnable ? Py_True : Py_False, kernels.algorithms);
         if (!item || PyList_Append(list, item) < 0) Py_CLEAR(list);
         Py_XDECREF(item);
     }
@@ -163,7 +164,7 @@ PyObject* tail_run(PyObject*, PyObject* args) {
 }
 
 PyMethodDef kMethods[] = {
-    {"isas", isas, METH_NOARGS, "[(name, runnable)], fastest first."},
+    {"isas", isas, METH_NOARGS, "[(name, runnable, algorithms as bits)], fastest first."},
     {"cpu_features", features, METH_NOARGS, "Processor features that matter to the kernels, space separated."},
     {"self_test", test_isa, METH_VARARGS, "self_test(isa) -> None, or the name of the first kernel that is wrong."},
     {"conv_new", conv_new, METH_VARARGS, "conv_new(isa, weight, lo, hi, algorithm, r) -> handle"},
