@@ -170,7 +170,8 @@ class NetworkTable:
         measured.pop("peak", None)
         height, width = self.expected.shape[1:]
         top = statistics.median(peaks) if peaks else math.nan
-        print(f"\n{threads} threads; VNNI peak {top:.0f} GMAC/s; medians of {repeats}\n")
+        peak_words = f"VNNI peak {top:.0f} GMAC/s" if peaks else "no VNNI"
+        print(f"\n{threads} threads; {peak_words}; medians of {repeats}\n")
         print(f"| | seconds | spread | output MP/s | times {BASE} | GMAC/s | share of the peak |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for name, result in measured.items():
@@ -179,7 +180,7 @@ class NetworkTable:
             ratio = measured[BASE].median / seconds
             print(
                 f"| {name} | {seconds:.3f} | {result.spread:.0%} | {rate:.2f} | {ratio:.2f} "
-                f"| {speed:.0f} | {speed / top:.0%} |"
+                f"| {speed:.0f} | {f'{speed / top:.0%}' if peaks else '-'} |"
             )
         for name, note in notes.items():
             print(f"| {name} | {note} | | | | | |")
