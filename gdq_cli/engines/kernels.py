@@ -283,7 +283,7 @@ class Network:
     ) -> None:
         """Upscale windows of a picture and write their cores into the upscaled one.
 
-        The interpreter lock is released. Windows go to threads one by one, those of 8 bits first. Ctrl-C stops within a
+        The interpreter lock is released. Windows go to threads one by one, the longest first. Ctrl-C stops within a
         layer; ``progress`` cancels by raising. After either, ``out`` is partly written.
 
         Args:

@@ -2,7 +2,7 @@
 // epilogue.h.
 //
 // A tile is a 4x4 block of outputs: 36 multiplications replace 144. Operands are words: with rows of G in whole numbers
-// (pack.cpp) transformed weights reach 49 * 128 and transformed codes of 8 bits 100 * 128. The sums that come out are 2^n * 9
+// (pack.cpp) transformed weights reach 49 * 128 and transformed codes 68 * 255 (100 * 128 signed). The sums that come out are 2^n * 9
 // times the convolution, which may leave 32 bits; but they are right modulo 2^32, where 9 has an inverse, and what is left, at
 // most 2^6 times a sum below 2^24, fits. So every 8-bit convolution is exact, whatever the weights.
 //

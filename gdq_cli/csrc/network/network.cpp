@@ -56,7 +56,8 @@ Layer Network::make_layer(const int8_t* weight, int cout, Range codes, const flo
                           const std::vector<int>& order) {
     const double peak = affine_peak(accumulator_peaks(weight, cout, features_, codes), m, c);
     const size_t size = static_cast<size_t>(cout) * features_ * 9;
-    const auto is_low = [](Range r) { return r.hi - r.lo < 64; };
+    const bool by_range = kernels_.algorithms & bit_of(Algorithm::winograd);  // which the algorithm depends on
+    const auto is_low = [&](Range r) { return by_range && r.hi - r.lo < 64; };
     std::shared_ptr<const Conv> conv;
     for (const Shared& s : shared_)
         if (order.empty() && s.weight.size() == size && (s.codes.lo < 0) == (codes.lo < 0) && is_low(s.codes) == is_low(codes) &&
@@ -215,6 +216,12 @@ std::vector<Algorithm> Network::algorithms(int bit_width) const {
     for (const Step& step : sequences_.at(bit_width).steps)
         if (step.layer->conv) found.push_back(step.layer->conv->packed.algorithm);
     return found;
+}
+
+int64_t Network::effort(const Job& job) const {
+    const std::vector<Algorithm> found = algorithms(job.bit_width);
+    const bool is_direct = std::find(found.begin(), found.end(), Algorithm::direct) != found.end();
+    return static_cast<int64_t>(job.height) * job.width * (is_direct ? 2 : 1);
 }
 
 std::unique_ptr<Workspace> Network::take_workspace(Room room) const {

@@ -138,6 +138,8 @@ class Network {
     bool run(const Job& job, Workspace& w, Team& team, Run& all) const;
     // Units of work in a job: its patches, layer by layer.
     int64_t work(const Job& job) const;
+    // About how long a job takes, next to others.
+    int64_t effort(const Job& job) const;
 
     std::unique_ptr<Workspace> take_workspace(Room room) const;
     void return_workspace(std::unique_ptr<Workspace> w) const;
@@ -175,7 +177,7 @@ class Network {
     bool enlarged_ = false;
     std::vector<ptrdiff_t> plain_groups_;   // offsets of 64-channel groups in an ordinary pixel
 
-    struct Shared {                         // widths up to 6 bits with equal weights share one packed copy
+    struct Shared {                         // widths with equal weights and algorithms share one packed copy
         std::vector<int8_t> weight;
         Range codes;
         std::shared_ptr<const Conv> conv;

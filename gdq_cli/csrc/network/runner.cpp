@@ -9,12 +9,6 @@
 namespace gdq {
 namespace {
 
-// A job of 8 bits takes the direct kernel, twice as long as one of fewer bits.
-long long effort(const Job& j) {
-    const long long core = static_cast<long long>(j.core.y1 - j.core.y0) * (j.core.x1 - j.core.x0);
-    return (j.bit_width > 6 ? 1LL << 40 : 0) + core;
-}
-
 // The team at work that has the fewest helpers, or null.
 Team* neediest(std::vector<Team>& teams) {
     Team* found = nullptr;
@@ -26,7 +20,7 @@ Team* neediest(std::vector<Team>& teams) {
 }  // namespace
 
 void run_jobs(const Network& network, std::vector<Job> jobs, int threads, const std::function<bool(int)>& poll) {
-    std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return effort(a) > effort(b); });
+    std::stable_sort(jobs.begin(), jobs.end(), [&](const Job& a, const Job& b) { return network.effort(a) > network.effort(b); });
     const int count = static_cast<int>(jobs.size());
     Room room;
     int64_t parts = 0, work = 0, patches = 0;
