@@ -20,7 +20,7 @@ from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.models.digests import file_sha256
 from tests.helpers.commands import gdq, run_process
 
-SOUND = kernels.KernelReport(True, "", ("avx2",), (kernels.IsaReport("portable", True, ""),), "portable")
+SOUND = kernels.KernelReport(True, "", ("avx2",), (kernels.IsaReport("portable", True, "", ("direct",)),), "portable")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_missing_and_wrong_kernels(box: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "kernels are not available (No module named x)" in problems(found)
     assert any("compiler" in problem.remedy for problem in found.problems)
     assert found.works
-    isas = (kernels.IsaReport("avx2", True, "layer 3"), kernels.IsaReport("avx-vnni", False, ""))
+    isas = (kernels.IsaReport("avx2", True, "layer 3", ()), kernels.IsaReport("avx-vnni", False, "", ()))
     monkeypatch.setattr(kernels, "report", lambda: kernels.KernelReport(True, "", (), isas, None))
     found = diagnose("cpu")
     assert "the avx2 kernels fail their self-test (layer 3)" in problems(found)
