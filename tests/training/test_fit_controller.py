@@ -8,6 +8,7 @@ from gdq_cli.bits.controller import spend_budget
 from gdq_cli.training.calibration.fit_controller import (
     PatchTable,
     average_bits,
+    choose_ridge,
     choose_thresholds,
     choose_widths,
     entropy_table,
@@ -68,6 +69,28 @@ def test_log_linear_fit_sees_the_mean_through_noise_of_both_signs() -> None:
     assert np.exp(x @ slope + level).mean() == pytest.approx(y.mean(), rel=1e-3)
     smaller, _ = fit_log_linear(x, y, ridge=1e4)
     assert np.abs(smaller).max() < 0.5 * np.abs(slope).max()
+
+
+@pytest.mark.parametrize(("noise", "low", "high"), [(0.05, 1, 20), (3.0, 100, 500)])
+def test_the_ridge_follows_the_noise(noise: float, low: float, high: float) -> None:
+    rng = np.random.default_rng(3)
+    slope = rng.normal(0, 0.08, 60)
+    x = rng.normal(0, 1, (600, 60))
+    y = np.exp(x @ slope) + rng.normal(0, noise, 600)
+    chosen = choose_ridge(x[:300], y[:300])
+    assert low <= chosen <= high
+
+    def missed(ridge: float) -> float:
+        found, _ = fit_log_linear(x[:300], y[:300], ridge)
+        return float(np.square(found - slope).sum())
+
+    assert missed(chosen) < 0.8 * missed(500.0 if noise < 1 else 1.0)
+
+
+def test_one_patch_is_enough_for_a_controller(table: PatchTable) -> None:
+    one = PatchTable(table.errors[:1], table.descriptors[:1], table.entropies[:1])
+    controller = fit_controller(one, descriptor="band_energy", thresholds=(0.0, 9.0), target_fab=5.0)
+    assert choose_widths(controller, one)[0] <= 5
 
 
 def test_log_linear_fit_of_what_costs_nothing() -> None:
