@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # every small operation wait for a thread that is not running: seconds at start-up. Measured, nothing gets slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# Read by NumPy's OpenBLAS when it is loaded, whose threads spin after they start: a tenth of a second of processor time.
+# Read by NumPy's OpenBLAS when it is loaded, whose threads spin after they start: 0.1 s of processor time.
 # Nothing here multiplies matrices with NumPy that are large enough for threads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
