@@ -11,6 +11,9 @@ int main() {
     for (int i = 0; i < n; i++) {
         const char* difference = isas[i].runnable ? gdq::self_test(*isas[i].kernels) : nullptr;
         std::printf("%s: %s\n", isas[i].kernels->name, !isas[i].runnable ? "cannot run here" : difference ? difference : "ok");
+        if (isas[i].runnable)
+            std::printf("  8 bits: %s\n",
+                        gdq::wide_algorithm(*isas[i].kernels) == gdq::Algorithm::direct ? "direct" : "Winograd F(4x4)");
         right += isas[i].runnable && !difference;
         wrong += difference != nullptr;
     }

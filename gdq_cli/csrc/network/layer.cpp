@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 
 #include "kernels/portable.h"
@@ -109,6 +111,33 @@ double run_layer(const Kernels& kernels, const Conv& conv, int cin, int cout, co
     if (call.out) copy_channels(call.out, r > 1 ? out_channels : cout, out.as(), out_channels, pixels * r * r);
     if (call.x_out) copy_channels(call.x_out, cout, x_out.as<float>(), p.cout, pixels);
     return taken.count() / std::max(repeat, 1);
+}
+
+Algorithm wide_algorithm(const Kernels& kernels) {
+    constexpr Algorithm kBoth[2] = {Algorithm::direct, Algorithm::winograd_f4};
+    for (int i = 0; i < 2; i++)
+        if (!(kernels.algorithms & bit_of(kBoth[i]))) return kBoth[1 - i];
+    static std::mutex mutex;
+    static std::map<const Kernels*, Algorithm> faster;
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (const auto known = faster.find(&kernels); known != faster.end()) return known->second;
+    constexpr int kSide = 32, kChannels = 64;  // within the second-level cache, as a layer's rows are
+    const std::vector<int8_t> weight(kChannels * kChannels * 9, 1);
+    const std::vector<float> ones(kChannels, 1.0f);
+    const std::vector<uint8_t> codes(kSide * kSide * kChannels, 1);
+    std::vector<uint8_t> out(codes.size());
+    LayerCall call{};
+    call.codes = codes.data(), call.out = out.data();
+    call.height = call.width = kSide, call.r = 1;
+    call.m = call.c = call.inv = call.shift = ones.data();
+    call.store = Store::codes, call.hi = 255;
+    double least[2] = {1e9, 1e9};
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 2; i++) {
+            const Conv conv = pack_conv(weight.data(), kChannels, kChannels, {0, 255}, kBoth[i], {}, kernels);
+            least[i] = std::min(least[i], run_layer(kernels, conv, kChannels, kChannels, call, 2));
+        }
+    return faster[&kernels] = kBoth[least[1] < least[0]];
 }
 
 void run_tail_layer(const Kernels& kernels, const Tail& tail, int cin, const uint8_t* codes, int height, int width, uint8_t* out) {

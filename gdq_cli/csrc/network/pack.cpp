@@ -1,4 +1,4 @@
-#include "pack.h"
+#include "layer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -239,7 +239,7 @@ void check_value(double magnitude) {
 Algorithm choose_algorithm(const int8_t* weight, int cout, int cin, Range codes, const Kernels& kernels) {
     for (Algorithm a : {Algorithm::winograd, Algorithm::winograd_corners, Algorithm::winograd_plain, Algorithm::winograd_split})
         if (kernels.algorithms & bit_of(a) && codes_fit(codes) && fits(weight, cout, cin, a)) return a;
-    return kernels.algorithms & bit_of(Algorithm::direct) ? Algorithm::direct : Algorithm::winograd_f4;
+    return wide_algorithm(kernels);
 }
 
 Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm algorithm, const std::vector<int>& order,
