@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -100,6 +101,17 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def path_key(path: Path, *, follow: bool = True) -> str:
+    """Equal for paths that lead to the same place on this system, however they are spelled and over whatever links.
+
+    Args:
+        path: of a file, there or not.
+        follow: where the file is a link, too; without it two links to one file are two places.
+    """
+    place = os.path.realpath(path) if follow else os.path.join(os.path.realpath(path.parent), path.name)
+    return place.casefold() if sys.platform in ("darwin", "win32") else place
+
+
 def why_missing(
     name: str | os.PathLike[str], what: str = "no such file", cure: str = "; download it first and give the file"
 ) -> str:
@@ -146,15 +158,18 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
     folder = final.parent
     if len(os.fsencode(final.name)) > _MAX_NAME:
         raise FileError(f"{target}: cannot be written (the name is too long)")
-    if not folder.is_dir():
-        reason = why_missing(target, f"there is no folder {folder}", cure="")
-        raise FileError(f"{target}: cannot be written ({reason})")
-    if final.is_dir():
-        raise FileError(f"{target}: cannot be written (is a folder)")
-    if is_stream(final):
-        raise FileError(f"{target}: cannot be written (a pipe or device stands there)")
-    if not overwrite and final.exists():
-        raise OutputExistsError(f"{target}: exists already; `overwrite` replaces it")
+    try:
+        if not folder.is_dir():
+            reason = why_missing(target, f"there is no folder {folder}", cure="")
+            raise FileError(f"{target}: cannot be written ({reason})")
+        if final.is_dir():
+            raise FileError(f"{target}: cannot be written (is a folder)")
+        if is_stream(final):
+            raise FileError(f"{target}: cannot be written (a pipe or device stands there)")
+        if not overwrite and final.exists():
+            raise OutputExistsError(f"{target}: exists already; `overwrite` replaces it")
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise FileError(f"{target}: cannot be written ({_strerror(error)})") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{target}: cannot be written (no permission to write to {folder})")
 

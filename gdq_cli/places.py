@@ -152,7 +152,7 @@ class LocalPlace(Place):
         return replace(self, path=self.path / below, within=self.within or self.path)
 
     def kind(self) -> Kind | None:
-        return "folder" if self._real.is_dir() else "file" if self._real.exists() else None
+        return "folder" if os.path.isdir(self._real) else "file" if os.path.exists(self._real) else None
 
     def files(self, *, recursive: bool = False) -> list[str]:
         found: list[str] = []

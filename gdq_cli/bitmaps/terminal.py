@@ -57,7 +57,7 @@ def ink_on(color: Rgb) -> Rgb:
 
 def describe_map(bit_map: NDArray[np.integer]) -> str:
     """What a bit map shows, in a sentence for people who look at pictures."""
-    widths = list(count_bits(bit_map))
+    widths = [width for width, number in count_bits(bit_map).items() if number]
     if len(widths) > 1:
         return (
             "The map shows how exactly gdq calculates each part of the picture: with few bits where it judges that "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from gdq_cli._version import __version__
 from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
 from gdq_cli.commands.usage import UsageError, usage_message
 from gdq_cli.commands.wording import prepare_streams, print_error, tell
-from gdq_cli.errors import GdqError, OptionsError
+from gdq_cli.errors import FileError, GdqError, OptionsError
 
 COMMANDS = {
     "upscale": "upscale",
@@ -92,6 +93,11 @@ def main() -> None:
         if message := usage_message(error):
             print_error(OptionsError(message))
         sys.exit(OptionsError.exit_code)
+    except FileNotFoundError:
+        if _has_folder():
+            raise
+        print_error(FileError("the current folder is gone, so relative paths lead nowhere; change to another one"))
+        sys.exit(FileError.exit_code)
     except KeyboardInterrupt:  # before a command runs: its import takes a moment
         tell("interrupted", err=True)
         sys.exit(INTERRUPTED)
@@ -99,6 +105,15 @@ def main() -> None:
         # An interrupt that passed through exec(str), as dataclasses and torch use it, leaves CPython marked: it would
         # end by SIGINT whatever the exit code (Python/pythonrun.c, unhandled_keyboard_interrupt). Any exec unmarks it.
         exec("")
+
+
+def _has_folder() -> bool:
+    """Whether the current folder is still there."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ from gdq_cli.commands.outputs import check_output
 from gdq_cli.commands.summary import caption, skip_line
 from gdq_cli.commands.wording import as_options
 from gdq_cli.errors import OptionsError, memory_errors
+from gdq_cli.files import path_key
 from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
 from gdq_cli.runs.report import Listener, Outcome
 from gdq_cli.upscaling.record import PictureRecord
@@ -34,14 +35,14 @@ def check_report(target: Path, plan: Plan, overwrite: bool) -> None:
     """
     if target.suffix.lower() not in (".html", ".htm"):
         raise OptionsError(f"--report {target}: the report is an .html file")
-    if plan.planned and (target.parent.exists() or not _is_made(target.parent, plan)):
+    if plan.planned and (os.path.exists(target.parent) or not _is_made(target.parent, plan)):
         inputs = [job.source for job in plan.jobs if isinstance(job.source, Path)]
         check_output(target, *inputs, overwrite=overwrite, option="report")
 
 
 def _is_made(folder: Path, plan: Plan) -> bool:
     """Whether the run makes a folder, if it is not there."""
-    return os.path.abspath(folder) in map(os.path.abspath, plan.folders)
+    return path_key(folder) in map(path_key, plan.folders)
 
 
 @contextmanager

@@ -289,7 +289,7 @@ def _check_meant(names: list[str], output: str | None) -> None:
         return
     first, second = map(user_path, names)
     missing = "no such file or folder"
-    if not first.exists() or not names[1] or second.exists() or why_missing(names[1], missing) != missing:
+    if not os.path.exists(first) or not names[1] or os.path.exists(second) or why_missing(names[1], missing) != missing:
         return
     factor = re.fullmatch(r"x?(\d+(?:\.\d+)?)x?", names[1])
     meant = f"a factor is given as --scale {factor[1]}" if factor else f"an output is given as --output {names[1]}"
@@ -303,7 +303,7 @@ def _say_without_effect(plan: Plan, options: UpscaleOptions, names: list[str], r
 
     for text in without_effect(plan, options):
         say(text)
-    if recursive and plan.planned and not any(user_path(name).is_dir() for name in names):
+    if recursive and plan.planned and not any(os.path.isdir(user_path(name)) for name in names):
         say("--recursive has no effect: no input is a folder")
 
 
@@ -366,12 +366,14 @@ def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, rec
 
 def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
     """Refuse a --bitmap that cannot be written before the work, not after it."""
+    from gdq_cli.files import path_key
+
     if target.suffix.lower() != ".png":
         raise OptionsError(f"--bitmap {target}: the bit map over the picture is a .png file")
     if len(plan.jobs) != 1:
         raise OptionsError("--bitmap names one file, so it needs exactly one input")
     for job in plan.planned:
-        if isinstance(job.target, Path) and os.path.abspath(job.target) == os.path.abspath(target):
+        if isinstance(job.target, Path) and path_key(job.target) == path_key(target):
             raise OptionsError(f"--bitmap {target} is the output itself; choose another name")
         inputs = [job.source] if isinstance(job.source, Path) else []
         check_output(target, *inputs, overwrite=overwrite, option="bitmap")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -37,7 +37,7 @@ def _describe(error: Any) -> str:
     if hasattr(error, "possibilities"):
         near = get_close_matches(wrong, error.possibilities or (), 1, 0.7)
         return f"there is no option {wrong}" + (f", did you mean {near[0]}?" if near else "")
-    if (found := re.match(r"No such command '(.+?)'\.", message)) and Path(found[1]).exists():
+    if (found := re.match(r"No such command '(.+?)'\.", message)) and os.path.exists(found[1]):
         return f"'{found[1]}' is no command, did you mean gdq upscale {shlex.quote(found[1])}?"
     param = getattr(error, "param", None)
     if param is None:

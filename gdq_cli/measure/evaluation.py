@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -172,12 +173,12 @@ def find_pairs(hr_folder: Path, lr_folder: Path | None, scale: int) -> list[tupl
     Raises:
         ImageError: if a folder is missing or empty, or a picture has no partner.
     """
-    if (hr_folder / "HR").is_dir() and (hr_folder / "LR").is_dir():
+    if os.path.isdir(hr_folder / "HR") and os.path.isdir(hr_folder / "LR"):
         raise ImageError(f"{hr_folder}: holds LR pictures, too; give {hr_folder / 'HR'} and `lr={hr_folder / 'LR'}`")
     files = list_images(hr_folder)
     if lr_folder is None:
         return [(file, None) for file in files]
-    if not lr_folder.is_dir():
+    if not os.path.isdir(lr_folder):
         raise ImageError(f"{lr_folder}: no such folder of LR pictures")
     by_stem = {str(p.relative_to(lr_folder).with_suffix("")): p for p in list_images(lr_folder)}
     pairs: list[tuple[Path, Path | None]] = []

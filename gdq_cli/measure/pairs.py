@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         ImageError: if there is no such folder or no image in it.
     """
-    if not folder.is_dir():
-        what = "is a file; its folder is wanted" if folder.exists() else why_missing(folder, "no such folder of images")
+    if not os.path.isdir(folder):
+        missing = why_missing(folder, "no such folder of images")
+        what = "is a file; its folder is wanted" if os.path.exists(folder) else missing
         raise ImageError(f"{folder}: {what}")
     files = sorted(path for path in folder.rglob("*") if is_image_name(path) and not is_stream(path))
     if not files:

@@ -6,6 +6,7 @@ The JSON under the metadata key ``gdq`` says what the tensors are (docs/checkpoi
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def is_checkpoint(path: Path) -> bool:
     Raises:
         WeightsError: if it is a .safetensors file without a readable header.
     """
-    if path.suffix != ".safetensors" or not path.is_file():  # opening a pipe would wait for ever
+    if path.suffix != ".safetensors" or not os.path.isfile(path):  # opening a pipe would wait for ever
         return False
     try:
         with safe_open(path, framework="np") as file:

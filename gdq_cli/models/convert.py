@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 import zipfile
@@ -75,7 +76,7 @@ def convert_file(path: Path, name: str, *, residual_scale: float | None = None) 
 
 def _why_no_file(path: Path) -> str:
     """What to say of weights that are not there."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return "is a folder, not a file of weights"
     if str(path).startswith(PREFIX):
         return "a file is wanted; gdq models pull downloads it and prints where it lies"
@@ -112,7 +113,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         WeightsError: if the file is absent, too large, or not tensors alone.
     """
     try:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise WeightsError(f"{path}: {_why_no_file(path)}")
         if path.stat().st_size > MAX_FILE:
             raise WeightsError(f"{path}: larger than {MAX_FILE >> 30} GiB, so no network that gdq runs")

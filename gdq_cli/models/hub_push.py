@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def prepare_release(folder: Path, name: HubName, license: str | None = None) -> 
         OptionsError: if nobody says a licence, or the folder's own card lacks a field.
         WeightsError: if the folder holds no checkpoint, or a damaged one.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise WeightsError(f"{folder}: no such folder")
     files = tuple(sorted(folder.glob("*.safetensors")))
     if not files:

@@ -92,10 +92,10 @@ def resolve(model: str, scale: int, *, offline: bool = False, watch: Watch | Non
         return _from_hub(parse_hub_name(model), scale, offline, watch)
     if _looks_like_path(model):
         path = user_path(model)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise WeightsError(f"{model}: {_why_no_file(model)}")
         return path
-    if Path(model).is_file():
+    if os.path.isfile(model):
         raise WeightsError(
             f"{model}: not a .safetensors file; gdq models convert makes one of another project's weights"
         )
@@ -179,7 +179,7 @@ def expected_sha256(path: Path) -> str | None:
 
 def _why_no_file(model: str) -> str:
     """What to say of a path without a file: half of a name on the Hub, or its address, looks like one."""
-    if user_path(model).is_dir():
+    if os.path.isdir(user_path(model)):
         return "is a folder; a model is one file in it"
     on_hub = re.fullmatch(r"(?:https?://huggingface\.co/)?([\w.-]+/[\w.-]+)/?", model)
     if on_hub and not model.endswith(".safetensors"):
@@ -207,7 +207,7 @@ def _find_local(model: str, scale: int) -> Path | None:
     if file in bundled_manifest():
         return bundled_folder() / file
     own = _model_dir()
-    return own / file if own is not None and (own / file).is_file() else None
+    return own / file if own is not None and os.path.isfile(own / file) else None
 
 
 def _from_hub(name: HubName, scale: int, offline: bool, watch: Watch | None) -> Path:

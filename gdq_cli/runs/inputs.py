@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from gdq_cli.errors import ImageError, OptionsError
-from gdq_cli.files import announced, is_stream, user_path, why_missing
+from gdq_cli.files import announced, is_stream, path_key, user_path, why_missing
 from gdq_cli.images import is_image_name
 
 
@@ -65,12 +66,12 @@ class _Collection:
 
     def add(self, found: Found) -> None:
         """Add a file once, however often and in whatever spelling it was named."""
-        self.files.setdefault(os.path.abspath(found.path), found)
+        self.files.setdefault(path_key(found.path, follow=False), found)
 
-    def add_named(self, path: Path, say: Callable[[str], None]) -> None:
-        if not path.is_fifo():
+    def add_named(self, path: Path, mode: int, say: Callable[[str], None]) -> None:
+        if not stat.S_ISFIFO(mode):
             self.add(Found(path))
-        elif os.path.abspath(path) not in self.files:
+        elif path_key(path, follow=False) not in self.files:
             try:
                 with announced(say, f"{path} is a pipe; waiting for all that goes into it"):
                     self.add(Found(path, stream=io.BytesIO(path.read_bytes())))
@@ -110,14 +111,20 @@ def collect_inputs(
     nested = 0
     for name in names:
         path = user_path(name)
-        if path.is_dir():
-            nested += _collect_folder(found, path, recursive, exclude)
-        elif path.exists():
-            found.add_named(path, say)
-        elif glob.has_magic(name):
-            _collect_glob(found, str(path))
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            if glob.has_magic(name):
+                _collect_glob(found, str(path))
+            else:
+                found.fail(name, why_missing(name, "no such file or folder"))
+        except OSError as error:
+            found.fail(name, f"cannot be read ({error.strerror or error})")
         else:
-            found.fail(name, why_missing(name, "no such file or folder"))
+            if stat.S_ISDIR(mode):
+                nested += _collect_folder(found, path, recursive, exclude)
+            else:
+                found.add_named(path, mode, say)
     if not found.files and not found.problems:
         hint = "; `recursive` looks into the folders below" if nested else ""
         raise ImageError(f"{', '.join(names)}: no pictures in this folder{hint}")
@@ -127,7 +134,7 @@ def collect_inputs(
 
 def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: Path | None) -> int:
     """Add the pictures of a folder; the number of folders in it that were left out."""
-    skipped = os.path.abspath(exclude) if exclude is not None else None
+    skipped = path_key(exclude) if exclude is not None else None
 
     def report(error: OSError) -> None:
         found.fail(str(error.filename), f"cannot be listed ({error.strerror or error})")
@@ -135,7 +142,7 @@ def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: 
     nested = 0
     for parent, folders, files in os.walk(folder, onerror=report):
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and os.path.abspath(Path(parent, name)) != skipped
+            name for name in folders if not name.startswith(".") and path_key(Path(parent, name)) != skipped
         )
         if not recursive:
             nested += len(folders)
@@ -148,7 +155,7 @@ def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: 
 def _collect_glob(found: _Collection, pattern: str) -> None:
     base = Path(*_plain_parts(Path(pattern)))
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    files = [match for match in matches if match.is_file()]
+    files = [match for match in matches if os.path.isfile(match)]
     for match in files:
         found.add_listed(match, base)
     if not files:

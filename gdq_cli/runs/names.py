@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -14,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from gdq_cli.errors import FileError, ImageError, OptionsError
-from gdq_cli.files import announced, is_stream, user_path
+from gdq_cli.files import announced, is_stream, path_key, user_path
 from gdq_cli.images import (
     ImageHeader,
     default_format,
@@ -76,11 +75,11 @@ def choose_destination(
                 return Destination(file=path.open("wb"))
         except OSError as error:
             raise FileError(f"{output}: cannot be written ({error.strerror or error})") from error
-    if path.is_dir() or output.endswith(("/", os.sep)):
+    if os.path.isdir(path) or output.endswith(("/", os.sep)):
         return Destination(folder=path)
     if one or (count == 1 and is_image_name(path)):
         return Destination(file=path)
-    if path.exists() or is_image_name(path):
+    if os.path.exists(path) or is_image_name(path):
         raise OptionsError(f"`output` {output} is one file, but there are {count} inputs; give a folder")
     return Destination(folder=path)
 
@@ -173,12 +172,6 @@ class OutputNames:
         return self.template.render(values)
 
 
-def path_key(path: Path) -> str:
-    """Equal for paths that are the same file on this system, as far as their names tell."""
-    absolute = os.path.abspath(path)
-    return absolute.casefold() if sys.platform in ("darwin", "win32") else absolute
-
-
 def name_digest(path: PurePath) -> str:
     """Of a file's name, as marks hold it."""
     return digest(os.fsencode(path.name))
@@ -199,7 +192,7 @@ def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[
         by_name[name_digest(found.path)].append(found)
         with suppress(ImageError):  # a picture that cannot be read has no output
             if names.destination.file is None:
-                targets[path_key(names.target(found))] = found
+                targets[path_key(names.target(found), follow=False)] = found
 
     def made_of(mark: Mark, found: Found) -> bool:
         sources = [other for other in by_name[mark.name] if other is not found]
@@ -209,7 +202,7 @@ def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[
     kept = []
     for found in files:
         mark = read_mark(found.path) if found.listed else None
-        is_target = found.listed and targets.get(path_key(found.path), found) is not found
+        is_target = found.listed and targets.get(path_key(found.path, follow=False), found) is not found
         if not (is_target if mark is None else made_of(mark, found)):
             kept.append(found)
     return kept, len(files) - len(kept)

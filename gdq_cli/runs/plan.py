@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, ClassVar
 
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
-from gdq_cli.files import check_link, is_stream
+from gdq_cli.files import check_link, is_stream, path_key
 from gdq_cli.images import (
     FORMATS,
     ImageHeader,
@@ -30,7 +30,7 @@ from gdq_cli.models.store import must_download, native_scale, resolve
 from gdq_cli.options import Encoding, UpscaleOptions
 from gdq_cli.runs.inputs import Inputs
 from gdq_cli.runs.marks import Difference, make_mark, tell_difference
-from gdq_cli.runs.names import Destination, OutputNames, Targets, path_key, without_outputs
+from gdq_cli.runs.names import Destination, OutputNames, Targets, without_outputs
 
 _DISK_SHARE = {"png": 0.35, "jpg": 0.15, "webp": 0.1, "avif": 0.08, "tiff": 0.4}
 """Bytes of a typical upscaled photograph by bytes of its samples; formats without compression have 1."""
@@ -276,11 +276,11 @@ def _check_job(
 ) -> Planned | Skipped | Failed:
     """What the header and the file system tell about a job. Raises GdqError if it cannot work."""
     target = job.target
-    exists = isinstance(target, Path) and not options.overwrite and target.is_file()
+    exists = isinstance(target, Path) and not options.overwrite and os.path.isfile(target)
     if isinstance(target, Path):
         if isinstance(job.source, Path) and _same_file(job.source, target):
             raise ImageError(f"{target}: the output would replace the input; choose another `output`")
-        if not exists and (destination.folder is None or target.parent.is_dir()):  # others are made by the run
+        if not exists and (destination.folder is None or os.path.isdir(target.parent)):  # others are made by the run
             check_target(target, overwrite=options.overwrite)
     header = header or probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
     format = output_format(target, options, header)

@@ -27,7 +27,7 @@ from gdq_cli.runs.pipeline import run_batch
 from gdq_cli.runs.plan import Plan, Skipped
 from gdq_cli.upscaling.pool import UpscalerPool
 from gdq_cli.upscaling.upscaler import Upscaler
-from tests.helpers.commands import run_process
+from tests.helpers.commands import gdq, run_process
 from tests.helpers.runs import Pool, Recorder, make_options, make_plan, run, save
 
 posix = pytest.mark.skipif(os.name == "nt", reason="names and pipes of POSIX")
@@ -344,3 +344,90 @@ def test_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("GDQ_MODEL_DIR", "~/models")
     assert list_models()
     assert len(_disk(Diagnosis())) == 3
+
+
+@posix
+def test_no_link_leads_an_output_to_an_input(tmp_path: Path, upscaler: Upscaler) -> None:
+    red, blue = save(tmp_path / "d" / "a.png", seed=1), save(tmp_path / "d" / "b.png", seed=2)
+    (tmp_path / "d" / "a_x2.png").symlink_to("b.png")
+    held = blue.read_bytes()
+    for names in ((tmp_path / "d",), (red, blue)):
+        done = run(make_plan(*names, overwrite=True), upscaler, overwrite=True)
+        assert "another input" in str(done.errors["a.png"])
+        assert blue.read_bytes() == held
+
+
+@posix
+def test_an_output_folder_by_another_name_holds_the_same_inputs(tmp_path: Path, upscaler: Upscaler) -> None:
+    rose, other = save(tmp_path / "e" / "rose.png", seed=1), save(tmp_path / "e" / "rose_x2.png", seed=2)
+    (tmp_path / "link").symlink_to("e")
+    held = other.read_bytes()
+    done = run(make_plan(rose, other, output=tmp_path / "link", overwrite=True), upscaler, overwrite=True)
+    assert "another input" in str(done.errors["rose.png"])
+    assert other.read_bytes() == held
+
+
+@posix
+def test_a_folder_and_its_link_are_one(tmp_path: Path, upscaler: Upscaler) -> None:
+    save(tmp_path / "d" / "a.png")
+    link = tmp_path / "link"
+    link.symlink_to("d")
+    assert len(make_plan(tmp_path / "d", link, output=tmp_path / "x").planned) == 1
+    run(make_plan(link, output=tmp_path / "d" / "out", recursive=True), upscaler)
+    again = make_plan(link, output=tmp_path / "d" / "out", recursive=True)
+    assert [Path(job.name).name for job in again.jobs] == ["a.png"]
+
+
+@posix
+def test_two_links_to_one_picture_are_two(tmp_path: Path) -> None:
+    first = save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    assert len(make_plan(first, tmp_path / "b.png").planned) == 2
+
+
+def test_a_bit_map_never_takes_the_output_s_place(tmp_path: Path) -> None:
+    rose = save(tmp_path / "e" / "rose.png")
+    (tmp_path / "link").symlink_to("e")
+    there = tmp_path / "link" / "rose_x2.png"
+    assert "is the output itself" in gdq("upscale", rose, "-x", 2, "--bitmap", there, "--overwrite", code=2)
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ((LONG,), 3, "too long"),
+        (("good.png", LONG), 2, "no such file"),
+        (("good.png", "-o", f"{LONG}.png"), 3, "too long"),
+        (("good.png", "-o", f"{LONG}/"), 3, "too long"),
+        (("good.png", "-m", LONG), 4, "no model"),
+        (("good.png", "-m", f"./{LONG}.safetensors"), 4, "no such"),
+        (("good.png", "--bitmap", f"{LONG}.png"), 3, "too long"),
+        (("good.png", "--report", f"{LONG}.html"), 3, "too long"),
+    ],
+)
+def test_names_that_no_file_can_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...], code: int, words: str
+) -> None:
+    save(tmp_path / "good.png")
+    monkeypatch.chdir(tmp_path)
+    assert words in gdq("upscale", "-x", 2, *line, code=code)
+
+
+def test_one_name_that_no_file_can_have_stops_no_other(tmp_path: Path, upscaler: Upscaler) -> None:
+    done = run(make_plan(save(tmp_path / "good.png"), f"{LONG}.png"), upscaler)
+    assert list(done.errors) == [f"{LONG}.png"]
+    assert (tmp_path / "good_x2.png").exists()
+
+
+@posix
+def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    root = Path(__file__).parents[2]
+    script = f"cd {gone}; rmdir {gone}; PYTHONPATH={root} {sys.executable} -m gdq_cli upscale a.png"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
