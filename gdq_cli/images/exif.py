@@ -33,13 +33,28 @@ _WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
 _SUBJECT_AREA, _SUBJECT_LOCATION = 0x9214, 0xA214
 _RESOLUTION, _FOCAL_RESOLUTION = (0x011A, 0x011B), (0xA20E, 0xA20F)
+_RESOLUTION_UNIT = 0x0128
 _STRIP_OFFSETS, _STRIP_SIZES, _THUMB_OFFSET, _THUMB_SIZE = 0x0111, 0x0117, 0x0201, 0x0202
 # Tags of a TIFF directory that tell of the picture and not of how its pixels are laid out in the file:
-# description, make, model, software, date, artist, host, copyright, rating, Windows' own, and the nested directories.
+# name, description, make, model, page, software, date, artist, host, white point, primaries, copyright, rating,
+# Windows' own, and the nested directories.
 _DESCRIPTIVE = frozenset(
-    {270, 271, 272, 285, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095}
+    {269, 270, 271, 272, 285, 305, 306, 315, 316, 318, 319, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095}
     | {EXIF_IFD, GPS_IFD, INTEROP_IFD}
 )
+# Those that tell of the layout, those that are read apart (IPTC, Photoshop, ICC, XMP), and the page's number.
+_LAYOUT = frozenset(
+    {*range(254, 260), *range(262, 267), 273, 274, *range(277, 285), *range(288, 294), 296, 297, 317, *range(320, 329)}
+    | {330, 332, 333, 334, 336, *range(338, 348), *range(512, 522), *range(529, 533), 559, 700, *range(32995, 32999)}
+    | {33723, 34377, 34675}
+)
+_OTHERS = {
+    **dict.fromkeys((33550, 33922, 34264, 34735, 34736, 34737), "GeoTIFF"),
+    **dict.fromkeys((42112, 42113), "GDAL"),
+    **dict.fromkeys((50838, 50839), "ImageJ"),
+    301: "TransferFunction",
+    37724: "Photoshop layers",
+}
 
 
 def strip_prefix(block: bytes) -> bytes:
@@ -65,6 +80,23 @@ def read_orientation(block: bytes) -> int | None:
     order, first = _open(block)
     entries, _ = read_ifd(fetch_from(block), first, order)
     return next((_any_number(entry, order) for entry in entries if entry.tag == _ORIENTATION), None)
+
+
+def read_density(block: bytes) -> tuple[float, float] | None:
+    """Horizontal and vertical dots per inch; None when a part of that is absent or no number.
+
+    Raises:
+        ValueError: the block is damaged.
+    """
+    order, first = _open(block)
+    found = {entry.tag: entry for entry in read_ifd(fetch_from(block), first, order)[0]}
+    unit = _any_number(found[_RESOLUTION_UNIT], order) if _RESOLUTION_UNIT in found else 2  # inches, where it is absent
+    inch = {2: 1.0, 3: 2.54}.get(unit or 0)
+    values = [found[tag].value for tag in _RESOLUTION if tag in found and found[tag].type == RATIONAL]
+    if inch is None or len(values) < len(_RESOLUTION):
+        return None
+    (x, x_divisor), (y, y_divisor) = (struct.unpack_from(order + "LL", value) for value in values)
+    return (inch * x / x_divisor, inch * y / y_divisor) if x_divisor and y_divisor else None
 
 
 def _any_number(entry: Entry, order: str) -> int | None:
@@ -229,6 +261,16 @@ def descriptive_entries(fetch: Fetch, offset: int, order: str, *, big: bool = Fa
         ValueError: no directory there.
     """
     return _nest(fetch, read_ifd(fetch, offset, order, big=big)[0], order, big, depth=0)
+
+
+def titles_of_others(fetch: Fetch, offset: int, order: str, *, big: bool = False) -> list[str]:
+    """Names, or numbers, of the tags of a TIFF directory that tell neither of the picture nor of its pixels' layout.
+
+    Raises:
+        ValueError: no directory there.
+    """
+    tags = {entry.tag for entry in read_ifd(fetch, offset, order, big=big)[0]} - _DESCRIPTIVE - _LAYOUT
+    return list(dict.fromkeys(_OTHERS.get(tag, str(tag)) for tag in sorted(tags)))
 
 
 def _nest(fetch: Fetch, entries: list[Entry], order: str, big: bool, depth: int) -> list[Entry]:

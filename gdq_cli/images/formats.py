@@ -62,7 +62,7 @@ _ALL = (
         "JPEG",
         (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
         65500,
-        carries=_TAGS | {"dpi", "aspect", "iptc", "comment"},
+        carries=_TAGS | {"dpi", "aspect", "iptc", "comments"},
     ),
     Format("webp", "WEBP", (".webp",), 16383, alpha=True, animation=True, carries=_TAGS),
     Format(
@@ -128,6 +128,8 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"8BPS", "Photoshop"),
+    (0, b"PF\n", "colour PFM"),
+    (0, b"PF ", "colour PFM"),
     (0, b"%PDF", "PDF"),
     (0, b"<svg", "SVG"),
     (0, b"\x1aE\xdf\xa3", "video"),

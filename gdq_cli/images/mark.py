@@ -73,14 +73,21 @@ def fingerprint(source: Path | BinaryIO) -> str:
         source.seek(at)
 
 
+_ENDS = ((b"\x89PNG", b"IEND\xae\x42\x60\x82"), (b"\xff\xd8", b"\xff\xd9"))
+"""How files of some formats begin and end; those of others bear their mark at the end."""
+
+
 def read_mark(path: Path) -> Mark | None:
     """The mark of a file; None for a file of another program, and where there is none or it cannot be read."""
     try:
         with open_regular(path) as stream:
-            found = _LINE.search(stream.read(_WINDOW)) or _LINE.search(_jpeg_segment(stream))
-            if found is None:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - _WINDOW))
-                found = _LINE.search(stream.read(_WINDOW))
+            start = stream.read(_WINDOW)
+            found = _LINE.search(start) or _LINE.search(_jpeg_segment(stream))
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _WINDOW))
+            end = stream.read(_WINDOW)
+            if any(start.startswith(first) and not end.endswith(last) for first, last in _ENDS):
+                return None  # cut by somebody since
+            found = found or _LINE.search(end)
     except OSError:
         return None
     return Mark(*(part.decode("ascii") for part in found.groups())) if found else None
@@ -115,8 +122,9 @@ def append_mark(stream: BinaryIO, format: str, line: bytes) -> None:
         line = struct.pack("<4sL", b"gdqm", len(line)) + line + bytes(len(line) % 2)
     stream.seek(0, os.SEEK_END)
     stream.write(line)
-    if format == "webp":
-        size = stream.tell() - 8
-        stream.seek(4)
+    at, less = {"webp": (4, 8), "bmp": (2, 0)}.get(format, (0, 0))  # where the size of the file stands
+    if at:
+        size = stream.tell() - less
+        stream.seek(at)
         stream.write(struct.pack("<L", size))
         stream.seek(0, os.SEEK_END)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -28,10 +29,23 @@ _SRGB_CICP = b"\x01\x0d"
 _PRIMARIES = {1: "BT.709", 9: "BT.2020", 11: "DCI P3", 12: "Display P3"}
 _TRANSFERS = {1: "BT.709", 8: "linear", 13: "sRGB", 14: "BT.2020", 15: "BT.2020", 16: "PQ", 18: "HLG"}
 _SRGB_GAMMA = range(45000, 45920)  # gAMA values (1/2.2 is 45455) that say nothing beyond sRGB
+_SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # of cHRM: white, red, green, blue
+_SAME_CHROMATICITY = 1000  # steps of cHRM, as libpng has it
+_SQUARE = 0.01  # relative difference of two densities that nobody sees
 
 _IRB_HEAD, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
+_PATH_RESOURCES = range(0x07D0, 0x0BB7)
+_RESOURCES = {
+    0x03F0: "caption",
+    0x0408: "guides",
+    0x040A: "copyright flag",
+    0x040B: "URL",
+    0x041A: "slices",
+    0x041E: "URLs",
+}
 _IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # of TIFF
-_TIFF_ORIENTATION = 0x0112
+_TIFF_ORIENTATION, _TIFF_DESCRIPTION = 0x0112, 0x010E
+_TIFF_RESOLUTION, _TIFF_CHROMATICITIES = (282, 283), (318, 319)
 
 
 def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple[Metadata, int]:
@@ -61,32 +75,53 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
         orientation = getattr(im, "tag_v2", {}).get(_TIFF_ORIENTATION)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1
-    icc = info.get("icc_profile")
-    comment = info.get("comment") if im.format in ("JPEG", "MPO") else None
+    im.info["icc_profile"] = icc = _read_icc(im, notes)  # the decoder of CMYK looks there
     metadata = Metadata(
         exif=block,
-        icc=icc if isinstance(icc, bytes) and len(icc) >= 128 else None,
+        icc=icc,
         xmp=xmp,
-        iptc=_read_iptc(im),
-        dpi=_sound_density(info.get("dpi")),
+        iptc=_read_iptc(im, notes),
+        dpi=_sound_density(_read_dpi(im, block)),
         aspect=_read_aspect(im),
         stored=(im.size[::-1], orientation),
-        comment=comment if isinstance(comment, bytes) else None,
+        comments=tuple(data for name, data in getattr(im, "applist", ()) if name == "COM"),
         png_chunks=scan.chunks if scan is not None else (),
     )
     return metadata, 1 if im.format == "TIFF" else orientation
+
+
+def _read_icc(im: Any, notes: list[str]) -> bytes | None:
+    """The ICC profile of an opened file; a damaged one is left out, with a note."""
+    icc: bytes | None = im.info.get("icc_profile")
+    if icc is None and (segments := _jpeg_segments(im, b"ICC_PROFILE\0")):
+        # Of wrong numbers, which Pillow refuses: the one profile of identical segments in the order of their numbers.
+        icc = b"".join(segment[2:] for segment in sorted(dict.fromkeys(segments), key=lambda segment: segment[:1]))
+        icc = icc[: int.from_bytes(icc[:4], "big")]
+    if icc is None or _is_whole_profile(icc):
+        return icc
+    notes.append("the colour profile is damaged; it is left out")
+    return None
+
+
+def _is_whole_profile(icc: object) -> bool:
+    """Whether all data that the table of an ICC profile's tags tells of is there."""
+    if not isinstance(icc, bytes) or len(icc) < 132 or icc[36:40] != b"acsp":
+        return False
+    size = 12 * int.from_bytes(icc[128:132], "big")
+    table = icc[132 : 132 + size]
+    return len(table) == size and all(at + length <= len(icc) for _, at, length in struct.iter_unpack(">4sLL", table))
+
+
+def _jpeg_segments(im: Any, head: bytes) -> list[bytes]:
+    """What follows ``head`` in the application segments of a JPEG that begin with it, in their order."""
+    segments: list[tuple[str, bytes]] = getattr(im, "applist", [])
+    return [data[len(head) :] for name, data in segments if name != "COM" and data.startswith(head)]
 
 
 def _exif_block(im: Image.Image, scan: Scan | None, notes: list[str]) -> bytes | None:
     if hasattr(im, "tag_v2"):
         return _exif_of_tiff(im, notes)
     block = scan.exif if scan is not None and scan.exif else im.info.get("exif")
-    packed = im.info.get("Raw profile type exif")  # ImageMagick's way of before PNG had a chunk for it
-    if block is None and isinstance(packed, str):
-        try:
-            block = bytes.fromhex("".join(packed.split("\n")[3:]))
-        except ValueError:
-            notes.append("the EXIF block is damaged; it is left out")
     return exif.strip_prefix(block) or None if isinstance(block, bytes) else None
 
 
@@ -94,10 +129,24 @@ def _exif_of_tiff(im: Any, notes: list[str]) -> bytes | None:
     """An EXIF block made of the descriptive tags of a TIFF page, whose own directory is laid out around its pixels."""
     fetch, order, big = _tiff_file(im)
     try:
-        return exif.build(exif.descriptive_entries(fetch, im.tag_v2.offset, order, big=big), order)
+        entries = exif.descriptive_entries(fetch, im.tag_v2.offset, order, big=big)
+        if im.mode in ("CMYK", "LAB"):  # of pixels that are converted
+            entries = [entry for entry in entries if entry.tag not in _TIFF_CHROMATICITIES]
+        if any(entry.tag == _TIFF_DESCRIPTION and _states_sizes(entry.value, *im.size) for entry in entries):
+            notes.append("the description states sizes that an upscaled picture does not have; it is left out")
+            entries = [entry for entry in entries if entry.tag != _TIFF_DESCRIPTION]
+        if others := exif.titles_of_others(fetch, im.tag_v2.offset, order, big=big):
+            notes.append(f"tags that are left out: {', '.join(others)}")
+        return exif.build(entries, order)
     except (ValueError, OverflowError):
         notes.append("the EXIF tags are damaged; they are left out")
         return None
+
+
+def _states_sizes(description: bytes, width: int, height: int) -> bool:
+    """Whether a description tells sizes or scales: in words of OME-XML or ImageJ, or as two numbers side by side."""
+    sizes = rf"(?<!\d)({width}\D{{1,3}}{height}|{height}\D{{1,3}}{width})(?!\d)|\bSizeX\b|^ImageJ=".encode()
+    return re.search(sizes, description) is not None
 
 
 def _tiff_file(im: Any) -> tuple[Fetch, str, bool]:
@@ -122,26 +171,42 @@ def _xmp_packet(packet: object, notes: list[str]) -> bytes | None:
     return packet
 
 
-def _read_iptc(im: Any) -> bytes | None:
-    """Captions and keywords of news agencies and old editors: an IPTC-IIM block."""
-    if im.format in ("JPEG", "MPO"):
-        return _iptc_of((im.info.get("photoshop") or {}).get(_IPTC_RESOURCE))
+def _read_iptc(im: Any, notes: list[str]) -> bytes | None:
+    """Captions and keywords of news agencies and old editors: an IPTC-IIM block. What lies beside it is noted."""
+    blocks = _iptc_blocks(im)
+    if lost := [title for block in blocks for code, data in _resources(block) if (title := _title_of(code, data))]:
+        notes.append(f"Photoshop's resources that are left out: {', '.join(dict.fromkeys(lost))}")
+    return next((iptc for block in blocks if (iptc := _iptc_of(block))), None)
+
+
+def _iptc_blocks(im: Any) -> list[bytes]:
+    """What a file has in the places of an IPTC block, see ``_iptc_of``."""
     if hasattr(im, "tag_v2"):
         fetch, order, big = _tiff_file(im)
         with suppress(ValueError, OverflowError):
-            tags = {entry.tag: entry for entry in read_ifd(fetch, im.tag_v2.offset, order, big=big)[0]}
-            found = tags.get(_IPTC_TAG) or tags.get(_PHOTOSHOP_TAG)
-            return _iptc_of(found.value) if found else None
-    packed = im.info.get("Raw profile type iptc") or im.info.get("Raw profile type 8bim")
-    with suppress(ValueError):
-        return _iptc_of(bytes.fromhex("".join(packed.split("\n")[3:]))) if isinstance(packed, str) else None
-    return None
+            tags = {entry.tag: entry.value for entry in read_ifd(fetch, im.tag_v2.offset, order, big=big)[0]}
+            return [tags[tag] for tag in (_IPTC_TAG, _PHOTOSHOP_TAG) if tag in tags]
+        return []
+    return [b"".join(_jpeg_segments(im, _IRB_HEAD)), *(im.info[kind] for kind in ("iptc", "8bim") if kind in im.info)]
 
 
-def _iptc_of(data: object) -> bytes | None:
+def _resources(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Numbers and contents of Photoshop's image resources."""
+    at = 0
+    while data[at : at + 4] == b"8BIM" and len(data) >= at + 12:
+        start = at + 8 + data[at + 6] // 2 * 2  # behind the resource's name
+        size = int.from_bytes(data[start : start + 4], "big")
+        yield int.from_bytes(data[at + 4 : at + 6], "big"), data[start + 4 : start + 4 + size]
+        at = start + 4 + size + size % 2
+
+
+def _title_of(code: int, data: bytes) -> str | None:
+    """What a resource of Photoshop is called; None for IPTC, and for what tells of the editor, not of the picture."""
+    return ("paths" if code in _PATH_RESOURCES else _RESOURCES.get(code)) if any(data) else None
+
+
+def _iptc_of(data: bytes) -> bytes | None:
     """The block in what a file has in its place: itself, in swapped 32-bit words, or among Photoshop's resources."""
-    if not isinstance(data, bytes):
-        return None
     if data[3:4] == b"\x1c" != data[:1] and len(data) % 4 == 0:
         data = struct.pack(f">{len(data) // 4}L", *struct.unpack(f"<{len(data) // 4}L", data))
     at = data.find(b"8BIM" + _IPTC_RESOURCE.to_bytes(2, "big"))
@@ -152,13 +217,26 @@ def _iptc_of(data: object) -> bytes | None:
     return data if data[:1] == b"\x1c" else None
 
 
+def _read_dpi(im: Any, block: bytes | None) -> object:
+    """The resolution that a file tells, in dots per inch. Pillow invents one for a JPEG or TIFF without."""
+    if im.format in ("JPEG", "MPO") and im.info.get("jfif_unit") not in (1, 2):
+        return exif.read_density(block) if block is not None else None
+    return im.info.get("dpi") if _tells_resolution(im) else None
+
+
+def _tells_resolution(im: Any) -> bool:
+    return not hasattr(im, "tag_v2") or all(tag in im.tag_v2 for tag in _TIFF_RESOLUTION)
+
+
 def _read_aspect(im: Image.Image) -> tuple[float, float] | None:
     """Density of pixels that are not square, where a file tells no unit."""
     info = im.info
     if im.format in ("JPEG", "MPO"):
         density = info.get("jfif_density") if info.get("jfif_unit") == 0 else None
+    elif im.format == "PNG":
+        density = info.get("aspect")
     else:
-        density = info.get("aspect") if im.format == "PNG" else info.get("resolution")
+        density = info.get("resolution") if "dpi" not in info and _tells_resolution(im) else None
     aspect = _sound_density(density)
     return aspect if aspect is not None and aspect[0] != aspect[1] else None
 
@@ -217,7 +295,9 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
     lost = [title for name, title in _TITLES.items() if getattr(source, name) and name not in format.carries]
     if lost:
         notes.append(f"{format.name} holds no {', '.join(lost)}; left out")
-    if source.aspect and "aspect" not in format.carries:
+    density = source.aspect or source.dpi
+    kept_density = {"aspect"} if source.aspect else {"aspect", "dpi"}
+    if density and not math.isclose(*density, rel_tol=_SQUARE) and not kept_density & format.carries:
         notes.append(
             f"{format.name} holds no shape of pixels; the picture, whose pixels are not square, looks distorted"
         )
@@ -239,11 +319,16 @@ def _colour_tag(metadata: Metadata) -> tuple[str, str] | None:
         return None
     chunks = dict(metadata.png_chunks)
     gamma = int.from_bytes(chunks.get(b"gAMA", b"")[:4], "big")
+    chromaticities = chunks.get(b"cHRM", b"")
     if metadata.cicp and metadata.cicp[:2] != _SRGB_CICP:
         return name_cicp(metadata.cicp), "cicp"
-    if gamma and gamma not in _SRGB_GAMMA and b"sRGB" not in chunks:
-        return "gAMA", "png_chunks"
-    return None
+    if b"sRGB" in chunks:
+        return None
+    names = ["gAMA"] if gamma and gamma not in _SRGB_GAMMA else []
+    if len(chromaticities) == 32:
+        pairs = zip(struct.unpack(">8L", chromaticities), _SRGB_CHROMATICITIES, strict=True)
+        names += ["cHRM"] if any(abs(value - usual) > _SAME_CHROMATICITY for value, usual in pairs) else []
+    return (", ".join(names), "png_chunks") if names else None
 
 
 def name_cicp(cicp: bytes) -> str:
@@ -260,10 +345,12 @@ def _fit_jpeg(kept: dict[str, Any], notes: list[str]) -> None:
         "exif": (_JPEG_SEGMENT, lambda block: len(exif.PREFIX) + len(block)),
         "xmp": (_JPEG_SEGMENT - _JPEG_XMP_HEAD, len),
         "icc": (_JPEG_ICC_MAX, len),
-        "comment": (_JPEG_SEGMENT, len),
         "iptc": (_JPEG_SEGMENT, lambda block: len(pack_irb(block))),
     }
     for name, (limit, size) in limits.items():
         if kept.get(name) and size(kept[name]) > limit:
             notes.append(f"the {name.upper()} block is larger than jpg can hold; it is left out")
             del kept[name]
+    if any(len(comment) > _JPEG_SEGMENT for comment in kept["comments"]):
+        notes.append("a comment is larger than jpg can hold; it is left out")
+        kept["comments"] = tuple(comment for comment in kept["comments"] if len(comment) <= _JPEG_SEGMENT)

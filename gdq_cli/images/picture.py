@@ -27,8 +27,8 @@ class Metadata:
     """Horizontal and vertical density without a unit, of pixels that are not square; counts more than ``dpi``."""
     iptc: bytes | None = None
     """IPTC-IIM block: captions, keywords, credits."""
-    comment: bytes | None = None
-    """JPEG comment segment."""
+    comments: tuple[bytes, ...] = ()
+    """JPEG comment segments."""
     stored: tuple[tuple[int, int], int] | None = None
     """(H, W) of the file that was read, before its orientation was applied, and that orientation: what the numbers in
     ``exif`` and ``xmp`` refer to. None for those of the picture itself."""

@@ -18,6 +18,8 @@ Property = Attr | Element
 _ORIENTATION = re.compile(rb'tiff:Orientation(?:\s*=\s*["\']|>)\s*([0-9]{1,2})')
 _MAX_TAGS = 20_000  # of a packet; cameras and editors write a few hundred
 
+_STAND_INS = {ord("\t"): "\1", ord("\n"): "\2", ord("\r"): "\3"}  # for white space; no XML holds these characters
+
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _XMP, _NOTE = "http://ns.adobe.com/xap/1.0/", "http://ns.adobe.com/xmp/note/"
@@ -78,7 +80,21 @@ def refresh(packet: bytes, turn: Turn, mime: str, notes: list[str]) -> bytes:
         _exchange(index[_EXIF, "FocalPlaneXResolution"], index[_EXIF, "FocalPlaneYResolution"])
         _exchange(index[_TIFF, "XResolution"], index[_TIFF, "YResolution"])
     _move_regions(index, turn)
-    return "".join(node.toxml() for node in document.childNodes).encode()
+    return _write(document)
+
+
+def _write(document: Document) -> bytes:
+    """The document as text. White space that readers would change is written as numbers; minidom omits that."""
+    for element in document.getElementsByTagName("*"):
+        for attribute in element.attributes.values():
+            attribute.value = attribute.value.translate(_STAND_INS)
+        for node in element.childNodes:
+            if isinstance(node, Text):
+                node.data = node.data.replace("\r", _STAND_INS[ord("\r")])
+    text = "".join(node.toxml() for node in document.childNodes)
+    for code, stand_in in _STAND_INS.items():
+        text = text.replace(stand_in, f"&#{code};")
+    return text.encode()
 
 
 def _parse(packet: bytes) -> Document:

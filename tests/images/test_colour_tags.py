@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from gdq_cli.images import FORMATS, Picture, read_image, write_image
 from gdq_cli.options import Encoding
@@ -51,6 +53,58 @@ def test_cicp_that_cannot_be_kept_is_said(title: str, format: str) -> None:
     assert notes == (
         f"{format} holds no colour tag CICP {numbers} ({title}); left out, the picture may look different",
     )
+
+
+SRGB = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+ADOBE = (*SRGB[:4], 21000, 71000, *SRGB[6:])
+D50 = (34570, 35850, *SRGB[2:])
+
+
+def chunked(*chunks: tuple[bytes, bytes]) -> Picture:
+    data = saved(Image.fromarray(RGB), "PNG")
+    return read_image(io.BytesIO(data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]))
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp", "tiff", "bmp", "ppm"])
+@pytest.mark.parametrize(
+    ("gamma", "primaries", "title"),
+    [
+        (45455, ADOBE, "cHRM"),
+        (45455, D50, "cHRM"),
+        (None, ADOBE, "cHRM"),
+        (100000, ADOBE, "gAMA, cHRM"),
+        (100000, SRGB, "gAMA"),
+        (45455, SRGB, None),
+        (45455, tuple(value + 13 for value in SRGB), None),
+    ],
+)
+def test_the_loss_of_other_primaries_is_said(
+    gamma: int | None, primaries: tuple[int, ...], title: str | None, format: str
+) -> None:
+    chunks = [(b"gAMA", struct.pack(">L", gamma))] if gamma else []
+    picture = chunked(*chunks, (b"cHRM", struct.pack(">8L", *primaries)))
+    lost = f"{format} holds no colour tag {title}; left out, the picture may look different"
+    assert write(picture, format)[1] == ((lost,) if title else ())
+    assert write(picture, "png")[1] == ()
+
+
+def test_what_counts_more_than_primaries_needs_no_note() -> None:
+    primaries = (b"cHRM", struct.pack(">8L", *ADOBE))
+    assert write(chunked(primaries, (b"sRGB", b"\0")), "jpg")[1] == ()
+    assert write(chunked(primaries, (b"iCCP", b"p\0\0" + zlib.compress(rgb_profile()))), "jpg")[1] == ()
+    assert write(chunked((b"cHRM", b"short")), "jpg")[1] == ()
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("RGB", True), ("L", True), ("CMYK", False), ("LAB", False)])
+def test_primaries_of_tiff_go_along_unless_the_pixels_are_converted(mode: str, kept: bool) -> None:
+    page = TiffImagePlugin.ImageFileDirectory_v2()
+    page.update({318: (0.3127, 0.329), 319: (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)})
+    image = Image.fromarray(RGB) if mode != "LAB" else Image.new("LAB", (64, 48), (128, 3, 200))
+    picture = read_image(io.BytesIO(saved(image.convert(mode), "TIFF", tiffinfo=page)))
+    for format in ("tiff", "jpg", "png"):
+        tags = Image.open(io.BytesIO(write(picture, format)[0])).getexif()
+        assert ([float(value) for value in tags.get(319, ())] == [0.64, 0.33, 0.21, 0.71, 0.15, 0.06]) == kept
+        assert (318 in tags) == kept
 
 
 @needs_avif

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gdq_cli.errors import ImageError
-from gdq_cli.images import Picture, read_image, write_image
+from gdq_cli.images import Picture, read_frames, read_image, write_image
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import photo, png_chunk, rgb_profile, saved
 
@@ -123,3 +124,31 @@ def test_a_progressive_jpeg_cut_between_two_scans_is_refused() -> None:
     marker = data.rfind(b"\xff\xc4")
     with pytest.raises(ImageError, match="truncated file"):
         read(data[:marker])
+
+
+def test_a_png_without_its_end_is_read_and_said() -> None:
+    for cut in (5, 12, 13, 16):  # a part of the last chunk, all of it, the checksum of the data
+        picture = read(PNG[:-cut])
+        np.testing.assert_array_equal(picture.rgb, RGB)
+        assert picture.warnings == ("the end of the file is missing; all pixels are there",)
+    with pytest.raises(ImageError, match="truncated file"):
+        read(PNG[:-60])
+
+
+def test_a_gif_without_its_end_may_lack_frames_which_is_said() -> None:
+    frames = [Image.fromarray(photo(20, 25, seed)) for seed in range(4)]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=40)
+    starts = [match.start() for match in re.finditer(rb"\x21\xf9\x04", data)]
+    note = "the end of the file is missing; it may have had more frames"
+    for cut, count in ((len(data) - 1, 4), (starts[3], 3), (starts[2], 2)):
+        read_back = list(read_frames(io.BytesIO(data[:cut])))
+        assert len(read_back) == count
+        assert all(frame.picture.warnings == (note,) for frame in read_back)
+    with pytest.raises(ImageError, match="truncated file"):
+        list(read_frames(io.BytesIO(data[: starts[3] - 40])))
+
+
+def test_a_file_of_a_few_bytes_is_truncated() -> None:
+    for data in (b"\xff\xd8\xff", b"GIF89a\1", PNG[:20]):
+        with pytest.raises(ImageError, match="truncated file"):
+            read(data)

@@ -18,7 +18,7 @@ from tests.helpers.image_samples import exif_block, photo, rgb_profile, saved, x
 RGB = photo(40, 31)
 MARK = Mark(*(digest(word) for word in (b"name", b"source", b"options")))
 FULL = Metadata(
-    exif=exif_block(1) + bytes(9_000), icc=rgb_profile() + bytes(9_000), xmp=xmp_packet(1), comment=b"hello"
+    exif=exif_block(1) + bytes(9_000), icc=rgb_profile() + bytes(9_000), xmp=xmp_packet(1), comments=(b"hello",)
 )
 FORMATS = ("png", "jpg", "webp", "tiff", "avif", "bmp", "ppm")
 

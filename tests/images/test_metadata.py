@@ -7,18 +7,19 @@ import io
 import re
 import struct
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from gdq_cli.images import Metadata, Picture, exif, metadata, read_image, write_image
 from gdq_cli.images.turn import Turn
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import exif_block, fake_profile, photo, rgb_profile, saved, tiff_file, xmp_packet
-from tests.helpers.metadata_samples import exif_tags, pack_block, rationals, xmp_of_properties
+from tests.helpers.metadata_samples import Tag, exif_tags, pack_block, rationals, xmp_of_properties
 
 RGB = photo(40, 30)
 PREFIXED = b"Exif\0\0" + exif_block(6)
@@ -132,6 +133,34 @@ def test_nonsense_resolutions_are_left_out(dpi: object) -> None:
     assert metadata._sound_density(dpi) is None
 
 
+@pytest.mark.parametrize("target", ["png", "jpg", "tiff", "bmp"])
+@pytest.mark.parametrize("tags", [{}, {282: (5, 1, rationals((300, 1)))}, {283: (5, 1, rationals((300, 1)))}])
+@pytest.mark.parametrize("source", ["jpg", "tiff"])
+def test_no_resolution_is_invented(source: str, tags: dict[int, Tag], target: str) -> None:
+    if source == "jpg":
+        stream = jpeg(pack_block({0x010F: MAKE, **tags}, SUB, GPS))
+    else:
+        image = Image.fromarray(RGB)
+        page = TiffImagePlugin.ImageFileDirectory_v2()
+        page.update(dict.fromkeys(tags, 300.0))
+        stream = io.BytesIO(saved(image, "TIFF", tiffinfo=page))
+    picture = read_image(stream)
+    assert (picture.metadata.dpi, picture.metadata.aspect) == (None, None)
+    data, notes = doubled(picture, target)
+    again = read_image(io.BytesIO(data)).metadata
+    assert (again.dpi, again.aspect) == (None, None)
+    assert not any("square" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("unit", "dpi"),
+    [({}, (204, 98)), ({0x0128: (3, 1, b"\2\0")}, (204, 98)), ({0x0128: (3, 1, b"\3\0")}, (518.16, 248.92))],
+)
+def test_the_resolution_of_a_jpeg_may_stand_in_its_exif(unit: dict[int, Tag], dpi: tuple[float, float]) -> None:
+    first = {0x011A: (5, 1, rationals((204, 1))), 0x011B: (5, 1, rationals((980, 10))), **unit}
+    assert read_image(jpeg(pack_block(first, SUB, GPS))).metadata.dpi == pytest.approx(dpi)
+
+
 def test_png_text_and_colour_chunks_go_from_png_to_png() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", "a castle, steps: 20, seed: 7")
@@ -156,9 +185,25 @@ def test_losing_an_unusual_gamma_is_said() -> None:
         assert any("gAMA" in note for note in doubled(picture, "jpg")[1]) == said
 
 
-def test_jpeg_comment() -> None:
-    picture = read_image(io.BytesIO(saved(Image.fromarray(RGB), "JPEG", comment=b"hello")))
-    assert Image.open(io.BytesIO(doubled(picture, "jpg")[0])).info["comment"] == b"hello"
+def segment(marker: bytes, payload: bytes) -> bytes:
+    return marker + struct.pack(">H", 2 + len(payload)) + payload
+
+
+@pytest.mark.parametrize("comments", [(b"hello",), (b"first", b"second", b"first"), (b"x" * 65_533, "Größe".encode())])
+def test_comments_of_jpeg_are_kept(comments: tuple[bytes, ...]) -> None:
+    data = saved(Image.fromarray(RGB), "JPEG")
+    data = data[:20] + b"".join(segment(b"\xff\xfe", comment) for comment in comments) + data[20:]
+    data, notes = doubled(read_image(io.BytesIO(data)), "jpg")
+    found: Any = Image.open(io.BytesIO(data))
+    assert tuple(payload for name, payload in found.applist if name == "COM") == comments
+    assert notes == ()
+
+
+def test_a_comment_too_large_for_jpeg_is_left_out_and_said() -> None:
+    picture = Picture(RGB, metadata=Metadata(comments=(b"x" * 65_534, b"short")))
+    data, notes = doubled(picture, "jpg")
+    assert read_image(io.BytesIO(data)).metadata.comments == (b"short",)
+    assert notes == ("a comment is larger than jpg can hold; it is left out",)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -208,16 +253,73 @@ def test_damaged_exif_is_left_out_and_said(source: str) -> None:
     assert "the EXIF block is damaged; it is left out" in picture.warnings
 
 
-def test_exif_packed_as_text_is_heeded() -> None:
-    packed = PREFIXED.hex()
-    lines = "\n".join(packed[at : at + 72] for at in range(0, len(packed), 72))
+XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def packed_png(*texts: tuple[str, bytes], zip: bool = False, **options: Any) -> io.BytesIO:
+    """A PNG with blocks as hexadecimal text, as ImageMagick and ExifTool write it."""
     info = PngImagePlugin.PngInfo()
-    info.add_text("Raw profile type exif", f"\nexif\n{len(PREFIXED):8}\n{lines}\n")
-    picture = read_image(io.BytesIO(saved(Image.fromarray(RGB), "PNG", pnginfo=info)))
-    assert picture.size == (30, 40)
+    for kind, block in texts:
+        lines = "\n".join(block.hex()[at : at + 72] for at in range(0, 2 * len(block), 72))
+        info.add_text(f"Raw profile type {kind}", f"\n{kind}\n{len(block):8}\n{lines}\n", zip=zip)
+    return io.BytesIO(saved(Image.fromarray(RGB), "PNG", pnginfo=info, **options))
+
+
+@pytest.mark.parametrize("zip", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "head", "block"),
+    [
+        ("exif", b"Exif\0\0", exif_block(6)),
+        ("exif", b"", exif_block(6)),
+        ("APP1", b"Exif\0\0", exif_block(6)),
+        ("APP1", XMP_HEAD, xmp_packet(6)),
+        ("xmp", b"", xmp_packet(6)),
+        ("icc", b"", rgb_profile()),
+        ("icm", b"", rgb_profile()),
+        ("iptc", b"", b"\x1c\x02\x78\x00\x07Caption"),
+    ],
+)
+def test_blocks_packed_as_text_are_heeded(kind: str, head: bytes, block: bytes, zip: bool) -> None:
+    picture = read_image(packed_png((kind, head + block), zip=zip))
+    found = picture.metadata
+    assert [value for value in (found.exif, found.xmp, found.icc, found.iptc) if value] == [block]
+    assert picture.size == ((30, 40) if block in (exif_block(6), xmp_packet(6)) else (40, 30))
+    assert picture.warnings == ()
     data, _ = doubled(picture, "png")
-    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 1
-    assert b"Raw profile" not in data
+    assert kind == "iptc" or b"Raw profile" not in data
+    assert read_image(io.BytesIO(data)).size == (2 * picture.size[0], 2 * picture.size[1])
+
+
+def test_several_blocks_packed_as_text() -> None:
+    texts = [("APP1", XMP_HEAD + xmp_packet(1)), ("APP1", PREFIXED), ("icc", rgb_profile())]
+    picture = read_image(packed_png(*texts, ("iptc", b"\x1c\x02\x78\x00\x07Caption")))
+    found = picture.metadata
+    assert (found.exif, found.xmp, found.icc) == (exif_block(6), xmp_packet(1), rgb_profile())
+    assert found.iptc is not None
+    assert picture.size == (30, 40)
+
+
+def test_a_chunk_of_its_own_counts_more_than_text() -> None:
+    native = {"exif": PREFIXED, "icc_profile": rgb_profile()}
+    texts = [("APP1", b"Exif\0\0" + exif_block(3)), ("exif", exif_block(3)), ("icc", fake_profile(b"GRAY"))]
+    found = read_image(packed_png(*texts, **native)).metadata
+    assert (found.exif, found.icc) == (exif_block(6), rgb_profile())
+
+
+@pytest.mark.parametrize("kind", ["exif", "APP1", "xmp", "icc", "iptc", "8bim"])
+def test_damaged_text_is_left_out_and_said(kind: str) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text(f"Raw profile type {kind}", f"\n{kind}\n       4\nnonsense\n")
+    picture = read_image(io.BytesIO(saved(Image.fromarray(RGB), "PNG", pnginfo=info)))
+    assert picture.warnings == (f"the text 'Raw profile type {kind}' is damaged or of an unknown kind; it is left out",)
+
+
+def test_unknown_blocks_packed_as_text_stay_as_they_are() -> None:
+    data, notes = doubled(read_image(packed_png(("jumb", b"1234"))), "png")
+    assert b"Raw profile type jumb\0\njumb\n       4\n31323334" in data
+    assert notes == ()
+    picture = read_image(packed_png(("APP1", b"http://ns.adobe.com/xmp/extension/\0...")))
+    assert picture.warnings == ("the text 'Raw profile type APP1' is damaged or of an unknown kind; it is left out",)
 
 
 def test_blocks_too_large_for_jpeg_are_left_out_and_said() -> None:
@@ -261,6 +363,64 @@ def test_layout_tags_of_a_tiff_do_not_leak_into_exif() -> None:
     fields = {256: (3, (4,)), 257: (3, (4,)), 258: (3, (8,)), 259: (3, (1,)), 262: (3, (1,)), 278: (3, (4,))}
     picture = read_image(io.BytesIO(tiff_file(fields, bytes(range(16)))))
     assert picture.metadata.exif is None
+
+
+def tiff_page(tags: dict[int, Any], kinds: dict[int, int] | None = None) -> io.BytesIO:
+    """A TIFF of RGB with these tags, besides those that it needs."""
+    page = TiffImagePlugin.ImageFileDirectory_v2()
+    page.tagtype.update(kinds or {})
+    page.update(tags)
+    return io.BytesIO(saved(Image.fromarray(RGB), "TIFF", tiffinfo=page))
+
+
+def test_tags_of_tiff_that_tell_of_the_picture_are_kept() -> None:
+    tags = {269: "scan-07", 270: "A castle, 1920", 285: "page i", 305: "Editor", 306: "2020:01:02 03:04:05"}
+    for format in NATIVE:
+        picture = read_image(tiff_page(tags))
+        data, notes = doubled(picture, format)
+        found = Image.open(io.BytesIO(data)).getexif()
+        assert {tag: found.get(tag) for tag in tags} == tags
+        assert notes == picture.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("tags", "kinds", "titles"),
+    [
+        ({33550: (1.0, 1.0, 0.0), 33922: (0.0,) * 6, 34735: (1, 1, 0, 0)}, {33550: 12, 33922: 12, 34735: 3}, "GeoTIFF"),
+        ({42113: "0", 34737: "WGS 84|"}, {42113: 2, 34737: 2}, "GeoTIFF, GDAL"),
+        ({37724: b"Adobe Photoshop Document Data Block"}, {37724: 7}, "Photoshop layers"),
+        ({65000: 7, 301: (0,) * 256}, {65000: 3, 301: 3}, "TransferFunction, 65000"),
+    ],
+)
+def test_tags_of_tiff_that_are_left_out_are_said(tags: dict[int, Any], kinds: dict[int, int], titles: str) -> None:
+    picture = read_image(tiff_page({269: "scan", **tags}, kinds))
+    assert picture.warnings == (f"tags that are left out: {titles}",)
+    found = Image.open(io.BytesIO(doubled(picture, "tiff")[0])).getexif()
+    assert found[269] == "scan"
+    assert not set(tags) & set(found)
+
+
+@pytest.mark.parametrize(
+    ("description", "kept"),
+    [
+        ('{"shape": [30, 40, 3]}', False),
+        ('{"shape": [3, 30, 40]}', False),
+        ("shape=(30,40,3)", False),
+        ('<OME><Image><Pixels SizeC="3" SizeX="40" SizeY="30"/></Image></OME>', False),
+        ("ImageJ=1.53\nunit=micron\n", False),
+        ("Aperio Image Library\n40x30 (256x256) JPEG", False),
+        ("40 x 30", False),
+        ("a castle, 1930 to 1940", True),
+        ("140x30 to 40x301", True),
+        ("made with ImageJ=1.5", True),
+    ],
+)
+def test_a_description_that_states_sizes_is_left_out_and_said(description: str, kept: bool) -> None:
+    picture = read_image(tiff_page({270: description, 305: "Editor"}))
+    found = Image.open(io.BytesIO(doubled(picture, "tiff")[0])).getexif()
+    assert (found.get(270), found[305]) == (description if kept else None, "Editor")
+    said = "the description states sizes that an upscaled picture does not have; it is left out"
+    assert picture.warnings == (() if kept else (said,))
 
 
 # What is true of the small picture only, and what is odd
@@ -383,6 +543,21 @@ def test_parts_of_a_file_that_are_gone_are_not_told_of(target: str, as_elements:
         assert any(note.startswith(part) for note in notes), part
 
 
+@pytest.mark.parametrize("target", NATIVE)
+def test_white_space_of_xmp_stays_as_it_is(target: str) -> None:
+    values = ["line1&#10;line2", "a&#9;b&#xD;&#10;c", " two  spaces ", "&lt;&amp;&quot;&#x27;&gt;", "Gr&#xFC;&#128512;"]
+    attributes = " ".join(f'p:A{index}="{value}"' for index, value in enumerate(values))
+    elements = "".join(f"<p:E{index}>{value}\n\t</p:E{index}>" for index, value in enumerate(values))
+    before = xmp_of_properties({"p": "http://ns.adobe.com/photoshop/1.0/"}, attributes, elements)
+    picture = read_image(jpeg(xmp=before))
+    after = xmp_of(Image.open(io.BytesIO(doubled(picture, target)[0])))
+
+    def content(packet: bytes) -> list[tuple[str, str | None, dict[str, str]]]:
+        return [(element.tag, element.text, element.attrib) for element in ElementTree.fromstring(packet).iter()]
+
+    assert content(after) == content(before)
+
+
 def test_panoramas_and_regions_keep_their_measure() -> None:
     namespaces = {
         "pano": "http://ns.google.com/photos/1.0/panorama/",
@@ -471,6 +646,35 @@ def test_captions_in_other_places(name: bytes) -> None:
         assert (picture.metadata.iptc, picture.warnings) == (padded, ())
 
 
+def resource(code: int, data: bytes, name: bytes = b"\0\0") -> bytes:
+    return b"8BIM" + code.to_bytes(2, "big") + name + struct.pack(">L", len(data)) + data + bytes(len(data) % 2)
+
+
+RESOURCES = {
+    "copyright flag, URL": ((0x040A, b"\1"), (0x040B, b"http://example.org")),
+    "paths": ((0x07D0, b"\0\6" + bytes(24)), (0x07D1, b"\0\6" + bytes(24))),
+    "": ((0x03ED, b"\0\x48" + bytes(14)), (0x040A, b"\0"), (0x0425, b"digest")),
+}
+
+
+@pytest.mark.parametrize("place", ["jpg", "jpg in two parts", "tiff", "png"])
+@pytest.mark.parametrize("titles", RESOURCES)
+def test_resources_of_photoshop_that_are_left_out_are_said(titles: str, place: str) -> None:
+    data = b"".join(resource(*one) for one in RESOURCES[titles]) + resource(0x0404, IPTC, b"\3abc")
+    if place == "tiff":
+        stream = tiff_page({34377: data}, {34377: 1})
+    elif place == "png":
+        stream = packed_png(("8bim", data))
+    else:
+        parts = [data] if place == "jpg" else [data[:-9], data[-9:]]
+        packed = b"".join(segment(b"\xff\xed", b"Photoshop 3.0\0" + part) for part in parts)
+        file = jpeg().getvalue()
+        stream = io.BytesIO(file[:20] + packed + file[20:])
+    picture = read_image(stream)
+    assert picture.metadata.iptc == IPTC
+    assert picture.warnings == ((f"Photoshop's resources that are left out: {titles}",) if titles else ())
+
+
 def test_the_loss_of_captions_is_said() -> None:
     _, notes = doubled(Picture(RGB, metadata=Metadata(iptc=IPTC)), "webp")
     assert notes == ("webp holds no IPTC (captions, keywords); left out",)
@@ -483,6 +687,17 @@ def test_the_shape_of_pixels_is_kept(source: str, target: str) -> None:
     data, notes = doubled(read_image(io.BytesIO(first)), target)
     assert read_image(io.BytesIO(data)).metadata.aspect == (2, 1)
     assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("webp", True), ("ppm", True), ("png", False), ("jpg", False), ("tiff", False), ("bmp", False)],
+)
+@pytest.mark.parametrize("source", ["PNG", "TIFF", "JPEG", "BMP"])
+def test_the_loss_of_a_shape_told_in_dots_per_inch_is_said(source: str, target: str, said: bool) -> None:
+    for dpi, seen in [((204, 98), True), ((300, 300), False), ((300, 301), False)]:
+        _, notes = doubled(read_image(io.BytesIO(saved(Image.fromarray(RGB), source, dpi=dpi))), target)
+        assert any("not square" in note for note in notes) == (said and seen)
 
 
 def test_the_shape_of_pixels_turns_with_them_and_its_loss_is_said() -> None:

@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -527,3 +528,42 @@ def test_avif() -> None:
     picture = read(saved(Image.fromarray(RGB), "AVIF", quality=100, subsampling="4:4:4"))
     assert picture.format == "avif"
     assert np.abs(picture.rgb.astype(int) - RGB).mean() < 3
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+@pytest.mark.parametrize("key", [0, 1, 3])
+def test_the_transparent_value_of_grey_with_few_bits(depth: int, key: int) -> None:
+    values = np.arange(32 * 24, dtype=np.uint8).reshape(24, 32) % 4
+    bits = np.unpackbits(values[..., None], axis=2)[..., 8 - depth :].reshape(24, -1)
+    raw = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
+    head = png_chunk(b"IHDR", struct.pack(">LLBBBBB", 32, 24, depth, 0, 0, 0, 0))
+    chunks = head + png_chunk(b"tRNS", struct.pack(">H", key)) + png_chunk(b"IDAT", zlib.compress(raw))
+    picture = read(PNG_MAGIC + chunks + png_chunk(b"IEND", b""))
+    np.testing.assert_array_equal(picture.rgb[..., 0], values * (255 // (2**depth - 1)))
+    np.testing.assert_array_equal(picture.alpha, np.where(values == key, 0, 255))
+
+
+def test_signed_8_bit_tiff_is_scaled_and_said() -> None:
+    values = np.array([[-128, -1, 0, 64], [126, 127, 1, 2]], np.int8)
+    fields = {256: (3, (4,)), 257: (3, (2,)), 258: (3, (8,)), 259: (3, (1,)), 262: (3, (1,)), 278: (3, (2,))}
+    picture = read(tiff_file({**fields, 339: (3, (2,))}, values.tobytes()))
+    expected = np.array([[0, 0, 0, 128], [252, 255, 2, 4]], np.uint8)
+    np.testing.assert_array_equal(picture.rgb[..., 0], expected)
+    notes = ("signed 8-bit samples, taking 127 for white", "2 samples outside 0 to 127 are clipped")
+    assert picture.warnings == notes
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_a_colour_map_may_have_8_bits(scale: int) -> None:
+    colours = np.random.default_rng(4).integers(0, 256, (3, 256))
+    fields = {256: (3, (16,)), 257: (3, (16,)), 258: (3, (8,)), 259: (3, (1,)), 262: (3, (3,)), 278: (3, (16,))}
+    data = tiff_file({**fields, 320: (3, tuple((colours * scale).ravel().tolist()))}, bytes(range(256)))
+    np.testing.assert_array_equal(read(data).rgb.reshape(-1, 3), colours.T)
+
+
+def test_what_is_not_read_is_named() -> None:
+    fields = {256: (3, (4,)), 257: (3, (2,)), 258: (3, (8, 8, 8)), 259: (3, (1,)), 262: (3, (6,)), 277: (3, (3,))}
+    subsampled = tiff_file({**fields, 278: (3, (2,)), 530: (3, (2, 2))}, bytes(12))
+    for data, why in ((subsampled, "uncompressed YCbCr samples with subsampling"), (b"PF\n4 2\n", "colour PFM is not")):
+        with pytest.raises(ImageError, match=why):
+            read(data)

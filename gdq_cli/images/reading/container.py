@@ -27,7 +27,7 @@ from gdq_cli.images.formats import FORMATS, READABLE, name_foreign, register, sn
 from gdq_cli.images.metadata import profile_space, read_metadata
 from gdq_cli.images.picture import Frame, Metadata, Picture
 from gdq_cli.images.reading.compression import Compression, read_compression
-from gdq_cli.images.reading.ends import complete_jpeg, lacks_end
+from gdq_cli.images.reading.ends import check_jpeg, complete_jpeg, walk_jpeg
 from gdq_cli.images.reading.guard import lifted_pixel_limit
 from gdq_cli.images.reading.headers import Scan, scan_gif, scan_jpeg, scan_png, scan_webp
 from gdq_cli.images.reading.pixels import (
@@ -35,9 +35,12 @@ from gdq_cli.images.reading.pixels import (
     decode_planes,
     decode_planes16,
     decode_ppm16,
+    decode_signed8,
     low_bytes_decodable,
+    mend_palette,
     turn_upright,
 )
+from gdq_cli.images.reading.rows import check_rows
 from gdq_cli.images.reading.sources import Source, name_of, open_source, reported
 
 # Importing a plugin registers it; doing so here spares `Image.init`, which would import all forty of them.
@@ -57,6 +60,7 @@ _MAX_EXPANSION = 256  # bytes of memory for each byte of a file, in a large one
 _MAX_PAGES = 10_000  # of a document; Pillow's search for them takes time that grows with the square
 # TIFF tags
 _SUBFILE, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SUB_IFDS, _DNG = 254, 258, 259, 262, 284, 330, 50706
+_SAMPLE_FORMAT, _SUBSAMPLING = 339, 530
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class ImageContainer:
     def __init__(self, stream: BinaryIO, name: str, format: str, max_pixels: int | None) -> None:
         self.stream, self.name, self.format, self.max_pixels = stream, name, format, max_pixels
         self.notes: list[str] = []
+        self._rows_counted = False
         with reported(name, self.notes):
             self.scan = _SCANS[format](stream) if format in _SCANS else None
             self._cut()
@@ -135,9 +140,9 @@ class ImageContainer:
 
     def _cut(self) -> None:
         """Replace the stream by a copy without what Pillow is not shown."""
+        self.notes += self.scan.notes if self.scan is not None else ()
         if self.scan is None or not self.scan.cuts:
             return
-        self.notes += self.scan.notes
         parts, at = [], 0
         for start, stop in (*self.scan.cuts, (None, None)):
             self.stream.seek(at)
@@ -154,6 +159,10 @@ class ImageContainer:
         with lifted_pixel_limit(self.scan.largest if self.scan is not None else 0):
             im = factory(self.stream, "")
         im.info.update(self.scan.info if self.scan is not None else {})
+        if self.format == "png" and self.scan is not None and self.scan.bit_depth in (2, 4) and im.mode == "L":
+            top = 2**self.scan.bit_depth - 1  # Pillow scales the samples of grey to 8 bits, and not the transparent one
+            if "transparency" in im.info:
+                im.info["transparency"] = (im.info["transparency"] & top) * 255 // top
         return im
 
     def _find_pages(self) -> Sequence[int]:
@@ -302,7 +311,15 @@ class ImageContainer:
     def _decode(self, number: int, depth: int, notes: list[str]) -> Planes:
         if self.format == "jpg":
             self._mend_jpeg(notes)
+        if self.format == "png" and not self._rows_counted:
+            check_rows(self.stream)
+            self._rows_counted = True
         tags = getattr(self.im, "tag_v2", {})
+        if tags:
+            subsampled = tags.get(_PHOTOMETRIC) == 6 and tags.get(_SUBSAMPLING, (1, 1)) != (1, 1)
+            if tags.get(_COMPRESSION, 1) == 1 and subsampled:
+                raise ImageError(f"{self.name}: not a readable image (uncompressed YCbCr samples with subsampling)")
+            mend_palette(self.im)
         if depth > 8 and tags.get(_PLANAR) == 2 and tags.get(_COMPRESSION, 1) == 1 and not self.im.mode.startswith("I"):
             # Pillow would decode these to noise.
             raise ImageError(f"{self.name}: not a readable image (uncompressed 16-bit samples in separate planes)")
@@ -315,19 +332,25 @@ class ImageContainer:
             return planes
         if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self._magic() == b"P6":
             return decode_ppm16(self.im, self.stream)
+        if depth == 8 and 2 in tags.get(_SAMPLE_FORMAT, ()) and self._bits() == 8:
+            return decode_signed8(self.im, notes)
         inverted = depth > 8 and tags.get(_PHOTOMETRIC) == 0
         return decode_planes(self.im, notes, inverted16=inverted, depth=self._bits() if tags else 8)
 
     def _mend_jpeg(self, notes: list[str]) -> None:
         """Have a JPEG decoded that holds every pixel and lacks no more than the marker of its end."""
         at = self.stream.tell()
-        if lacks_end(self.stream):
-            self.stream.seek(0)
-            if (whole := complete_jpeg(self.stream.read())) is None:
-                raise EOFError
+        self.stream.seek(0)
+        data = self.stream.read()
+        self.stream.seek(at)
+        segments = walk_jpeg(data)
+        if segments and segments[-1].kind == 0xD9:
+            notes += check_jpeg(self.im, data, segments)
+        elif (whole := complete_jpeg(data)) is not None:
             self.im = whole
             notes.append("the marker of its end is missing; all pixels are there")
-        self.stream.seek(at)
+        else:
+            raise EOFError
 
     def _fit_canvas(self, planes: Planes) -> Planes:
         """Cut a frame to the animation's canvas, as browsers do with GIF frames that reach beyond it."""

@@ -12,6 +12,17 @@ _TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _KEPT_CHUNKS = frozenset({b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI"}) | _TEXT_CHUNKS
 _MAX_KEPT = 1 << 23  # bytes of text and colour chunks that are kept; prompts of generated pictures are a few kB
 _MAX_PROFILE = 1 << 25  # bytes of an unpacked colour profile; those of printers are a few MB
+# Blocks that ImageMagick, from before PNG had chunks for them, and ExifTool pack into text; APP1 is of two kinds.
+_PACKED = {
+    "Raw profile type exif": "exif",
+    "Raw profile type xmp": "xmp",
+    "Raw profile type APP1": "",
+    "Raw profile type icc": "icc_profile",
+    "Raw profile type icm": "icc_profile",
+    "Raw profile type iptc": "iptc",
+    "Raw profile type 8bim": "8bim",
+}
+_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"  # of XMP in a segment of a JPEG file
 _ANIMATION_CHUNKS = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _SHOWN_CHUNKS = frozenset({b"tRNS", b"pHYs"})  # besides those of the pixels; Pillow refuses pictures for faulty others
 
@@ -43,7 +54,7 @@ class Scan:
     xmp: bytes | None = None
     """PNG: the XMP packet, one behind the pixels included."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """PNG: what Pillow would tell of the chunks that it is not shown: the colour profile, EXIF as text."""
+    """PNG: what Pillow would tell of the chunks that it is not shown, the colour profile; and ``iptc`` and ``8bim``."""
     cicp: bytes | None = None
     """PNG: the payload of the cICP chunk."""
     cuts: tuple[tuple[int, int], ...] = ()
@@ -92,6 +103,8 @@ def scan_png(stream: BinaryIO) -> Scan:
                 cuts.append((at, stop))
             transparent |= sound and kind == b"tRNS"
         at = stream.seek(stop)
+    if start[4:] != b"IEND":
+        notes["the end of the file is missing; all pixels are there"] = None
     found = _sort_chunks(chunks, notes)
     largest = width * height * (_CANVASES if animated else 1)
     return Scan(width, height, largest, depth, colour, transparent, cuts=tuple(cuts), notes=tuple(notes), **found)
@@ -110,6 +123,7 @@ def _sort_chunks(chunks: list[tuple[bytes, bytes]], notes: dict[str, None]) -> d
     kept: list[tuple[bytes, bytes]] = []
     info: dict[str, Any] = {}
     found: dict[str, Any] = {"info": info}
+    packed: dict[str, bytes] = {}
     room = _MAX_KEPT
     for kind, payload in chunks:
         name = payload.partition(b"\0")[0].decode("latin-1")
@@ -125,14 +139,36 @@ def _sort_chunks(chunks: list[tuple[bytes, bytes]], notes: dict[str, None]) -> d
             found["xmp"] = _text_of(kind, payload, _MAX_KEPT)
             if found["xmp"] is None:
                 notes["the XMP packet is damaged or too large; it is left out"] = None
-        elif name.startswith("Raw profile type "):  # EXIF or IPTC as text
-            info[name] = (_text_of(kind, payload, _MAX_KEPT) or b"").decode("latin-1")
+        elif name in _PACKED:
+            field, data = _unpack_block(_PACKED[name], _text_of(kind, payload, _MAX_PROFILE))
+            if data:
+                packed.setdefault(field, data)
+            else:
+                notes[f"the text {name!r} is damaged or of an unknown kind; it is left out"] = None
         elif len(payload) <= room:
             room -= len(payload)
             kept.append((kind, payload))
         else:
             notes[f"more than {_MAX_KEPT >> 20} MB of text; what is beyond that is left out"] = None
+    for field, data in packed.items():
+        fields = found if field in ("exif", "xmp") else info
+        fields[field] = fields.get(field) or data  # a chunk of its own counts more
     return {**found, "chunks": tuple(kept)}
+
+
+def _unpack_block(kind: str, text: bytes | None) -> tuple[str, bytes]:
+    """The kind and the bytes of a block in hexadecimal digits, behind an empty line, the name and the size.
+
+    No bytes, where it is damaged or of an unknown kind.
+    """
+    try:
+        block = bytes.fromhex("".join((text or b"").decode("latin-1").split("\n")[3:]))
+    except ValueError:
+        return kind, b""
+    if block.startswith(_XMP_HEAD):
+        return "xmp", block.removeprefix(_XMP_HEAD)
+    kind = kind or ("exif" if block.startswith(b"Exif\0\0") else "")
+    return kind, block if kind else b""
 
 
 def _text_of(kind: bytes, payload: bytes, limit: int) -> bytes | None:
@@ -166,9 +202,10 @@ def scan_jpeg(stream: BinaryIO) -> Scan:
     size, junk = None, 0
     while junk < _MAX_JUNK:
         byte = stream.read(1)
-        kind = stream.read(1)[0] if byte == b"\xff" else 0
-        if not byte:
+        mark = stream.read(1) if byte == b"\xff" else byte and b"\0"
+        if not mark:
             raise ValueError("truncated file")
+        kind = mark[0]
         if kind in (0, 0xFF):  # not a marker, or padding before one
             stream.seek(-1 if kind else 0, 1)
             junk += 1
@@ -263,7 +300,9 @@ def scan_gif(stream: BinaryIO) -> Scan:
             raise ValueError("damaged data")
     if not frames:
         raise ValueError("no picture in it")
-    return Scan(width, height, most_w * most_h * (_CANVASES if frames > 1 else 1), has_alpha=transparent)
+    largest = most_w * most_h * (_CANVASES if frames > 1 else 1)
+    notes = () if kind == b";" else ("the end of the file is missing; it may have had more frames",)
+    return Scan(width, height, largest, has_alpha=transparent, notes=notes)
 
 
 def _skip_blocks(stream: BinaryIO, parts: _Parts) -> None:

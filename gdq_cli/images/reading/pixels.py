@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImagePalette
 
 from gdq_cli.images.metadata import profile_space
 from gdq_cli.images.picture import U8, U16
@@ -157,7 +157,30 @@ def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U1
     return np.rint(wide.clip(0, top) * (65535 / top)).astype(np.uint16)
 
 
-_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339  # TIFF tags
+_BITS_PER_SAMPLE, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 320, 339  # TIFF tags
+
+
+def decode_signed8(im: Image.Image, notes: list[str]) -> Planes:
+    """Decode a TIFF of signed 8-bit samples, which Pillow takes for unsigned. White is 127; less than 0 is clipped.
+
+    Args:
+        im: opened, not yet loaded.
+        notes: as of ``decode_planes``.
+    """
+    planes = decode_planes(im, notes)
+    samples = planes.rgb.view(np.int8)
+    notes.append("signed 8-bit samples, taking 127 for white")
+    if outside := int(np.count_nonzero(samples[..., :1] < 0 if planes.grey else samples < 0)):
+        notes.append(f"{outside} samples outside 0 to 127 are clipped")
+    scaled = (samples.clip(0, 127).astype(np.uint16) * 255 // 127).astype(np.uint8)
+    return replace(planes, rgb=scaled)
+
+
+def mend_palette(im: Image.Image) -> None:
+    """Take the colour map of a TIFF page as 8-bit, as libtiff's tools do, where no entry asks for more."""
+    colours = getattr(im, "tag_v2", {}).get(_COLOUR_MAP, ())
+    if im.mode == "P" and colours and max(colours) < 256:
+        im.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
 def low_bytes_decodable(im: Image.Image) -> bool:

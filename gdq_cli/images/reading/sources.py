@@ -97,7 +97,7 @@ def _reason(e: Exception) -> str:
     text = " ".join(str(e).split()).removesuffix(" when reading image file")
     if isinstance(e, MemoryError):
         return "not enough memory to decode it"
-    if isinstance(e, EOFError):
+    if isinstance(e, (EOFError, IndexError)):  # a decoder takes a byte from what it read at the end of the file
         return "truncated file"
     if isinstance(e, Image.DecompressionBombError):
         return "a frame is larger than the picture"

@@ -49,7 +49,7 @@ def encode_jpeg(stream: BinaryIO, raster: Raster, metadata: Metadata, quality: i
         if first and metadata.dpi:
             options["dpi"] = metadata.dpi
         if first:
-            named = {"icc_profile": metadata.icc, "xmp": metadata.xmp, "comment": metadata.comment}
+            named = {"icc_profile": metadata.icc, "xmp": metadata.xmp}
             options |= {name: value for name, value in named.items() if value}
             options |= {"exif": PREFIX + metadata.exif} if metadata.exif else {}
         raster.image(*band).save(buffer, "JPEG", **options)
@@ -67,6 +67,7 @@ def encode_jpeg(stream: BinaryIO, raster: Raster, metadata: Metadata, quality: i
             for marker, payload in (
                 (JPEG_SEGMENT, metadata.mark),
                 (b"\xff\xed", metadata.iptc and pack_irb(metadata.iptc)),
+                *((b"\xff\xfe", comment) for comment in metadata.comments),
             ):
                 if payload:
                     stream.write(marker + struct.pack(">H", 2 + len(payload)) + payload)

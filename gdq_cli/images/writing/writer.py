@@ -103,9 +103,11 @@ def parse_colour(text: str) -> tuple[int, int, int]:
         OptionsError: no such colour.
     """
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
+        red, green, blue, *alpha = ImageColor.getrgb(text)
     except ValueError as e:
         raise OptionsError(f"{text!r} is not a colour; use a name such as white, or #rrggbb") from e
+    if max(red, green, blue) > 255 or any(value != 255 for value in alpha):
+        raise OptionsError(f"{text!r} is not an opaque colour of 0 to 255; use a name such as white, or #rrggbb")
     return (red, green, blue)
 
 
@@ -171,7 +173,8 @@ def keep_metadata(picture: Picture, format: Format, encoding: Encoding, notes: l
 
 def pillow_metadata(metadata: Metadata) -> dict[str, Any]:
     """The metadata as options of Pillow's `save`."""
-    named: dict[str, Any] = {"icc_profile": metadata.icc, "xmp": metadata.xmp, "dpi": metadata.dpi}
+    unknown = (0, 0)  # for BMP, where Pillow would invent 96 dpi
+    named: dict[str, Any] = {"icc_profile": metadata.icc, "xmp": metadata.xmp, "dpi": metadata.dpi or unknown}
     if metadata.exif:
         named["exif"] = PREFIX + metadata.exif
     return {name: value for name, value in named.items() if value}
