@@ -19,6 +19,8 @@ from gdq_cli._version import __version__
 from gdq_cli.errors import DeviceError, GdqError, ImageError, OptionsError, WeightsError
 
 if TYPE_CHECKING:
+    import os
+
     from gdq_cli.api import Model, UpscaleResult
 
 __all__ = [
@@ -34,7 +36,9 @@ __all__ = [
 ]
 
 
-def load(model: str = "auto", scale: int = 4, *, device: str = "auto", threads: int | None = None) -> Model:
+def load(
+    model: str | os.PathLike[str] = "auto", scale: int = 4, *, device: str = "auto", threads: int | None = None
+) -> Model:
     """Load a model once, to upscale any number of pictures with it.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from gdq_cli.errors import OptionsError, memory_errors
+from gdq_cli.errors import ImageError, OptionsError, memory_errors
 from gdq_cli.images import bleed_colour, luma, read_compression
 from gdq_cli.models.choice import choose_model
 from gdq_cli.models.store import native_scale
-from gdq_cli.options import AUTO_MODEL, Prefer, UpscaleOptions
+from gdq_cli.options import AUTO_MODEL, NATIVE_SCALES, Prefer, UpscaleOptions
 from gdq_cli.upscaling.pool import UpscalerPool
 from gdq_cli.upscaling.resample import resize_into
 from gdq_cli.upscaling.upscaler import UpscaleResult
@@ -108,8 +109,15 @@ class Model:
         return UpscaleResult(pixels, result.plan, record)
 
 
-def load_model(model: str, scale: int, device: str, threads: int | None) -> Model:
+def load_model(model: str | os.PathLike[str], scale: int, device: str, threads: int | None) -> Model:
     """See ``gdq_cli.load``."""
+    if not isinstance(model, str | os.PathLike) or not isinstance(device, str):
+        raise OptionsError(f"`model` and `device` are texts, not {model!r} and {device!r}")
+    if type(scale) is not int or scale not in NATIVE_SCALES:
+        raise OptionsError(f"`scale` must be 2, 3 or 4, not {scale!r}")
+    if threads is not None and type(threads) is not int:
+        raise OptionsError(f"`threads` is a whole number or None, not {threads!r}")
+    model = os.fspath(model)
     options = UpscaleOptions(model=model, device=device, threads=threads)
     return Model(UpscalerPool(options.model, options.device, options.threads), options.model, scale)
 
@@ -122,6 +130,10 @@ def _to_planes(image: Image.Image | NDArray[np.uint8]) -> tuple[NDArray[np.uint8
             raise OptionsError(
                 f"a Pillow image of mode {image.mode} has no fixed range; convert it to 8 bits first (mode L)"
             )
+        try:
+            image.load()
+        except OSError as error:
+            raise ImageError(f"the Pillow image cannot be read ({error})") from error
         image = ImageOps.exif_transpose(image)
         transparent = image.has_transparency_data
         grey = image.mode in _GREY_MODES and not transparent

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import gdq_cli
+from gdq_cli import ImageError, OptionsError
 from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from tests.helpers.pages import prose
 from tests.helpers.paths import ROOT
@@ -144,3 +148,29 @@ def test_the_page_names_everything(model: gdq_cli.Model) -> None:
     public += [*inspect.signature(model.upscale).parameters, *dir(model), *dir(model.upscale(make_picture(8, 8)))]
     named = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", prose(ROOT / "docs" / "python-api.md")))))
     assert {name for name in public if not name.startswith("_")} <= named
+
+
+@pytest.mark.parametrize("scale", [0, 1, -2, True, 2.5, 5, "4", None])
+def test_a_scale_that_no_model_has(scale: Any) -> None:
+    with pytest.raises(OptionsError, match="`scale` must be 2, 3 or 4"):
+        gdq_cli.load(scale=scale)
+
+
+@pytest.mark.parametrize("options", [{"model": None}, {"device": None}, {"threads": 1.5}, {"threads": True}])
+def test_arguments_of_other_types(options: Any) -> None:
+    with pytest.raises(OptionsError):
+        gdq_cli.load(**options)
+
+
+def test_a_path_names_a_checkpoint(path: str) -> None:
+    assert gdq_cli.load(Path(path), scale=2).upscale(np.zeros((8, 8, 3), np.uint8)).image.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png"])
+def test_a_pillow_image_that_is_cut(model: gdq_cli.Model, format: str) -> None:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream, format)
+    cut = Image.open(io.BytesIO(stream.getvalue()[: len(stream.getvalue()) // 2]))
+    with pytest.raises(ImageError, match="cannot be read"):
+        model.upscale(cut)

@@ -147,7 +147,9 @@ def make_console(*, stderr: bool) -> Console:
     """A rich console that knows what its stream can show."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False)  # in names, brackets are brackets
+    console = Console(stderr=stderr, markup=False, emoji=False)  # in names, brackets are brackets
+    console.width = console.width or 80  # COLUMNS=0, as terminals of unknown width have it
+    return console
 
 
 BAR_DELAY = 1.0

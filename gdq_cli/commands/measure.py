@@ -113,16 +113,18 @@ def eval(
     """Score models against HR pictures: PSNR and SSIM on the luma, FAB, BitOPs, seconds; means over the pictures."""
     _check_degrade(degrade, seed, lr, protocol)
     options = UpscaleOptions(device=device, threads=threads)
-    from gdq_cli.files import atomic_file, check_target
+    from gdq_cli.commands.outputs import check_output
+    from gdq_cli.files import atomic_file, user_path
     from gdq_cli.measure.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, parse_degradations, row_order
     from gdq_cli.upscaling.pool import UpscalerPool
 
-    if as_csv is not None:
-        check_target(as_csv, overwrite=overwrite)
     widths = split_words(bits)
     row_order(widths, quantized=True)  # a misspelt width is said before the first model is loaded
     degradations = parse_degradations(degrade) if degrade is not None else (None,)
     pairs = find_pairs(folder, lr, scale)
+    if as_csv is not None:
+        pictures = [path for pair in pairs for path in pair if path is not None]
+        check_output(as_csv, *pictures, *map(user_path, models or []), overwrite=overwrite, option="csv")
     watch = watch_downloads(shown=not as_json)
     upscalers = {  # all of them before the first runs: a misspelt one must not cost the minutes of the others
         model: UpscalerPool(model, options.device, options.threads, engine, offline=offline, watch=watch).get(scale)

@@ -166,7 +166,7 @@ def convert(
     check_checkpoint(output, source, overwrite=overwrite)
     checkpoint = convert_file(source, model_name(output), residual_scale=residual_scale)
     check_scale(output, checkpoint.scale)
-    write_checkpoint(output, checkpoint)
+    write_checkpoint(output, checkpoint, overwrite=overwrite)
     config = checkpoint.config
     kind = f"{config.name} x{checkpoint.scale}, {config.sizes}"
     if checkpoint.is_quantized:

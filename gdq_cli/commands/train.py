@@ -70,7 +70,7 @@ DegradationOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of every random draw.", rich_help_panel=TRAINING)]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of every random draw.", rich_help_panel=TRAINING)]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an existing checkpoint.", rich_help_panel=OUTPUT)
 ]
@@ -138,7 +138,7 @@ def calibrate(
             seed=seed,
             progress=progress,
         )
-    write_checkpoint(output, checkpoint)
+    write_checkpoint(output, checkpoint, overwrite=overwrite)
     tell(f"{output}: calibrated in {time.perf_counter() - start:.0f} s")
 
 
@@ -314,12 +314,14 @@ def train(
         _history(stage, source.name if source else "scratch", trainer.step, options, sampler.settings, chosen_device),
     ]
     start = replace(start, name=model_name(output), facts=start.facts | {"training": history})
-    _write_finished(output, trainer.average, start, training, target_fab, descriptor, gate, seed)
+    _write_finished(output, trainer.average, start, training, target_fab, descriptor, gate, seed, overwrite)
     if complete:
         state_file.unlink(missing_ok=True)
         tell(f"{output}: trained for {steps} steps")
     else:
         tell(f"{output}: stopped at step {trainer.step} of {steps}; the same command with --overwrite goes on")
+        if trainer.stopped_by is not None:
+            raise typer.Exit(128 + trainer.stopped_by)
 
 
 def refine(
@@ -370,7 +372,7 @@ def refine(
             factors = refine_steps(network, held_out, progress)
         start = replace(start, facts=start.facts | {"steps_refined": factors})
     start = replace(start, parameters=parameters_of(network), name=model_name(output))
-    finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed)
+    finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed, overwrite)
     tell(f"{output}: {_figures(network, finished, held_out)}")
 
 
@@ -508,6 +510,7 @@ def _write_finished(
     descriptor: Descriptor,
     gate: Gate,
     seed: int,
+    overwrite: bool,
 ) -> Checkpoint:
     """Write ``start`` with a trained network, and with a new controller if it is quantized."""
     from gdq_cli.models.checkpoint import write_checkpoint
@@ -530,5 +533,5 @@ def _write_finished(
                 seed=seed,
                 progress=progress,
             )
-    write_checkpoint(output, finished)
+    write_checkpoint(output, finished, overwrite=overwrite)
     return finished

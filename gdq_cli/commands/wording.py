@@ -19,7 +19,7 @@ from gdq_cli.errors import GdqError
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\udc80-\udc9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What commands a terminal or changes the order of what is read: C0, DEL, C1 (also as a byte of a name that is not
 UTF-8), separators of lines, and marks, embeddings, overrides and isolates of writing direction."""
-_ARGUMENT = re.compile(r"`([a-z][a-z_]*)(?:=([^`]+))?`")
+_ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
 
 
 def as_options(text: str) -> str:

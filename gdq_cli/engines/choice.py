@@ -114,7 +114,10 @@ def choose_engine(network: Network | Parameters, device: str = "cpu", name: str 
         if device == "cpu" or not network.config.bit_widths or self_test(reference, network):
             return EngineChoice(reference, tuple(rejected))
         rejected.append(f"reference: its self-test on {device} gave other integers than on the CPU")
-    raise DeviceError(f"no engine runs this network on {device}: {'; '.join(rejected) or f'no engine named {name}'}")
+    why = "; ".join(rejected) or f"no engine named {name}"
+    if name != "auto" and rejected:
+        raise DeviceError(f"the engine {name} does not run this network on {device}: {why}")
+    raise DeviceError(f"no engine runs this network on {device}: {why}")
 
 
 @contextmanager

@@ -72,8 +72,13 @@ class Checkpoint:
         return bool(self.config.bit_widths)
 
 
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def write_checkpoint(path: Path, checkpoint: Checkpoint, *, overwrite: bool = True) -> None:
     """Write a checkpoint; the file appears under its name only when it is complete.
+
+    Args:
+        path: of the file.
+        checkpoint: to write.
+        overwrite: replace a file of that name. Otherwise one that is there, or appears in the meantime, stays.
 
     Raises:
         WeightsError: if it cannot be written.
@@ -98,7 +103,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         tensors["controller.weight"] = np.ascontiguousarray(checkpoint.controller.weight)
         tensors["controller.bias"] = np.ascontiguousarray(checkpoint.controller.bias)
     try:
-        with atomic_file(path, overwrite=True) as stream:
+        with atomic_file(path, overwrite=overwrite) as stream:
             stream.write(save(tensors, metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
     except FileError as error:
         raise WeightsError(str(error)) from error

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
 from gdq_cli.errors import ImageError, WeightsError
-from gdq_cli.images import DEFAULT_QUALITY
+from gdq_cli.images import DEFAULT_QUALITY, FORMATS
 from gdq_cli.images.mark import Mark, digest, fingerprint, read_mark
 from gdq_cli.models.store import resolve
 from gdq_cli.options import UpscaleOptions
@@ -44,7 +44,7 @@ def make_mark(job: Planned, options: UpscaleOptions) -> Mark:
         (encoding.quality or ("as the input" if format == "webp" else DEFAULT_QUALITY[format])) if lossy else None,
         encoding.lossless,
         encoding.strip_metadata,
-        (options.alpha, encoding.background) if job.header.has_alpha else None,
+        (options.alpha, None if FORMATS[format].alpha else encoding.background) if job.header.has_alpha else None,
     )
     try:
         source = fingerprint(job.source)

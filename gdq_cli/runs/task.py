@@ -174,8 +174,9 @@ class Task:
             resize_into(image, resized)
             image = resized
         alpha = None
-        if picture.alpha is not None and self.options.alpha == "drop":
+        if picture.has_alpha and self.options.alpha == "drop":
             notes.append("alpha dropped (`alpha=drop`)")
+            picture = replace(picture, alpha=None, alpha_value=255)
         elif picture.alpha is not None:
             alpha = self._upscale_alpha(picture.alpha, out_size, upscaler, progress)
         deep = None

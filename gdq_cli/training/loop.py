@@ -95,6 +95,8 @@ class Trainer:
         self._full_rates = [[float(group["lr"]) for group in groups] for groups in (matrices, others)]
         self._average = copy.deepcopy(self._network).eval()
         self.step = 0
+        self.stopped_by: int | None = None
+        """The signal that ended ``run``, if one did."""
         if state_file.exists():
             self._load()
 
@@ -127,8 +129,8 @@ class Trainer:
         """
         start = last = time.monotonic()
         losses: list[float] = []
-        with _stop_signals() as stopped:
-            while self.step < self._options.steps and not stopped():
+        with _stop_signals() as signals:
+            while self.step < self._options.steps and not signals:
                 losses.append(self._train_step())
                 if self.step % 10 == 0 or self.step == self._options.steps:
                     now = time.monotonic()
@@ -143,6 +145,7 @@ class Trainer:
                 if seconds is not None and time.monotonic() - start > seconds:
                     break
         self.save()
+        self.stopped_by = signals[0] if signals else None
         return self.step >= self._options.steps
 
     def _train_step(self) -> float:
@@ -228,8 +231,8 @@ class Trainer:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and SIGINT end the run after the current step; the old handlers come back afterwards."""
+def _stop_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGINT are only noted, in what is yielded; the old handlers come back afterwards."""
     seen: list[int] = []
 
     def note(number: int, _: object) -> None:
@@ -237,7 +240,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(seen)
+        yield seen
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import gdq_cli
-from gdq_cli.errors import WeightsError
+from gdq_cli.errors import OptionsError
 from gdq_cli.images import Compression
 from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.models.choice import NEARLY_LOSSLESS, choose_model
@@ -277,5 +277,5 @@ def test_python_reduces_a_lacking_scale(box: Path, mode: str) -> None:
 
 def test_python_refuses_scales_that_nobody_has(box: Path) -> None:
     for model in ("auto", "edsr", "photo"):
-        with pytest.raises(WeightsError, match="no model"):
+        with pytest.raises(OptionsError, match="`scale` must be 2, 3 or 4"):
             gdq_cli.load(model, scale=5)
