@@ -18,6 +18,7 @@ from gdq_cli.commands.console import (
     MaxPixelsOption,
     ModelOption,
     ThreadsOption,
+    hold_pipe,
     print_map,
     show_progress,
     write_overlay,
@@ -107,9 +108,12 @@ def bitmap(
     watch = watch_downloads(shown=True)
     with show_progress(source.name, shown=not as_json) as progress, memory_errors():
         start = time.perf_counter()
-        picture = read_image(source, max_pixels=max_pixels)
+        file = hold_pipe(source)
+        picture = read_image(file, max_pixels=max_pixels)
+        if not isinstance(file, Path):
+            file.seek(0)
         rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
-        model, reason = choose_model(model, probe_image(source, max_pixels=max_pixels).compression)
+        model, reason = choose_model(model, probe_image(file, max_pixels=max_pixels).compression)
         seconds = {"read": time.perf_counter() - start}
         native = native_scale(model, scale)
         start = time.perf_counter()
@@ -147,7 +151,7 @@ def bitmap(
         return
     with show_progress(f"writing {output.name}", shown=not as_json), memory_errors():
         if kind == ".png":
-            write_overlay(output, source, plan.bit_map, overwrite, max_pixels, numbers)
+            write_overlay(output, file, plan.bit_map, overwrite, max_pixels, numbers)
         else:
             if result is not None:
                 record = replace(

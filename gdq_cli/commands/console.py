@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import textwrap
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -97,6 +99,26 @@ def print_json(facts: dict[str, Any], *, err: bool = False) -> None:
     if "warnings" in facts:
         said["warnings"] = [as_options(warning) for warning in facts["warnings"]]
     tell(to_json(facts | said), err=err)
+
+
+def hold_pipe(path: Path) -> Path | BinaryIO:
+    """What a pipe gives, which can be read but once, as a stream; any other path as it is.
+
+    Raises:
+        ImageError: if it cannot be read.
+    """
+    from gdq_cli.errors import ImageError
+    from gdq_cli.files import announced
+
+    try:
+        if not path.is_fifo():
+            return path
+        with announced(partial(tell, err=True), f"{path} is a pipe; waiting for all that goes into it"):
+            held = io.BytesIO(path.read_bytes())
+            held.name = str(path)  # what messages call it
+            return held
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def write_overlay(

@@ -8,7 +8,7 @@ import math
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
 
 import typer
 
@@ -19,6 +19,7 @@ from gdq_cli.commands.console import (
     EngineOption,
     JsonOption,
     MaxPixelsOption,
+    hold_pipe,
     make_console,
     show_progress,
 )
@@ -343,12 +344,13 @@ def compare(
         chosen = find_format(output.suffix)
         check_output(output, first, second, overwrite=overwrite)
     names = (str(first), str(second))
-    files = [read_frames(file, max_pixels=max_pixels) for file in (first, second)]
+    held = (hold_pipe(first), hold_pipe(second))
+    files = [read_frames(file, max_pixels=max_pixels) for file in held]
     found = compare_files(files[0], files[1], names, shave)
     result, (height, width) = found.frames[found.worst], found.pair[0].shape[:2]
     differing = [number for number, frame in enumerate(found.frames, 1) if frame.largest]
     # Where gdq read less than the files hold, only equal files are surely equal.
-    equal = not differing and (not found.remarks or filecmp.cmp(first, second, shallow=False))
+    equal = not differing and (not found.remarks or _same_bytes(*held))
     facts: dict[str, Any] = {
         "first": names[0],
         "second": names[1],
@@ -399,3 +401,17 @@ def _ranges(numbers: list[int]) -> str:
     starts = [number for number in numbers if number - 1 not in numbers]
     stops = [number for number in numbers if number + 1 not in numbers]
     return ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, stops, strict=True))
+
+
+def _same_bytes(first: Path | BinaryIO, second: Path | BinaryIO) -> bool:
+    """Whether two files, or what pipes held, are equal byte for byte."""
+    if isinstance(first, Path) and isinstance(second, Path):
+        return filecmp.cmp(first, second, shallow=False)
+
+    def content(file: Path | BinaryIO) -> bytes:
+        if isinstance(file, Path):
+            return file.read_bytes()
+        file.seek(0)
+        return file.read()
+
+    return content(first) == content(second)

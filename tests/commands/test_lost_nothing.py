@@ -117,3 +117,17 @@ def test_a_training_that_was_stopped_does_not_end_as_one_that_is_done(tmp_path: 
 def test_a_seed_below_zero(tmp_path: Path, command: str) -> None:
     more = () if command == "train" else ("--from", "a.safetensors")
     gdq(command, tmp_path, *more, "-o", tmp_path / "o_x2.safetensors", "--seed", -1, code=2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("command", ["compare", "bitmap"])
+def test_a_pipe_is_read_once(tmp_path: Path, model: Path, command: str) -> None:
+    picture, pipe = save(tmp_path / "a.png"), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    more = (picture,) if command == "compare" else ("-m", model, "-x", 2, "-o", tmp_path / "map.png")
+    with subprocess.Popen(["sh", "-c", f"cat {picture} > {pipe}"]) as writer:
+        done = run_process(command, pipe, *more)
+        writer.wait(10)
+    assert done.returncode == 0, done.stderr
+    assert (b"are equal" in done.stdout) == (command == "compare")
+    assert (tmp_path / "map.png").exists() == (command == "bitmap")
