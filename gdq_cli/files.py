@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
 import os
 import re
 import secrets
@@ -138,6 +139,12 @@ def is_stream(path: Path) -> bool:
         return False
     descriptor = path.is_relative_to("/proc") or path.is_relative_to("/dev/fd")
     return descriptor or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+
+
+def read_pipe(path: Path, say: Callable[[str], None]) -> BinaryIO:
+    """All that goes into a named pipe, which can be read but once. Raises OSError."""
+    with announced(say, f"{path} is a pipe; waiting for all that goes into it"):
+        return io.BytesIO(path.read_bytes())
 
 
 @contextmanager

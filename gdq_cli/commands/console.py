@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import textwrap
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 
@@ -108,15 +107,14 @@ def hold_pipe(path: Path) -> Path | BinaryIO:
         ImageError: if it cannot be read.
     """
     from gdq_cli.errors import ImageError
-    from gdq_cli.files import announced
+    from gdq_cli.files import read_pipe
 
     try:
         if not path.is_fifo():
             return path
-        with announced(partial(tell, err=True), f"{path} is a pipe; waiting for all that goes into it"):
-            held = io.BytesIO(path.read_bytes())
-            held.name = str(path)  # what messages call it
-            return held
+        held: Any = read_pipe(path, partial(tell, err=True))
+        held.name = str(path)  # what messages call it
+        return cast(BinaryIO, held)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
 

@@ -115,9 +115,8 @@ def choose_engine(network: Network | Parameters, device: str = "cpu", name: str 
             return EngineChoice(reference, tuple(rejected))
         rejected.append(f"reference: its self-test on {device} gave other integers than on the CPU")
     why = "; ".join(rejected) or f"no engine named {name}"
-    if name != "auto" and rejected:
-        raise DeviceError(f"the engine {name} does not run this network on {device}: {why}")
-    raise DeviceError(f"no engine runs this network on {device}: {why}")
+    who = f"the engine {name} does not run" if name != "auto" and rejected else "no engine runs"
+    raise DeviceError(f"{who} this network on {device}: {why}")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gdq_cli.errors import ImageError, OptionsError
-from gdq_cli.files import announced, is_stream, path_key, user_path, why_missing
+from gdq_cli.files import is_stream, path_key, read_pipe, user_path, why_missing
 from gdq_cli.images import is_image_name
 
 
@@ -73,8 +72,7 @@ class _Collection:
             self.add(Found(path))
         elif path_key(path, follow=False) not in self.files:
             try:
-                with announced(say, f"{path} is a pipe; waiting for all that goes into it"):
-                    self.add(Found(path, stream=io.BytesIO(path.read_bytes())))
+                self.add(Found(path, stream=read_pipe(path, say)))
             except OSError as error:
                 self.fail(str(path), f"cannot be read ({error.strerror or error})")
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.commands import gdq, run_process
+from tests.helpers.paths import ROOT
 from tests.helpers.runs import save
 
 
@@ -53,7 +54,7 @@ def test_a_background_that_is_no_opaque_colour(tmp_path: Path, colour: str) -> N
 def test_a_terminal_of_no_width(tmp_path: Path, model: Path, command: tuple[object, ...]) -> None:
     picture = save(tmp_path / "a.png")
     line = (command[0], picture, "-m", model, *command[1:])
-    done = run_process(*line, cwd=tmp_path, env={**os.environ, "COLUMNS": "0", "PYTHONPATH": str(Path.cwd())})
+    done = run_process(*line, cwd=tmp_path, env={**os.environ, "COLUMNS": "0", "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
 
 
@@ -88,7 +89,7 @@ def test_a_training_that_was_stopped_does_not_end_as_one_that_is_done(tmp_path: 
     for index in range(10):
         save(tmp_path / "hr" / f"{index}.png", 48, 48, seed=index)
     line = ["train", "hr", "-o", "t_x2.safetensors", "-x", "2", "--batch", "1", "--patch", "8", "--steps", "100000"]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "gdq_cli", *line]
     run = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None

@@ -83,7 +83,7 @@ def check_jpeg(picture: Image.Image, data: bytes, segments: list[Segment]) -> li
             stop = here.stop + len(data[here.stop : behind.start].rstrip(b"\xff"))
             scans.append((here.stop, stop))
             sound &= _restarts_fit(frames[0].payload, here.payload, spacing, data[here.stop : stop])
-    if frames[0].kind == _PROGRESSIVE and not _all_scans(data):
+    if frames[0].kind == _PROGRESSIVE and not _all_scans(segments):
         raise ValueError("scans are missing")
     if len(scans) > 1:
         picture.load()
@@ -165,7 +165,7 @@ def complete_jpeg(data: bytes) -> JpegImagePlugin.JpegImageFile | None:
 
 def _decode_whole(coded: bytes) -> JpegImagePlugin.JpegImageFile | None:
     """The picture, where what follows does not change it; None where it does."""
-    if not _all_scans(coded):
+    if not _all_scans(walk_jpeg(coded)):
         return None
     draw, first = random.Random(0), None
     for _ in range(_TRIES):
@@ -178,10 +178,10 @@ def _decode_whole(coded: bytes) -> JpegImagePlugin.JpegImageFile | None:
     return first
 
 
-def _all_scans(data: bytes) -> bool:
+def _all_scans(segments: list[Segment]) -> bool:
     """Whether the scans of a JPEG tell every coefficient of every component to its last bit."""
     components, missing = b"", set[tuple[int, int]]()
-    for segment in walk_jpeg(data):
+    for segment in segments:
         kind, payload = segment.kind, segment.payload
         if kind in _FRAMES:
             components = payload[6::3]
