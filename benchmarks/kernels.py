@@ -31,6 +31,9 @@ REPEAT = 6
 
 RANDOM = np.random.default_rng(0)
 
+BITS = {"direct": 8, "winograd_f4": 8, "winograd_gauss": 4}
+"""Of an algorithm's codes; the others' have 6."""
+
 
 def draw_weight(outputs: int, inputs: int, kind: str) -> NDArray[np.int8]:
     """Bell-shaped weights on the wide grid, or on one whose fastest exact algorithm is ``kind``."""
@@ -133,7 +136,8 @@ def layer_candidates(side: int, threads: int, isa: str | None) -> dict[str, Call
     x = np.zeros((side, side, CHANNELS), np.float32)
 
     def add(name: str, store: str) -> None:
-        bounds = (-128, 127) if name in ("direct", "winograd_f4") else (-32, 31)
+        bits = BITS.get(name, 6)
+        bounds = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         weight = draw_weight(CHANNELS, CHANNELS, name)
         layers = [kernels.Layer(weight, bounds, isa=isa, algorithm=name) for _ in range(threads)]
         codes = (rng.integers(*bounds, (side, side, CHANNELS), endpoint=True) + kernels.ZERO).astype(np.uint8)
@@ -177,9 +181,9 @@ def window_candidates(side: int, threads: int, isa: str | None) -> tuple[dict[st
     """Seconds per window of networks that differ in their number of blocks, so that the body's share can be told."""
     count, halo, scale = 2 * threads, 4, 4
     window = side + 2 * halo
-    kinds = {8: "direct"}
-    if "winograd" in algorithms_of(isa):
-        kinds |= {6: "winograd", 5: "winograd_corners", 4: "winograd_plain", 3: "winograd_split"}
+    kinds = [name for name in algorithms_of(isa) if name != "winograd_f4"]
+    if "direct" not in kinds:
+        kinds = ["direct", *kinds]  # its weights, which the network's own choice of algorithm takes
     image = np.random.default_rng(0).integers(0, 256, (count * window, window, 3), dtype=np.uint8)
     seen = np.array([(i * window, 0, window, window) for i in range(count)], np.int32)
     cores = np.array([(i * window + halo, halo, side, side) for i in range(count)], np.int32)
@@ -193,10 +197,10 @@ def window_candidates(side: int, threads: int, isa: str | None) -> tuple[dict[st
 
     candidates: dict[str, Callable[[], float]] = {}
     for blocks in (1, 17):
-        network = kernels.Network(make_program(blocks, kinds), isa)
-        for bits in kinds:
+        for kind in kinds:
+            bits = BITS.get(kind, 6)
+            network = kernels.Network(make_program(blocks, {bits: kind}), isa)
             widths = np.full(count, bits, np.uint8)
-
             candidates[f"{blocks} blocks, {network.algorithms(bits)[0]}"] = partial(seconds, network, widths)
     return candidates, window
 

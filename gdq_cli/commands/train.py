@@ -343,6 +343,15 @@ def refine(
             rich_help_panel=TRAINING,
         ),
     ] = False,
+    coarse: Annotated[
+        bool,
+        typer.Option(
+            "--coarse",
+            help="Put the weights of 4-bit patches on the grid of the faster kernel for 4 bits, where gdq calibrate "
+            "puts them. Alone it leaves the rest as it is, the controller included.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = False,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
     gate: GateOption = "ridge",
@@ -355,16 +364,18 @@ def refine(
     check_fab(target_fab)
     if other is None and share != 0.5:
         raise OptionsError("--share is of --average; give both or neither")
-    from gdq_cli.models.checkpoint import read_checkpoint
+    from gdq_cli.models.checkpoint import read_checkpoint, write_checkpoint
     from gdq_cli.networks import parameters_of
-    from gdq_cli.training.calibration.refine import average_checkpoints, refine_steps
+    from gdq_cli.training.calibration.refine import add_coarse_grid, average_checkpoints, refine_steps
 
     start = read_checkpoint(source)
-    if not start.is_quantized and (steps or other is None):
+    if not start.is_quantized and (steps or coarse or other is None):
         raise WeightsError(f"{source}: a float32 checkpoint, which has neither steps nor a controller")
     check_scale(output, start.scale)
     if other is not None:
         start = average_checkpoints(start, read_checkpoint(other), share)
+    if coarse:
+        start = add_coarse_grid(start)
     network = _trainable(source, start.network)
     training, held_out = _load(folder, start.scale, degradation)
     if steps:
@@ -372,7 +383,11 @@ def refine(
             factors = refine_steps(network, held_out, progress)
         start = replace(start, facts=start.facts | {"steps_refined": factors})
     start = replace(start, parameters=parameters_of(network), name=model_name(output))
-    finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed, overwrite)
+    if coarse and other is None and not steps:
+        finished = start
+        write_checkpoint(output, finished, overwrite=overwrite)
+    else:
+        finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed, overwrite)
     tell(f"{output}: {_figures(network, finished, held_out)}")
 
 

@@ -18,8 +18,9 @@ enum class Algorithm : int {
     winograd_plain = 3,    // none doubled
     winograd_split = 4,    // none doubled, the four centre positions as the sum of two int8 weights
     winograd_f4 = 5,       // F(4x4,3x3) in 16 bits, any 8-bit codes: see winograd_f4.h
+    winograd_gauss = 6,    // F(4x4,3x3) in bytes, codes of 4 bits: see winograd_gauss.h
 };
-constexpr int kAlgorithms = 6;
+constexpr int kAlgorithms = 7;
 constexpr unsigned bit_of(Algorithm a) { return 1u << static_cast<int>(a); }
 
 // How a kernel wants its weights laid out; pack.cpp obeys it.
@@ -35,7 +36,7 @@ struct PackedConv {
     int cin, cout;
     bool signed_in;          // stored zero is 128, else 0
     const int8_t* weights;   // 64-byte aligned, layout of the kernel
-    const int32_t* init;     // direct: [cout]; F(2x2): [4][2][cout]: initial accumulators, undo the +128 of the data
+    const int32_t* init;     // direct: [cout]; F(2x2): [4][2][cout]; Gaussian: [46][cout]: initial accumulators, undo the +128 of the data
 };
 
 // The 64 -> 3 convolution: lanes are kx * 4 + output, so one vector holds a whole row of taps.

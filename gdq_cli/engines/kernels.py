@@ -42,8 +42,17 @@ except ImportError as error:  # not built, or built for another Python
     _PROBLEM = str(error)
 _MISSING = f"the compiled kernels are missing ({_PROBLEM}); install a C++ compiler and reinstall"
 
-ALGORITHMS = ("direct", "winograd", "winograd_corners", "winograd_plain", "winograd_split", "winograd_f4")
-"""Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16, 20 and 9."""
+ALGORITHMS = (
+    "direct",
+    "winograd",
+    "winograd_corners",
+    "winograd_plain",
+    "winograd_split",
+    "winograd_f4",
+    "winograd_gauss",
+)
+"""Convolution algorithms by their number in csrc/types.h; per 36 multiplications they need 36, 16, 16, 16, 20, 9 (of
+words) and 11.5."""
 
 LARGEST_GIVEN = 2.0**16
 """Values of a stream that other layers made must stay below it in magnitude, so that their codes are proved exact."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks import quantizers
 from gdq_cli.program import grids
+from gdq_cli.program.grids import Grid
 
 
 class Network(nn.Module):
@@ -53,32 +54,39 @@ class QuantConv2d(nn.Module):
             ignored), none leaves it float32 only.
         signed: whether its input can be negative (False after ReLU).
         equalized: whether each input channel has a step of its own (``activation_step * equalization``).
+        four_bits: grid of the weights in patches of 4 bits.
 
     Attributes:
         weight: (O, I, 3, 3); bias: (O,).
         activation_step: (len(bit_widths),) positive, in the order of ``bit_widths``.
-        wide_step, narrow_step: (O,) positive; steps of the equalized weight on the two grids. Present only where a
-            bit-width needs them.
+        wide_step, narrow_step, coarse_step: (O,) positive; steps of the equalized weight on the grids. Present only
+            where a bit-width needs them.
         equalization: (I,) positive buffer.
     """
 
     equalization: Tensor
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, bit_widths: tuple[int, ...], signed: bool, equalized: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        bit_widths: tuple[int, ...],
+        signed: bool,
+        equalized: bool = False,
+        four_bits: Grid = "narrow",
     ) -> None:
         super().__init__()
         self.bit_widths = bit_widths
+        self._four_bits = four_bits
         self.signed = signed
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         if bit_widths:
             self.activation_step = nn.Parameter(torch.full((len(bit_widths),), 0.1))
-        if any(not grids.uses_narrow_grid(b) for b in bit_widths):
-            self.wide_step = nn.Parameter(torch.full((out_channels,), 1e-3))
-        if any(grids.uses_narrow_grid(b) for b in bit_widths):
-            self.narrow_step = nn.Parameter(torch.full((out_channels,), 1e-3))
+        for grid in self.grids:
+            self.register_parameter(f"{grid}_step", nn.Parameter(torch.full((out_channels,), 1e-3)))
         if equalized:
             self.register_buffer("equalization", torch.ones(in_channels))
 
@@ -86,6 +94,26 @@ class QuantConv2d(nn.Module):
     def is_static(self) -> bool:
         """Whether it runs at one bit-width whatever the patch's is."""
         return len(self.bit_widths) == 1
+
+    @property
+    def grids(self) -> list[Grid]:
+        """The grids that its weights are put on, without repetition."""
+        return list(dict.fromkeys(grids.weight_grid(bits, self._four_bits) for bits in self.bit_widths))
+
+    def grid_step(self, grid: Grid) -> nn.Parameter:
+        """(O,) steps of one of its grids."""
+        return self.get_parameter(f"{grid}_step")
+
+    @property
+    def bound_grids(self) -> list[Grid]:
+        """Those whose steps follow from its weights: the finest ones that fit the kernel."""
+        return [grid for grid in self.grids if grid in grids.TRANSFORMS]
+
+    @torch.no_grad()
+    def fit_bound_steps(self) -> None:
+        """Set the steps of these grids, in place."""
+        for grid in self.bound_grids:
+            self.grid_step(grid).copy_(quantizers.choose_fitting_step(self.equalized_weight(), grid))
 
     def own_bit_width(self, bit_width: int) -> int:
         """The bit-width this layer runs at in a patch of ``bit_width``.
@@ -112,8 +140,7 @@ class QuantConv2d(nn.Module):
 
     def weight_step(self, bit_width: int) -> Tensor:
         """(O,) steps of the weight grid that a patch of ``bit_width`` uses."""
-        narrow = grids.uses_narrow_grid(self.own_bit_width(bit_width))
-        return self.narrow_step if narrow else self.wide_step
+        return self.grid_step(grids.weight_grid(self.own_bit_width(bit_width), self._four_bits))
 
     def input_range(self, bit_width: int) -> tuple[int, int]:
         """Smallest and largest input code at ``bit_width``."""
@@ -147,10 +174,10 @@ class QuantConv2d(nn.Module):
 class ResidualBlock(nn.Module):
     """x + conv2(relu(conv1(x))), both convolutions dynamic (EDSR, Lim et al. 2017: no batch normalisation)."""
 
-    def __init__(self, channels: int, bit_widths: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, bit_widths: tuple[int, ...], four_bits: Grid) -> None:
         super().__init__()
-        self.conv1 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=True)
-        self.conv2 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=False)
+        self.conv1 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=True, four_bits=four_bits)
+        self.conv2 = QuantConv2d(channels, channels, bit_widths=bit_widths, signed=False, four_bits=four_bits)
 
     def forward(self, x: Tensor, bit_width: int = FP32_BITS) -> Tensor:
         hidden = F.relu(self.conv1(x, bit_width))

@@ -1,4 +1,4 @@
-"""Uniform symmetric quantization: code ranges, activation codes with learned steps, and the two weight grids.
+"""Uniform symmetric quantization: code ranges, activation codes with learned steps, and the grids of weights.
 
 A *code* is an integer, a *step* the float it counts in: value = code * step. Zero is always code 0, so zero
 padding is exact. Activations are quantized per tensor (LSQ, Esser et al. 2020), weights per output channel.
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gdq_cli.program.grids import WIDE_MAX, WINOGRAD_G, WINOGRAD_MAX
+from gdq_cli.program.grids import TRANSFORMED_MAX, TRANSFORMS, WIDE_MAX, Grid
 
 
 class _Codes(torch.autograd.Function):
@@ -74,22 +74,22 @@ def weight_codes(weight: Tensor, step: Tensor, limit: int = WIDE_MAX) -> Tensor:
     return activation_codes(weight, step.reshape(-1, 1, 1, 1), -limit, limit)
 
 
-def transform_weight(codes: Tensor) -> Tensor:
-    """F(2x2, 3x3) weight transform G w G^T with integer G.
+def transform_weight(codes: Tensor, grid: Grid) -> Tensor:
+    """What the Winograd kernel of a grid multiplies.
 
     Args:
         codes: (O, I, 3, 3).
+        grid: narrow or coarse.
 
     Returns:
-        (O, I, 4, 4) of the same dtype; exact for integers.
+        (O, I, 16 or 46) of the same dtype; exact for integers.
     """
-    g = torch.tensor(WINOGRAD_G, dtype=codes.dtype, device=codes.device)
-    return g @ codes @ g.T
+    return codes.flatten(2) @ torch.from_numpy(TRANSFORMS[grid]).to(codes).T
 
 
-def fits_narrow_grid(codes: Tensor) -> Tensor:
-    """Per output channel: do all transformed weights fit the Winograd kernel's int8? (O, I, 3, 3) -> (O,) bool."""
-    return transform_weight(codes).abs().amax(dim=(1, 2, 3)) <= WINOGRAD_MAX
+def fits_grid(codes: Tensor, grid: Grid) -> Tensor:
+    """Per output channel: do all transformed weights fit the kernel's int8? (O, I, 3, 3) -> (O,) bool."""
+    return transform_weight(codes, grid).abs().amax(dim=(1, 2)) <= TRANSFORMED_MAX
 
 
 def choose_wide_step(weight: Tensor) -> Tensor:
@@ -104,13 +104,13 @@ def choose_wide_step(weight: Tensor) -> Tensor:
     return best_step
 
 
-def choose_narrow_step(weight: Tensor) -> Tensor:
-    """Finest step per output channel whose codes fit the Winograd kernel, (O, I, 3, 3) -> (O,)."""
-    peak = transform_weight(weight.double()).abs().amax(dim=(1, 2, 3)).clamp_min(1e-8)
-    step = (peak / (WINOGRAD_MAX + 1)).to(weight.dtype)
+def choose_fitting_step(weight: Tensor, grid: Grid) -> Tensor:
+    """Finest step per output channel whose codes fit the Winograd kernel of a grid, (O, I, 3, 3) -> (O,)."""
+    peak = transform_weight(weight.double(), grid).abs().amax(dim=(1, 2)).clamp_min(1e-8)
+    step = (peak / (TRANSFORMED_MAX + 1)).to(weight.dtype)
     for _ in range(1000):
-        fits = fits_narrow_grid(weight_codes(weight, step))
+        fits = fits_grid(weight_codes(weight, step), grid)
         if bool(fits.all()):
             return step
         step = torch.where(fits, step, step * 1.004)
-    raise ValueError("no narrow step found; the weights are not finite")
+    raise ValueError(f"no {grid} step found; the weights are not finite")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdq_cli.errors import WeightsError
-from gdq_cli.program.grids import code_range, fits_narrow_grid, uses_narrow_grid, weight_codes
+from gdq_cli.program.grids import Grid, code_range, fits_grid, weight_codes, weight_grid
 
 F32 = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[Any]]
@@ -114,23 +114,27 @@ class QuantLayer:
         """Smallest and largest input code."""
         return code_range(self.own_bit_width(bit_width), signed=self.signed)
 
-    @cached_property
-    def _wide_codes(self) -> tuple[NDArray[np.int8], int]:
-        return self._weight_codes(self["wide_step"])
+    def weight_grid(self, bit_width: int) -> Grid:
+        """Where its weights lie in a patch of ``bit_width``."""
+        has_coarse = f"{self.name}.coarse_step" in self.tensors
+        return weight_grid(self.own_bit_width(bit_width), "coarse" if has_coarse else "narrow")
 
     @cached_property
-    def _narrow_codes(self) -> tuple[NDArray[np.int8], int]:
-        return self._weight_codes(self["narrow_step"], narrow=not self.is_static)
+    def _known_codes(self) -> dict[Grid, tuple[NDArray[np.int8], int]]:
+        return {}
 
-    def _weight_codes(self, step: F32, *, narrow: bool = False) -> tuple[NDArray[np.int8], int]:
+    def _weight_codes(self, grid: Grid) -> tuple[NDArray[np.int8], int]:
         """Codes of the weight on one grid, and the largest sum of their magnitudes that an output channel has."""
+        if known := self._known_codes.get(grid):
+            return known
         weight: F32 = self["weight"]
         if self._equalization is not None:
             weight = weight * self._equalization.reshape(1, -1, 1, 1)
-        codes = weight_codes(weight, step)
-        if narrow and not fits_narrow_grid(codes):
-            raise WeightsError(f"narrow weights of {self.name} leave the range of the Winograd kernel; calibrate again")
-        return codes.astype(np.int8), int(np.abs(codes).sum(axis=(1, 2, 3), dtype=np.float64).max())
+        codes = weight_codes(weight, self[f"{grid}_step"])
+        if grid != "wide" and not self.is_static and not fits_grid(codes, grid):
+            raise WeightsError(f"{grid} weights of {self.name} leave the range of the Winograd kernel; calibrate again")
+        made = codes.astype(np.int8), int(np.abs(codes).sum(axis=(1, 2, 3), dtype=np.float64).max())
+        return self._known_codes.setdefault(grid, made)
 
     def lower(
         self,
@@ -151,9 +155,9 @@ class QuantLayer:
         Raises:
             WeightsError: if the accumulators could leave the range that all engines compute exactly.
         """
-        narrow = uses_narrow_grid(self.own_bit_width(bit_width))
-        weight_step: F32 = self["narrow_step" if narrow else "wide_step"]
-        codes, largest_sum = self._narrow_codes if narrow else self._wide_codes
+        grid = self.weight_grid(bit_width)
+        weight_step: F32 = self[f"{grid}_step"]
+        codes, largest_sum = self._weight_codes(grid)
         qmin, qmax = self.input_range(bit_width)
         _check_exact(self.name, largest_sum * max(-qmin, qmax))
         scale = np.float64(self.activation_step(bit_width)) * weight_step.astype(np.float64) * gain
@@ -194,16 +198,19 @@ def check_quantized(bit_widths: tuple[int, ...]) -> None:
 
 
 def quant_shapes(
-    name: str, inputs: int, outputs: int, bit_widths: tuple[int, ...], *, equalized: bool = False
+    name: str,
+    inputs: int,
+    outputs: int,
+    bit_widths: tuple[int, ...],
+    *,
+    equalized: bool = False,
+    four_bits: Grid = "narrow",
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors of a :class:`QuantLayer`."""
     shapes: dict[str, tuple[int, ...]] = {"weight": (outputs, inputs, 3, 3), "bias": (outputs,)}
     if bit_widths:
         shapes["activation_step"] = (len(bit_widths),)
-    if not all(map(uses_narrow_grid, bit_widths)):
-        shapes["wide_step"] = (outputs,)
-    if any(map(uses_narrow_grid, bit_widths)):
-        shapes["narrow_step"] = (outputs,)
+    shapes |= {f"{weight_grid(bits, four_bits)}_step": (outputs,) for bits in bit_widths}
     if equalized:
         shapes["equalization"] = (inputs,)
     return {f"{name}.{key}": shape for key, shape in shapes.items()}

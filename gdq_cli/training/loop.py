@@ -24,7 +24,7 @@ from gdq_cli.models.archive import check_archive
 from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.muon import Muon
-from gdq_cli.training.stages import Stage, fit_narrow_grids
+from gdq_cli.training.stages import Stage, fit_bound_grids
 
 GRADIENT_CLIP = 0.5
 WARM_UP = 50  # steps of linear growth of the learning rate, so that Adam's averages fill up first
@@ -104,7 +104,7 @@ class Trainer:
     def average(self) -> Edsr:
         """The network with averaged (EMA) weights: what is validated and shipped."""
         average: Edsr = self._average
-        fit_narrow_grids(average)
+        fit_bound_grids(average)
         return average
 
     def run(

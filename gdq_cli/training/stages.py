@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from gdq_cli.bits.widths import FP32_BITS
-from gdq_cli.networks import quantizers
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.calibration.steps import weigh_patches
@@ -101,9 +100,9 @@ class QuantizedStage:
     Each patch counts by the reciprocal of the teacher's error there, as it does for PSNR: otherwise steps grow to suit
     texture, and smooth patches pay.
 
-    Both weight grids are derived from the same float weights, so each step trains them together; without float among
-    the widths, the float network drifts away. The narrow grid's steps follow the weights by rule (the finest that fits
-    the Winograd kernel); all other steps are learned.
+    All weight grids are derived from the same float weights, so each step trains them together; without float among
+    the widths, the float network drifts away. The narrow and the coarse grid's steps follow the weights by rule (the
+    finest that fit the Winograd kernel); all other steps are learned.
 
     Args:
         network: quantized and calibrated.
@@ -129,8 +128,8 @@ class QuantizedStage:
         self._autocast = autocast
         self._convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
         for conv in self._convs:
-            if hasattr(conv, "narrow_step"):
-                conv.narrow_step.requires_grad_(False)
+            for grid in conv.bound_grids:
+                conv.grid_step(grid).requires_grad_(False)
 
     def parameter_groups(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         steps = {name: p for name, p in self.network.named_parameters() if name.endswith("_step") and p.requires_grad}
@@ -162,19 +161,18 @@ class QuantizedStage:
         return total
 
     def after_step(self, step: int) -> None:
-        """Keep steps positive, and now and then fit the narrow grid to the weights as they are."""
+        """Keep steps positive, and now and then fit the grids that are bound to a kernel to the weights as they are."""
         with torch.no_grad():
             for conv in self._convs:
                 conv.activation_step.clamp_(min=1e-8)
-                if hasattr(conv, "wide_step"):
-                    conv.wide_step.clamp_(min=1e-8)
+                if "wide" in conv.grids:
+                    conv.grid_step("wide").clamp_(min=1e-8)
         if step % 25 == 0:
-            fit_narrow_grids(self.network)
+            fit_bound_grids(self.network)
 
 
-@torch.no_grad()
-def fit_narrow_grids(network: nn.Module) -> None:
-    """Set every narrow step of a network to the finest one whose transformed weights fit int8, in place."""
+def fit_bound_grids(network: nn.Module) -> None:
+    """Set every step that follows from the weights by rule, in place."""
     for conv in network.modules():
-        if isinstance(conv, QuantConv2d) and hasattr(conv, "narrow_step"):
-            conv.narrow_step.copy_(quantizers.choose_narrow_step(conv.equalized_weight()))
+        if isinstance(conv, QuantConv2d):
+            conv.fit_bound_steps()

@@ -148,5 +148,6 @@ def test_accumulators_that_could_leave_the_exact_range_are_refused(small_checkpo
         conv = network.blocks[0].conv2
         conv.weight[0] = conv.wide_step[0] * 127
         conv.narrow_step[0] = conv.wide_step[0] * 127
+        conv.coarse_step[0] = conv.wide_step[0] * 127
     with pytest.raises(WeightsError, match=r"2\^24"):
         lower_network(network)

@@ -4,6 +4,8 @@
 #include "kernels/isa.h"
 #include "network/layer.h"
 
+using gdq::Algorithm;
+
 int main() {
     gdq::Isa isas[gdq::kMaxIsas];
     const int n = gdq::list_isas(isas);
@@ -13,7 +15,8 @@ int main() {
         std::printf("%s: %s\n", isas[i].kernels->name, !isas[i].runnable ? "cannot run here" : difference ? difference : "ok");
         if (isas[i].runnable)
             std::printf("  8 bits: %s\n",
-                        gdq::wide_algorithm(*isas[i].kernels) == gdq::Algorithm::direct ? "direct" : "Winograd F(4x4)");
+                        gdq::faster(*isas[i].kernels, Algorithm::direct, Algorithm::winograd_f4) == Algorithm::direct
+                            ? "direct" : "Winograd F(4x4)");
         right += isas[i].runnable && !difference;
         wrong += difference != nullptr;
     }

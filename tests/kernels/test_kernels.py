@@ -24,6 +24,13 @@ RUNNABLE = list(ALGORITHMS)
 WINOGRAD = [(isa, name) for isa, names in ALGORITHMS.items() for name in names if name != "direct"]
 ANY_CODES = ("direct", "winograd_f4")
 """Algorithms that take all weights, and codes of 8 bits."""
+
+
+def code_widths(algorithm: str) -> tuple[int, ...]:
+    """Bit-widths of the codes that an algorithm takes, narrow to wide."""
+    return (2, 3, 4) if algorithm == "winograd_gauss" else (4, 5, 6, 8) if algorithm in ANY_CODES else (4, 5, 6)
+
+
 ZERO = kernels.ZERO
 
 
@@ -69,6 +76,7 @@ PEAKS = {
     "winograd_plain": 14,
     "winograd_split": 28,
     "winograd_f4": 127,
+    "winograd_gauss": 14,
 }
 """Weight bounds under which any weight fits: nine weights sum to at most 127 (254 where halves are split)."""
 
@@ -111,7 +119,7 @@ def test_convolution_equals_contract(isa: str, data: st.DataObject) -> None:
     algorithm = data.draw(st.sampled_from(ALGORITHMS[isa]))
     height, width = data.draw(st.integers(1, 11)), data.draw(st.integers(1, 17))
     inputs, outputs = data.draw(st.sampled_from([(16, 16), (48, 32), (64, 64), (64, 256), (128, 80), (64, 3)]))
-    bits = data.draw(st.sampled_from([4, 5, 6, 8] if algorithm in ANY_CODES else [4, 5, 6]))
+    bits = data.draw(st.sampled_from(code_widths(algorithm)))
     signed = data.draw(st.booleans())
     bounds = signed_range(bits) if signed else unsigned_range(bits)
     exact = (2**24 - 1) // (9 * inputs * max(-bounds[0], bounds[1]))
@@ -147,7 +155,7 @@ def test_convolution_equals_contract(isa: str, data: st.DataObject) -> None:
 def test_winograd_holds_at_the_ends_of_the_range(isa: str, algorithm: str, signed: bool, kind: str) -> None:
     """Largest weights that fit with codes at both ends: F(2x2)'s data reach 0 and 254, its products 2^15 a pair."""
     rng = np.random.default_rng(7)
-    bits = 8 if algorithm in ANY_CODES else 6
+    bits = code_widths(algorithm)[-1]
     bounds = signed_range(bits) if signed else unsigned_range(bits)
     weight = draw_weight(rng, 64, 64, min(PEAKS[algorithm], (2**24 - 1) // (576 * max(-bounds[0], bounds[1]))), "ends")
     codes = draw_codes(rng, (9, 37, 64), bounds, kind)
@@ -275,6 +283,11 @@ def test_fastest_exact_algorithm_is_chosen() -> None:
     assert chosen(centre, signed_range(6)) == "winograd_split"
     centre[5, 6] = 29
     assert chosen(centre, signed_range(6)) == wide
+    four = chosen(small, signed_range(4))  # measured, too
+    assert four in ("winograd", "winograd_gauss")
+    assert chosen(small, unsigned_range(4)) == four
+    centre[5, 6] = 15  # sums to 135, halves of which fit
+    assert chosen(centre, signed_range(4)) == "winograd_split"
 
 
 @pytest.mark.parametrize("isa", RUNNABLE)
@@ -291,6 +304,10 @@ def test_inexact_layers_are_refused(isa: str) -> None:
             kernels.Layer(weight, signed_range(6), isa=isa, algorithm="winograd_split")
         with pytest.raises(ValueError, match="6 bits"):
             kernels.Layer(np.ones((64, 64, 3, 3), np.int8), signed_range(8), isa=isa, algorithm="winograd")
+        with pytest.raises(ValueError, match="int8"):
+            kernels.Layer(weight, signed_range(4), isa=isa, algorithm="winograd_gauss")
+        with pytest.raises(ValueError, match="4 bits"):
+            kernels.Layer(np.ones((64, 64, 3, 3), np.int8), signed_range(5), isa=isa, algorithm="winograd_gauss")
 
 
 def test_bad_buffers_are_refused() -> None:

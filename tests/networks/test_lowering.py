@@ -72,9 +72,10 @@ def test_the_module_of_parameters_is_the_network(checkpoint: Checkpoint) -> None
         assert torch.equal(again(pixels), checkpoint.network(pixels))
 
 
-def test_narrow_grid_by_brute_force() -> None:
+@pytest.mark.parametrize("grid", ["narrow", "coarse"])
+def test_grid_by_brute_force(grid: grids.Grid) -> None:
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         codes = torch.randint(-40, 41, (2, 3, 3, 3), generator=generator)
-        found = grids.fits_narrow_grid(codes.numpy().astype(np.float32))
-        assert found == bool(quantizers.fits_narrow_grid(codes).all())
+        found = grids.fits_grid(codes.numpy().astype(np.float32), grid)
+        assert found == bool(quantizers.fits_grid(codes.float(), grid).all())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gdq_cli.networks import quantizers
-from gdq_cli.program.grids import WIDE_MAX, code_range
+from gdq_cli.program.grids import WIDE_MAX, Grid, code_range, fits_grid
 
 
 @pytest.mark.parametrize("bit_width", [4, 5, 6, 8])
@@ -61,19 +61,22 @@ def test_scale_gradient_keeps_the_value() -> None:
     assert x.grad.tolist() == [0.25, 0.25]
 
 
-def test_narrow_step_is_the_finest_that_fits() -> None:
+@pytest.mark.parametrize("grid", ["narrow", "coarse"])
+def test_fitting_step_is_the_finest_that_fits(grid: Grid) -> None:
     weight = torch.randn(16, 32, 3, 3, generator=torch.Generator().manual_seed(2)) * 0.05
-    step = quantizers.choose_narrow_step(weight)
+    step = quantizers.choose_fitting_step(weight, grid)
     codes = quantizers.weight_codes(weight, step)
-    assert bool(quantizers.fits_narrow_grid(codes).all())
+    assert bool(quantizers.fits_grid(codes, grid).all())
+    assert fits_grid(codes.numpy(), grid)
     finer = quantizers.weight_codes(weight, step * 0.98)
-    assert not bool(quantizers.fits_narrow_grid(finer).any())
+    assert not bool(quantizers.fits_grid(finer, grid).any())
+    assert not fits_grid(finer.numpy(), grid)
 
 
 def test_winograd_with_integer_transforms_is_the_convolution() -> None:
     rng = np.random.default_rng(0)
     weight, tile = rng.integers(-20, 21, (3, 3)), rng.integers(-32, 32, (4, 4))
-    u = quantizers.transform_weight(torch.from_numpy(weight)[None, None]).numpy()[0, 0]
+    u = quantizers.transform_weight(torch.from_numpy(weight)[None, None], "narrow").numpy().reshape(4, 4)
     b = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
     a = np.array([[2, 1, 1, 0], [0, 1, -1, -2]])  # doubled outer rows: the transformed weights' rows 1, 2 are doubled
     product = a @ (u * (b @ tile @ b.T)) @ a.T
@@ -95,4 +98,4 @@ def test_wide_step_beats_the_plain_maximum() -> None:
 
 def test_weights_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        quantizers.choose_narrow_step(torch.full((1, 1, 3, 3), torch.nan))
+        quantizers.choose_fitting_step(torch.full((1, 1, 3, 3), torch.nan), "narrow")

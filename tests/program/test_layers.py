@@ -11,13 +11,15 @@ import torch
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.errors import WeightsError
 from gdq_cli.networks import SrresnetConfig, build_network, lower_network
+from gdq_cli.program.grids import Grid
 from gdq_cli.program.layers import EXACT, IntegerConv, QuantLayer, Tensors, lower_head, quant_shapes
 from tests.helpers.integers import exact_accumulators
 
 
-def made_tensors(inputs: int, bit_widths: tuple[int, ...], code: int) -> Tensors:
+def made_tensors(inputs: int, bit_widths: tuple[int, ...], code: int, four_bits: Grid = "narrow") -> Tensors:
     """Of a layer whose weights all have one code, on steps of 1."""
-    tensors = {key: np.ones(shape, np.float32) for key, shape in quant_shapes("conv", inputs, 2, bit_widths).items()}
+    shapes = quant_shapes("conv", inputs, 2, bit_widths, four_bits=four_bits)
+    tensors = {key: np.ones(shape, np.float32) for key, shape in shapes.items()}
     tensors["conv.weight"] *= code
     return tensors
 
@@ -62,6 +64,25 @@ def test_narrow_weights_that_the_winograd_kernel_cannot_hold() -> None:
     with pytest.raises(WeightsError, match="narrow weights of conv leave the range of the Winograd kernel"):
         layer.lower(4)
     assert int(layer.lower(8).weight.max()) == 15
+
+
+def test_four_bits_have_a_grid_of_their_own() -> None:
+    """Where the checkpoint has its steps; without them, as in older ones, they share that of 5 and 6 bits."""
+    tensors = {**made_tensors(4, BIT_WIDTHS, 14, "coarse"), "conv.coarse_step": np.full(2, 2, np.float32)}
+    layer = QuantLayer("conv", tensors, BIT_WIDTHS, True)
+    assert [layer.weight_grid(bits) for bits in BIT_WIDTHS] == ["coarse", "narrow", "narrow", "wide"]
+    assert [int(layer.lower(bits).weight.max()) for bits in BIT_WIDTHS] == [7, 14, 14, 14]
+    assert layer.lower(4).multiplier.tolist() == [2, 2]
+    older = QuantLayer("conv", made_tensors(4, BIT_WIDTHS, 14), BIT_WIDTHS, True)
+    assert [older.weight_grid(bits) for bits in BIT_WIDTHS] == ["narrow", "narrow", "narrow", "wide"]
+    mixed = np.zeros((2, 4, 3, 3), np.float32)
+    mixed[0, 0] = [[30, 30, -30], [30, 30, -30], [-30, -30, -30]]  # fits 16 sums of nine, but not a complex one
+    layer = QuantLayer(
+        "conv", {**tensors, "conv.weight": mixed, "conv.coarse_step": np.ones(2, np.float32)}, BIT_WIDTHS, True
+    )
+    assert int(layer.lower(5).weight.max()) == 30
+    with pytest.raises(WeightsError, match="coarse weights of conv leave the range of the Winograd kernel"):
+        layer.lower(4)
 
 
 @pytest.mark.parametrize(("code", "features"), [(127, 114), (-128, 113)])

@@ -6,12 +6,14 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from gdq_cli.errors import WeightsError
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.networks import Parameters, SrresnetConfig, build_network, parameters_of
 from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.calibration import refine
 from gdq_cli.training.calibration.refine import average_checkpoints, refine_steps
@@ -85,3 +87,33 @@ def test_the_command(small_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: 
     assert "averaged" not in str(read_checkpoint(plain).facts)
     gdq("refine", folder, "--from", plain, "--average", plain, "-o", output, "--overwrite")
     assert not read_checkpoint(output).is_quantized
+
+
+def test_an_older_checkpoint_gets_the_grid_of_four_bits(small_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """The steps that calibration gives, and nothing else: weights, other steps and the controller stay."""
+    config, tensors = small_checkpoint.config, small_checkpoint.parameters.tensors
+    assert config.four_bit_grid == "coarse"
+    kept = {name: value for name, value in tensors.items() if not name.endswith("coarse_step")}
+    assert len(tensors) - len(kept) == 2 * config.blocks
+    older = replace(small_checkpoint, parameters=Parameters(replace(config, four_bit_grid="narrow"), kept))
+    start, output, folder = tmp_path / "old_x2.safetensors", tmp_path / "new_x2.safetensors", tmp_path / "hr"
+    write_checkpoint(start, older)
+    folder.mkdir()
+    for index in range(6):
+        Image.fromarray(make_picture(64, 64, index)).save(folder / f"{index}.png")
+    gdq("refine", folder, "--from", start, "-o", output, "--coarse")
+    found = read_checkpoint(output)
+    assert (found.config, found.facts) == (config, older.facts)
+    np.testing.assert_equal(vars(found.controller), vars(older.controller))
+    assert set(found.parameters.tensors) == set(tensors)
+    for name, value in found.parameters.tensors.items():
+        np.testing.assert_array_equal(value, tensors[name], name)
+    assert not any(
+        np.array_equal(kept[name.replace("coarse", "narrow")], tensors[name]) for name in set(tensors) - set(kept)
+    )
+
+
+def test_networks_without_grids_get_none() -> None:
+    network = build_network(SrresnetConfig(scale=4, blocks=1, features=64))
+    with pytest.raises(WeightsError, match="one grid for all widths"):
+        refine.add_coarse_grid(Checkpoint(parameters_of(network), None, {}, "srresnet"))

@@ -5,6 +5,7 @@
 #include "direct.h"
 #include "winograd.h"
 #include "winograd_f4.h"
+#include "winograd_gauss.h"
 #include "small_layers.h"
 
 template <Store kStore>
@@ -17,6 +18,7 @@ void conv_stored(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const
                 case Algorithm::winograd_corners: return Winograd<kStore, Algorithm::winograd_corners>::run(p, in, in_row, r, e, scratch);
                 case Algorithm::winograd_plain: return Winograd<kStore, Algorithm::winograd_plain>::run(p, in, in_row, r, e, scratch);
                 case Algorithm::winograd_split: return Winograd<kStore, Algorithm::winograd_split>::run(p, in, in_row, r, e, scratch);
+                case Algorithm::winograd_gauss: return WinogradGauss<kStore>::run(p, in, in_row, r, e, scratch);
                 default: break;
             }
         }
@@ -37,8 +39,10 @@ void conv(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region
 }
 
 size_t scratch_bytes(int cin) {
-    const size_t f2 = Vec::kFastBytes ? winograd_scratch_bytes(cin) : 0, f4 = WinogradF4<Store::raw>::scratch_bytes(cin);
-    return f2 > f4 ? f2 : f4;
+    const size_t f4 = WinogradF4<Store::raw>::scratch_bytes(cin);
+    if (!Vec::kFastBytes) return f4;
+    const size_t f2 = winograd_scratch_bytes(cin), gauss = WinogradGauss<Store::raw>::scratch_bytes(cin), most = f2 > f4 ? f2 : f4;
+    return most > gauss ? most : gauss;
 }
 
 void head(const PackedHead& p, const int16_t* in, ptrdiff_t in_row, const Region& r, const Epilogue& e) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <stdexcept>
+#include <tuple>
 
 #include "kernels/portable.h"
 
@@ -113,14 +114,15 @@ double run_layer(const Kernels& kernels, const Conv& conv, int cin, int cout, co
     return taken.count() / std::max(repeat, 1);
 }
 
-Algorithm wide_algorithm(const Kernels& kernels) {
-    constexpr Algorithm kBoth[2] = {Algorithm::direct, Algorithm::winograd_f4};
+Algorithm faster(const Kernels& kernels, Algorithm a, Algorithm b) {
+    const Algorithm both[2] = {a, b};
     for (int i = 0; i < 2; i++)
-        if (!(kernels.algorithms & bit_of(kBoth[i]))) return kBoth[1 - i];
+        if (!(kernels.algorithms & bit_of(both[i]))) return both[1 - i];
     static std::mutex mutex;
-    static std::map<const Kernels*, Algorithm> faster;
+    static std::map<std::tuple<const Kernels*, Algorithm, Algorithm>, Algorithm> known;
     const std::lock_guard<std::mutex> lock(mutex);
-    if (const auto known = faster.find(&kernels); known != faster.end()) return known->second;
+    const auto [found, is_new] = known.try_emplace({&kernels, a, b}, a);
+    if (!is_new) return found->second;
     constexpr int kSide = 32, kChannels = 64;  // within the second-level cache, as a layer's rows are
     const std::vector<int8_t> weight(kChannels * kChannels * 9, 1);
     const std::vector<float> ones(kChannels, 1.0f);
@@ -131,13 +133,12 @@ Algorithm wide_algorithm(const Kernels& kernels) {
     call.height = call.width = kSide, call.r = 1;
     call.m = call.c = call.inv = call.shift = ones.data();
     call.store = Store::codes, call.hi = 255;
+    const auto packed = [&](Algorithm one) { return pack_conv(weight.data(), kChannels, kChannels, {0, 15}, one, {}, kernels); };
+    const Conv convs[2] = {packed(a), packed(b)};
     double least[2] = {1e9, 1e9};
     for (int round = 0; round < 3; round++)
-        for (int i = 0; i < 2; i++) {
-            const Conv conv = pack_conv(weight.data(), kChannels, kChannels, {0, 255}, kBoth[i], {}, kernels);
-            least[i] = std::min(least[i], run_layer(kernels, conv, kChannels, kChannels, call, 2));
-        }
-    return faster[&kernels] = kBoth[least[1] < least[0]];
+        for (int i = 0; i < 2; i++) least[i] = std::min(least[i], run_layer(kernels, convs[i], kChannels, kChannels, call, 2));
+    return found->second = both[least[1] < least[0]];
 }
 
 void run_tail_layer(const Kernels& kernels, const Tail& tail, int cin, const uint8_t* codes, int height, int width, uint8_t* out) {

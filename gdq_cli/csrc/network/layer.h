@@ -25,8 +25,8 @@ double run_layer(const Kernels& kernels, const Conv& conv, int cin, int cout, co
 
 void run_tail_layer(const Kernels& kernels, const Tail& tail, int cin, const uint8_t* codes, int height, int width, uint8_t* out);
 
-// The faster convolution of 8-bit codes and weights: measured once per process, in about 2 ms, where kernels have two.
-Algorithm wide_algorithm(const Kernels& kernels);
+// The faster one of two convolutions: measured once per process, in about 2 ms, where kernels have both.
+Algorithm faster(const Kernels& kernels, Algorithm a, Algorithm b);
 
 // Compares kernels with the portable ones on small random maps. Returns what differs, or null if nothing does.
 const char* self_test(const Kernels& kernels);

@@ -56,17 +56,15 @@ Layer Network::make_layer(const int8_t* weight, int cout, Range codes, const flo
                           const std::vector<int>& order) {
     const double peak = affine_peak(accumulator_peaks(weight, cout, features_, codes), m, c);
     const size_t size = static_cast<size_t>(cout) * features_ * 9;
-    const bool by_range = kernels_.algorithms & bit_of(Algorithm::winograd);  // which the algorithm depends on
-    const auto is_low = [&](Range r) { return by_range && r.hi - r.lo < 64; };
+    const Algorithm a = choose_algorithm(weight, cout, features_, codes, kernels_);
     std::shared_ptr<const Conv> conv;
     for (const Shared& s : shared_)
-        if (order.empty() && s.weight.size() == size && (s.codes.lo < 0) == (codes.lo < 0) && is_low(s.codes) == is_low(codes) &&
+        if (order.empty() && s.weight.size() == size && s.conv->packed.algorithm == a && s.conv->packed.signed_in == (codes.lo < 0) &&
             std::memcmp(s.weight.data(), weight, size) == 0)
             conv = s.conv;
     if (!conv) {
-        const Algorithm a = choose_algorithm(weight, cout, features_, codes, kernels_);
         conv = std::make_shared<Conv>(pack_conv(weight, cout, features_, codes, a, order, kernels_));
-        if (order.empty()) shared_.push_back({std::vector<int8_t>(weight, weight + size), codes, conv});
+        if (order.empty()) shared_.push_back({std::vector<int8_t>(weight, weight + size), conv});
     }
     return {conv, floats(m, cout, order), floats(c, cout, order), peak};
 }

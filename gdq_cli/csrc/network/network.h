@@ -179,7 +179,6 @@ class Network {
 
     struct Shared {                         // widths with equal weights and algorithms share one packed copy
         std::vector<int8_t> weight;
-        Range codes;
         std::shared_ptr<const Conv> conv;
     };
     std::vector<Shared> shared_;

@@ -44,6 +44,40 @@ struct Transformed {
     }
 };
 
+// A 3x3 kernel at the positions of winograd_gauss.h, in their order.
+struct GaussForms {
+    static constexpr int kPositions = 46;
+
+    explicit GaussForms(const int8_t* w) {
+        Six rows[3], columns[6];  // forms of each column of the kernel, then of each of these
+        for (int j = 0; j < 3; j++) rows[j] = Six(w[j], w[3 + j], w[6 + j]);
+        for (int i = 0; i < 6; i++) columns[i] = Six(rows[0].at[i], rows[1].at[i], rows[2].at[i]);
+        const int *re = columns[kRe].at, *im = columns[kIm].at;
+        int* to = sums;
+        const auto put_complex = [&](int u, int v) { *to++ = u, *to++ = v - u, *to++ = -(u + v); };
+        const auto put_row = [&](const int* form) {
+            *to++ = form[kOne], *to++ = form[kMinus];
+            put_complex(form[kRe], form[kIm]);
+            *to++ = form[kZero], *to++ = form[kInfinity];
+        };
+        put_row(columns[kOne].at), put_row(columns[kMinus].at);
+        put_complex(re[kOne], im[kOne]), put_complex(re[kMinus], im[kMinus]);
+        put_complex(re[kRe] - im[kIm], im[kRe] + re[kIm]), put_complex(re[kRe] + im[kIm], im[kRe] - re[kIm]);
+        put_complex(re[kZero], im[kZero]), put_complex(re[kInfinity], im[kInfinity]);
+        put_row(columns[kZero].at), put_row(columns[kInfinity].at);
+    }
+
+    int sums[kPositions];
+
+  private:
+    enum { kOne, kMinus, kRe, kIm, kZero, kInfinity };
+    struct Six {
+        Six() = default;
+        Six(int a, int b, int c) : at{a + b + c, a - b + c, a - c, b, a, c} {}
+        int at[6];
+    };
+};
+
 // Whether the kernel halves the sums of j = 1, 2 in row i.
 bool halves_row(Algorithm algorithm, int i) {
     return algorithm != Algorithm::winograd && !(algorithm == Algorithm::winograd_corners && is_outer(i));
@@ -55,6 +89,11 @@ bool is_centre(int i, int j) { return !is_outer(i) && !is_outer(j); }
 
 bool fits(const int8_t* weight, int cout, int cin, Algorithm algorithm) {
     for (int64_t n = 0; n < static_cast<int64_t>(cout) * cin; n++) {
+        if (algorithm == Algorithm::winograd_gauss) {
+            for (int sum : GaussForms(weight + 9 * n).sums)
+                if (std::abs(sum) > 127) return false;
+            continue;
+        }
         const Transformed kernel(weight + 9 * n);
         for (int i = 0; i < 4; i++)
             for (int j = 0; j < 4; j++)
@@ -66,6 +105,9 @@ bool fits(const int8_t* weight, int cout, int cin, Algorithm algorithm) {
 
 // Transformed codes must fit a byte: +-126 where an input difference is involved, 4 * code where it is not.
 bool codes_fit(Range codes) { return codes.lo >= 0 ? codes.hi <= 63 : codes.lo >= -32 && codes.hi <= 31; }
+
+// Here 16 times a code and a span of 241.
+bool codes_fit_gauss(Range codes) { return codes.lo >= 0 ? codes.hi <= 15 : codes.lo >= -8 && codes.hi <= 7; }
 
 // Writes weights in the kernel's order: blocks of 2 * lanes outputs, rows of four inputs.
 class Writer {
@@ -156,6 +198,24 @@ void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const st
     }
 }
 
+void pack_winograd_gauss(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
+    constexpr int kPositions = GaussForms::kPositions;
+    const PackedConv& p = conv.packed;
+    const Writer writer(layout, p.cin);
+    conv.weights = Aligned(writer.matrix_bytes() * kPositions * (p.cout / writer.block()));
+    for (int o = 0; o < cout; o++) {
+        int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * kPositions * writer.matrix_bytes();
+        for (int k = 0; k < cin; k++) {
+            const GaussForms forms(weight + (static_cast<size_t>(order[o]) * cin + k) * 9);
+            for (int at = 0; at < kPositions; at++) {
+                writer.put(block + at * writer.matrix_bytes(), o % writer.block(), k, forms.sums[at]);
+                const bool plain_sum = !p.signed_in && at == 0;  // (1, 1), kept without the +128
+                conv.init.as<int32_t>()[at * p.cout + o] -= ((plain_sum ? 0 : kSignedZero) + layout.data_bias) * forms.sums[at];
+            }
+        }
+    }
+}
+
 // Rows of G in whole numbers: (6,0,0), (1,1,1), (1,-1,1), (1,2,4), (1,-2,4), (0,0,6).
 void pack_winograd_f4(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
     constexpr int kSide = 6;
@@ -237,9 +297,13 @@ void check_value(double magnitude) {
 }
 
 Algorithm choose_algorithm(const int8_t* weight, int cout, int cin, Range codes, const Kernels& kernels) {
+    constexpr Algorithm kGauss = Algorithm::winograd_gauss;
+    if (kernels.algorithms & bit_of(kGauss) && codes_fit_gauss(codes) && fits(weight, cout, cin, kGauss) &&
+        faster(kernels, Algorithm::winograd, kGauss) == kGauss)
+        return kGauss;
     for (Algorithm a : {Algorithm::winograd, Algorithm::winograd_corners, Algorithm::winograd_plain, Algorithm::winograd_split})
         if (kernels.algorithms & bit_of(a) && codes_fit(codes) && fits(weight, cout, cin, a)) return a;
-    return wide_algorithm(kernels);
+    return faster(kernels, Algorithm::direct, Algorithm::winograd_f4);
 }
 
 Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm algorithm, const std::vector<int>& order,
@@ -247,6 +311,8 @@ Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm a
     std::vector<float> peaks = accumulator_peaks(weight, cout, cin, codes);
     if (!(kernels.algorithms & bit_of(algorithm))) throw std::invalid_argument("these kernels have no such convolution");
     const bool is_direct = algorithm == Algorithm::direct, is_f4 = algorithm == Algorithm::winograd_f4;
+    const bool is_gauss = algorithm == Algorithm::winograd_gauss;
+    if (is_gauss && !codes_fit_gauss(codes)) throw std::invalid_argument("the Gaussian Winograd kernel takes codes of at most 4 bits");
     if (!is_direct && !is_f4) {
         if (!codes_fit(codes)) throw std::invalid_argument("Winograd kernels F(2x2) take codes of at most 6 bits");
         if (!fits(weight, cout, cin, algorithm)) throw std::invalid_argument("transformed weights do not fit in int8");
@@ -256,13 +322,13 @@ Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm a
     conv.packed.algorithm = algorithm;
     conv.packed.cin = padded(cin), conv.packed.cout = padded(cout);
     conv.packed.signed_in = codes.lo < 0;
-    const size_t inits = is_f4 ? 0 : is_direct ? 1 : 8;
+    const size_t inits = is_f4 ? 0 : is_direct ? 1 : is_gauss ? GaussForms::kPositions : 8;
     conv.init = Aligned(inits * static_cast<size_t>(conv.packed.cout) * sizeof(int32_t));
     std::vector<int> identity;
     if (order.empty())
         for (int o = 0; o < cout; o++) identity.push_back(o);
     const std::vector<int>& from = order.empty() ? identity : order;
-    (is_direct ? pack_direct : is_f4 ? pack_winograd_f4 : pack_winograd)(conv, weight, cout, cin, from, kernels.layout);
+    (is_direct ? pack_direct : is_f4 ? pack_winograd_f4 : is_gauss ? pack_winograd_gauss : pack_winograd)(conv, weight, cout, cin, from, kernels.layout);
     conv.packed.weights = conv.weights.as<int8_t>();
     conv.packed.init = conv.init.as<int32_t>();
     conv.peaks = std::move(peaks);

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from gdq_cli.bits.widths import BIT_WIDTHS
+from gdq_cli.program.grids import Grid, check_four_bit_grid
 from gdq_cli.program.layers import quant_shapes
 
 
@@ -27,10 +28,13 @@ class CompactConfig:
     """Widths of the dynamic layers; empty for a float32 network."""
     static_bits: tuple[int, ...] = field(default=())
     """Width of the last convolution; 8 if not given."""
+    four_bit_grid: Grid = "narrow"
+    """Grid of the dynamic layers' weights in patches of 4 bits: narrow in checkpoints before there was another."""
 
     def __post_init__(self) -> None:
         if self.scale not in (2, 3, 4):
             raise ValueError(f"scale must be 2, 3 or 4, not {self.scale}")
+        check_four_bit_grid(self.four_bit_grid)
         if self.bit_widths and not self.static_bits:
             object.__setattr__(self, "static_bits", (8,))
         if len(self.static_bits) != bool(self.bit_widths):
@@ -51,7 +55,14 @@ class CompactConfig:
         shapes: dict[str, tuple[int, ...]] = {"head.weight": (features, 3, 3, 3), "head.bias": (features,)}
         shapes["head_act.weight"] = (features,)
         for layer in range(self.convs):
-            shapes |= quant_shapes(f"body.{layer}.conv", features, features, self.bit_widths, equalized=equalized)
+            shapes |= quant_shapes(
+                f"body.{layer}.conv",
+                features,
+                features,
+                self.bit_widths,
+                equalized=equalized,
+                four_bits=self.four_bit_grid,
+            )
             shapes[f"body.{layer}.act.weight"] = (features,)
         return shapes | quant_shapes("tail", features, 3 * self.scale**2, self.static_bits, equalized=equalized)
 

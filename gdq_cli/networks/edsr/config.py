@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from gdq_cli.bits.widths import BIT_WIDTHS
+from gdq_cli.program.grids import Grid, check_four_bit_grid
 from gdq_cli.program.layers import quant_shapes
 
 MEAN = (114, 111, 103)
@@ -34,10 +35,13 @@ class EdsrConfig:
     static_bits: tuple[int, ...] = field(default=())
     """Width of the body conv, of each upsampler conv, and of the tail; 8 everywhere if not given."""
     upsampler: Upsampler = "pixelshuffle"
+    four_bit_grid: Grid = "narrow"
+    """Grid of the blocks' weights in patches of 4 bits: narrow in checkpoints before there was another."""
 
     def __post_init__(self) -> None:
         if self.scale not in (2, 3, 4):
             raise ValueError(f"scale must be 2, 3 or 4, not {self.scale}")
+        check_four_bit_grid(self.four_bit_grid)
         if self.upsampler not in get_args(Upsampler):
             raise ValueError(f"upsampler must be {' or '.join(get_args(Upsampler))}, not {self.upsampler!r}")
         if self.bit_widths and not self.static_bits:
@@ -73,7 +77,9 @@ class EdsrConfig:
         shapes: dict[str, tuple[int, ...]] = {"head.weight": (features, 3, 3, 3), "head.bias": (features,)}
         for block in range(self.blocks):
             for conv in ("conv1", "conv2"):
-                shapes |= quant_shapes(f"body.{block}.{conv}", features, features, self.bit_widths)
+                shapes |= quant_shapes(
+                    f"body.{block}.{conv}", features, features, self.bit_widths, four_bits=self.four_bit_grid
+                )
         shapes |= quant_shapes("body_conv", features, features, static[0], equalized=equalized)
         for index, (stage, bits) in enumerate(zip(self.stages, static[1:-1], strict=True)):
             shapes |= quant_shapes(f"upsampler.{2 * index}", features, features * stage**2, bits, equalized=equalized)

@@ -27,7 +27,9 @@ class Edsr(Network):
         static: list[tuple[int, ...]] = [(bits,) for bits in config.static_bits] or [()] * (2 + len(config.stages))
         equalized = bool(config.bit_widths)
         self.head = nn.Conv2d(3, features, 3, padding=1)
-        self.body = nn.ModuleList(ResidualBlock(features, config.bit_widths) for _ in range(config.blocks))
+        self.body = nn.ModuleList(
+            ResidualBlock(features, config.bit_widths, config.four_bit_grid) for _ in range(config.blocks)
+        )
         self.body_conv = QuantConv2d(features, features, bit_widths=static[0], signed=True, equalized=equalized)
         upsampler: list[nn.Module] = []
         for stage, bits in zip(config.stages, static[1:-1], strict=True):

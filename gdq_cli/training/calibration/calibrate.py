@@ -38,7 +38,8 @@ Gate = Literal["ridge", "gumbel"]
 
 def quantized_copy(network: NetworkT, static_bits: tuple[int, ...] = ()) -> NetworkT:
     """A quantized network with the weights of a float32 one; its steps are not calibrated yet."""
-    config = replace(network.config, bit_widths=BIT_WIDTHS, static_bits=static_bits)
+    grids = {"four_bit_grid": "coarse"} if hasattr(network.config, "four_bit_grid") else {}
+    config = replace(network.config, bit_widths=BIT_WIDTHS, static_bits=static_bits, **grids)
     copy = cast(NetworkT, build_network(config))
     missing, unexpected = copy.load_state_dict(network.state_dict(), strict=False)
     assert not unexpected

@@ -1,4 +1,4 @@
-"""Last steps to a trained EDSR: average two runs, and move activation steps where held-out pictures gain by it."""
+"""Last steps to a trained EDSR: average two runs, move activation steps where pictures gain by it, add a grid."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from gdq_cli.errors import WeightsError
 from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import parameters_of
+from gdq_cli.networks import build_network, parameters_of, quantizers
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr.network import Edsr
-from gdq_cli.training.stages import fit_narrow_grids
+from gdq_cli.training.stages import fit_bound_grids
 from gdq_cli.training.validate import validate_network
 
 FACTOR = 1.15
@@ -46,10 +46,27 @@ def average_checkpoints(first: Checkpoint, second: Checkpoint, share: float) -> 
         raise WeightsError(f"{names[0]} and {names[1]} are different networks, which have no average")
     network, end = copy.deepcopy(first.network), second.network.state_dict()
     network.load_state_dict({name: torch.lerp(start, end[name], share) for name, start in network.state_dict().items()})
-    fit_narrow_grids(network)
+    fit_bound_grids(network)
     last = (second.facts.get("training") or [{}])[-1]
     history = [*first.facts.get("training", []), {**last, "averaged": share}]
     return replace(first, parameters=parameters_of(network), facts=first.facts | {"training": history})
+
+
+def add_coarse_grid(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint whose 4-bit patches use the grid of the kernel for 4 bits; nothing else changes.
+
+    Raises:
+        WeightsError: if its network has no such grid.
+    """
+    if not hasattr(checkpoint.config, "four_bit_grid"):
+        raise WeightsError(f"{checkpoint.name}: {checkpoint.config.name} networks have one grid for all widths")
+    network = build_network(replace(checkpoint.config, four_bit_grid="coarse"))
+    network.load_state_dict(checkpoint.network.state_dict(), strict=False)
+    with torch.no_grad():
+        for conv in network.modules():
+            if isinstance(conv, QuantConv2d) and "coarse" in conv.grids:
+                conv.grid_step("coarse").copy_(quantizers.choose_fitting_step(conv.equalized_weight(), "coarse"))
+    return replace(checkpoint, parameters=parameters_of(network))
 
 
 def refine_steps(

@@ -125,10 +125,9 @@ def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
         peak = x.abs().amax(dim=(0, 2, 3)).clamp_min(1e-6)
         conv.equalization.copy_(peak / peak.log().mean().exp())
     weight = conv.equalized_weight()
-    if hasattr(conv, "wide_step"):
-        conv.wide_step.copy_(quantizers.choose_wide_step(weight))
-    if hasattr(conv, "narrow_step"):
-        conv.narrow_step.copy_(quantizers.choose_narrow_step(weight))
+    if "wide" in conv.grids:
+        conv.grid_step("wide").copy_(quantizers.choose_wide_step(weight))
+    conv.fit_bound_steps()
 
 
 def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
