@@ -292,6 +292,19 @@ def test_any_window_size(size: tuple[int, int]) -> None:
         np.testing.assert_array_equal(pixels, reference(integers, window, bits))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_rows_pass_through_several_layers(isa: str, threads: int) -> None:
+    """Windows of more rows than go at a time: layers follow each other, each behind the one before, in two maps."""
+    integers = draw_network(2, blocks=5)
+    windows = draw_windows(2, 171, 7)
+    cores = [(0, 0, 171, 7), (3, 1, 160, 5)]
+    found = run(make(integers, isa), windows, [4, 8], cores, threads)
+    for window, bits, (y, x, h, w), pixels in zip(windows, (4, 8), cores, found, strict=True):
+        expected = reference(integers, window, bits)
+        np.testing.assert_array_equal(pixels, expected[2 * y : 2 * (y + h), 2 * x : 2 * (x + w)])
+
+
 @pytest.mark.parametrize("peak", [14, 40, 127])
 def test_every_weight_grid(peak: int) -> None:
     """Narrow weights that fit no Winograd kernel, or only one with split or halved weights, give the same pixels."""

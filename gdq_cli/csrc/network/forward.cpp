@@ -12,6 +12,9 @@ namespace {
 constexpr int kBefore = 1, kAfter = 2, kBorder = kBefore + kAfter;
 constexpr int kBandRows = 4;   // rows of low-resolution pixels that go through the upsampler at once
 constexpr int kKeptRows = 8;   // more than the rows a sliding plane keeps for the next band
+constexpr int kTileRows = 4;   // rows that Winograd computes at once, at most
+constexpr size_t kChain = 8;   // layers whose rows follow each other through a window,
+constexpr int kChainRows = 32; // so many at a time, that caches hold them and the layers' weights
 constexpr int kEndWork = 8;    // what the layers behind those of the patch's size count for, in reports of progress
 
 void fill_border(uint8_t* map, int height, int width, int channels, int value) {
@@ -33,15 +36,22 @@ Region divided(const Region& r, int by) {
     return {r.y0 / by, (r.y1 + by - 1) / by, r.x0 / by, (r.x1 + by - 1) / by};
 }
 
-// One of several parts of a region's rows. Parts begin at every fourth row: Winograd computes up to four at once.
+// One of several parts of a region's rows, whole tiles.
 Region part_of(const Region& r, int part, int parts) {
-    const int tiles = (r.y1 - r.y0 + 3) / 4;
-    return {r.y0 + 4 * (tiles * part / parts), std::min(r.y1, r.y0 + 4 * (tiles * (part + 1) / parts)), r.x0, r.x1};
+    const int tiles = (r.y1 - r.y0 + kTileRows - 1) / kTileRows;
+    return {r.y0 + kTileRows * (tiles * part / parts), std::min(r.y1, r.y0 + kTileRows * (tiles * (part + 1) / parts)), r.x0, r.x1};
 }
 
 int parts_in(const Region& r) { return (r.y1 - r.y0) / kPartRows; }
 
 Region multiplied(const Region& r, int by) { return {r.y0 * by, r.y1 * by, r.x0 * by, r.x1 * by}; }
+
+// Whether a step can compute rows while the one before goes on: it reads the codes that this one writes, which may take the
+// place of those that it has read, and no border changes meanwhile.
+bool follows(const Step& before, const Step& step) {
+    const auto is_conv = [](const Step& s) { return s.reads == Step::Reads::codes; };
+    return is_conv(before) && is_conv(step) && step.source == before.finish.to && step.finish.border < 0;
+}
 
 }  // namespace
 
@@ -169,14 +179,7 @@ bool Network::run_layers(const Job& job, Workspace& w, Team& team, Run& all) con
     }
 
     const std::vector<float*> streams = place_streams(job, w);
-    for (size_t s = 0; s < regions.size(); s++) {
-        if (all.cancel.load(std::memory_order_relaxed)) return false;
-        all.work.fetch_add(job.patches, std::memory_order_relaxed);
-        const Region& region = regions[s];
-        if (region.y0 >= region.y1) continue;  // nobody reads what it writes
-        const Step& step = sequence.steps[s];
-        if (step.reads == Step::Reads::pixels) centre(job, w);
-        const Epilogue e = finished(epilogue(*step.layer), step.finish, height, width, w, streams);
+    const auto compute = [&](const Step& step, const Region& region, const Epilogue& e) {
         team.share(parts_in(region), w, [&](int part, int parts, Workspace& own) {
             const Region some = part_of(region, part, parts);
             switch (step.reads) {
@@ -188,6 +191,39 @@ bool Network::run_layers(const Job& job, Workspace& w, Team& team, Run& all) con
                 case Step::Reads::nothing: return kernels_.pass(features_, some, e);
             }
         });
+    };
+    const auto is_read = [&](size_t s) { return regions[s].y0 < regions[s].y1; };  // what it writes
+    for (size_t first = 0, end; first < regions.size(); first = end) {
+        end = first + 1;
+        while (end < regions.size() && end - first < kChain && is_read(end) &&
+               follows(sequence.steps[end - 1], sequence.steps[end]))
+            end++;
+        all.work.fetch_add(job.patches * static_cast<int64_t>(end - first), std::memory_order_relaxed);
+        if (!is_read(first)) continue;
+        std::vector<Epilogue> epilogues;
+        std::vector<int> next;
+        for (size_t s = first; s < end; s++) {
+            const Step& step = sequence.steps[s];
+            if (step.reads == Step::Reads::pixels) centre(job, w);
+            epilogues.push_back(finished(epilogue(*step.layer), step.finish, height, width, w, streams));
+            next.push_back(regions[s].y0);
+        }
+        // Bands of rows pass through the chain, so that what one layer writes is still in a cache when the next one reads it.
+        const int band = end - first == 1 ? height : kChainRows * (1 + team.helpers());
+        while (next.back() < regions[end - 1].y1) {
+            if (all.cancel.load(std::memory_order_relaxed)) return false;
+            for (size_t i = 0; i < next.size(); i++) {
+                Region part = regions[first + i];
+                part.y0 = next[i];
+                int to = next[i] + band;
+                if (i > 0 && next[i - 1] < regions[first + i - 1].y1)  // whole tiles of rows whose neighbours are there
+                    to = next[i] + std::max(next[i - 1] - 1 - next[i], 0) / kTileRows * kTileRows;
+                else if (i > 0)
+                    to = part.y1;
+                part.y1 = next[i] = std::min(part.y1, to);
+                if (part.y0 < part.y1) compute(sequence.steps[first + i], part, epilogues[i]);
+            }
+        }
     }
     return !all.cancel.load(std::memory_order_relaxed);
 }
