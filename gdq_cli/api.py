@@ -63,7 +63,7 @@ class Model:
         self,
         image: Image.Image | NDArray[np.uint8],
         *,
-        bits: str = "auto",
+        bits: str | int = "auto",
         budget: float | None = None,
         prefer: Prefer = "bits",
         progress: Progress | None = None,
@@ -75,9 +75,9 @@ class Model:
         changed since has no file and gets ``edsr``, as arrays do.
 
         Args:
-            image: a Pillow image of any mode (its EXIF orientation is applied, a palette expanded), or a uint8 array:
+            image: a Pillow image of 8 bits in any mode (its EXIF orientation is applied, a palette expanded), or a uint8 array:
                 (H, W, 3) RGB, (H, W, 4) RGBA with straight alpha, or (H, W) grey. Alpha is resampled with Lanczos.
-            bits: ``auto``, one of ``4``, ``5``, ``6``, ``8`` to force a width everywhere, or ``fp32``.
+            bits: ``auto``, one of 4, 5, 6, 8 to force a width everywhere, or ``fp32``; a number may be a string.
             budget: spend at most this average bit-width (4 to 8) instead of the controller's own choice.
             prefer: ``time`` gives a patch the most bits that take no longer on this engine; pixels then depend on it.
             progress: called with the finished and all units of work; may raise to end the run.
@@ -94,7 +94,7 @@ class Model:
             rgb = bleed_colour(rgb, alpha)
         upscaler = self._get(model)
         with memory_errors():
-            result = upscaler.upscale(rgb, bits=bits, budget=budget, prefer=prefer, progress=progress)
+            result = upscaler.upscale(rgb, bits=str(bits), budget=budget, prefer=prefer, progress=progress)
         pixels = result.image
         if upscaler.scale != self.scale:
             pixels = np.empty((rgb.shape[0] * self.scale, rgb.shape[1] * self.scale, 3), np.uint8)

@@ -74,6 +74,7 @@ def test_arrays_that_are_views(model: gdq_cli.Model) -> None:
 def test_options(model: gdq_cli.Model) -> None:
     picture = make_picture(20, 20)
     assert model.upscale(picture, bits="6").fab == 6
+    assert model.upscale(picture, bits=6).fab == 6
     assert model.upscale(picture, bits="fp32").fab == 32
     assert model.upscale(picture, budget=4).fab == 4
     calls: list[tuple[int, int]] = []
@@ -133,6 +134,8 @@ def test_bad_arguments(path: str, model: gdq_cli.Model) -> None:
             gdq_cli.load(**arguments)  # type: ignore[arg-type]
     with pytest.raises(gdq_cli.OptionsError):
         model.upscale(make_picture(4, 4), bits="7")
+    with pytest.raises(OptionsError, match="not 7"):
+        model.upscale(make_picture(4, 4), bits=7)
 
 
 def test_out_of_memory_is_a_device_error(model: gdq_cli.Model) -> None:

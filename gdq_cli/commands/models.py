@@ -106,7 +106,7 @@ def info(
         return
     for key, value in values.items():
         if key != "facts":
-            tell(f"{key:<12} {value if isinstance(value, str) else to_json(value)}")
+            tell(f"{key:<13} {value if isinstance(value, str) else to_json(value)}")
     for key, value in sorted(checkpoint.facts.items()):  # foreign text: escaped, and of bounded length
         text = to_json(value)
         tell(f"{ascii(key)[1:-1][:40]}: {text if len(text) <= 200 else text[:197] + '...'}")
