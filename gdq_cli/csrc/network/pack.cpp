@@ -118,10 +118,11 @@ class Writer {
     // bytes of one (taps = 1) matrix of a block
     size_t matrix_bytes() const { return static_cast<size_t>(cin_) * block(); }
 
-    void put(int8_t* matrix, int output, int input, int value) const {
+    size_t place(int output, int input) const {
         const int lane = output % layout_.lanes, n = output / layout_.lanes, k = input % 4;
-        matrix[((static_cast<size_t>(input / 4) * 2 + n) * layout_.lanes + lane) * 4 + k] = static_cast<int8_t>(value);
+        return ((static_cast<size_t>(input / 4) * 2 + n) * layout_.lanes + lane) * 4 + k;
     }
+    void put(int8_t* matrix, int output, int input, int value) const { matrix[place(output, input)] = static_cast<int8_t>(value); }
 
   private:
     Layout layout_;
@@ -205,13 +206,16 @@ void pack_winograd_gauss(Conv& conv, const int8_t* weight, int cout, int cin, co
     conv.weights = Aligned(writer.matrix_bytes() * kPositions * (p.cout / writer.block()));
     for (int o = 0; o < cout; o++) {
         int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * kPositions * writer.matrix_bytes();
+        int totals[kPositions] = {};
         for (int k = 0; k < cin; k++) {
             const GaussForms forms(weight + (static_cast<size_t>(order[o]) * cin + k) * 9);
-            for (int at = 0; at < kPositions; at++) {
-                writer.put(block + at * writer.matrix_bytes(), o % writer.block(), k, forms.sums[at]);
-                const bool plain_sum = !p.signed_in && at == 0;  // (1, 1), kept without the +128
-                conv.init.as<int32_t>()[at * p.cout + o] -= ((plain_sum ? 0 : kSignedZero) + layout.data_bias) * forms.sums[at];
-            }
+            int8_t* to = block + writer.place(o % writer.block(), k);
+            for (int at = 0; at < kPositions; at++, to += writer.matrix_bytes()) *to = static_cast<int8_t>(forms.sums[at]);
+            for (int at = 0; at < kPositions; at++) totals[at] += forms.sums[at];
+        }
+        for (int at = 0; at < kPositions; at++) {
+            const bool plain_sum = !p.signed_in && at == 0;  // (1, 1), kept without the +128
+            conv.init.as<int32_t>()[at * p.cout + o] = -((plain_sum ? 0 : kSignedZero) + layout.data_bias) * totals[at];
         }
     }
 }
