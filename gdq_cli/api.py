@@ -75,8 +75,9 @@ class Model:
         changed since has no file and gets ``edsr``, as arrays do.
 
         Args:
-            image: a Pillow image of 8 bits in any mode (its EXIF orientation is applied, a palette expanded), or a uint8 array:
-                (H, W, 3) RGB, (H, W, 4) RGBA with straight alpha, or (H, W) grey. Alpha is resampled with Lanczos.
+            image: a Pillow image of 8 bits in any mode (its EXIF orientation is applied, a palette expanded), or a
+                uint8 array: (H, W, 3) RGB, (H, W, 4) RGBA with straight alpha, or (H, W) grey. Alpha is resampled with
+                Lanczos.
             bits: ``auto``, one of 4, 5, 6, 8 to force a width everywhere, or ``fp32``; a number may be a string.
             budget: spend at most this average bit-width (4 to 8) instead of the controller's own choice.
             prefer: ``time`` gives a patch the most bits that take no longer on this engine; pixels then depend on it.
