@@ -50,7 +50,7 @@ struct WinogradGauss {
         Input next(s, p, in, in_row, r, e);
         next.start(s.tiles[0], v[0], size(0));
         next.finish();
-        Unit before = {s.tiles[0], 0, 0, nullptr, nullptr, nullptr};
+        Unit before = {s.tiles[0], 0, 0, &s.sums[1], nullptr, nullptr};
         int block = 0, half = 0;
         for (int done = 0; done < total; done += kBlockTiles, block++) {
             const int coming = size(done + kBlockTiles);
