@@ -110,10 +110,11 @@ class QuantConv2d(nn.Module):
         return [grid for grid in self.grids if grid in grids.TRANSFORMS]
 
     @torch.no_grad()
-    def fit_bound_steps(self) -> None:
-        """Set the steps of these grids, in place."""
+    def fit_bound_steps(self, *only: Grid) -> None:
+        """Set the steps of these grids, or of the given ones among them, in place."""
         for grid in self.bound_grids:
-            self.grid_step(grid).copy_(quantizers.choose_fitting_step(self.equalized_weight(), grid))
+            if not only or grid in only:
+                self.grid_step(grid).copy_(quantizers.choose_fitting_step(self.equalized_weight(), grid))
 
     def own_bit_width(self, bit_width: int) -> int:
         """The bit-width this layer runs at in a patch of ``bit_width``.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.program.grids import Grid
 from gdq_cli.training.calibration.steps import weigh_patches
 from gdq_cli.training.start import float_copy
 
@@ -171,8 +172,8 @@ class QuantizedStage:
             fit_bound_grids(self.network)
 
 
-def fit_bound_grids(network: nn.Module) -> None:
-    """Set every step that follows from the weights by rule, in place."""
+def fit_bound_grids(network: nn.Module, *only: Grid) -> None:
+    """Set every step that follows from the weights by rule, or those of some grids, in place."""
     for conv in network.modules():
         if isinstance(conv, QuantConv2d):
-            conv.fit_bound_steps()
+            conv.fit_bound_steps(*only)

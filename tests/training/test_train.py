@@ -25,7 +25,7 @@ from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.measure.pairs import ImagePair, downscale, list_images, load_pairs, split_validation
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.networks import quantizers
+from gdq_cli.networks import build_network, quantizers
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.networks.edsr.weights import import_fp32
@@ -525,3 +525,17 @@ def test_train_from_scratch(tmp_path: Path) -> None:
     assert checkpoint.facts["training"][0]["steps"] == 2
     assert checkpoint.scale == 3
     assert checkpoint.facts["training"][0]["from"] == "scratch"
+
+
+def test_the_grid_of_four_bits_changes_no_other_step() -> None:
+    """Two calibrations that differ in it agree in everything else, 4 bits' activation steps included."""
+    tensors = []
+    for grid in ("narrow", "coarse"):
+        network = build_network(replace(quantized_copy(make_network(2)).config, four_bit_grid=grid))
+        network.load_state_dict(make_network(2).state_dict(), strict=False)
+        calibrate_steps(network, sampler(), patches=4)
+        tensors.append(network.state_dict())
+    narrow, coarse = tensors
+    assert {name.rsplit(".", 1)[1] for name in set(coarse) - set(narrow)} == {"coarse_step"}
+    for name, value in narrow.items():
+        assert torch.equal(value, coarse[name]), name

@@ -3,6 +3,7 @@
 #include "cell.h"
 #include "epilogue.h"
 #include "direct.h"
+#include "tile.h"
 #include "winograd.h"
 #include "winograd_f4.h"
 #include "winograd_gauss.h"

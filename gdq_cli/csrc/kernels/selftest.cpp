@@ -52,9 +52,9 @@ constexpr Case kCases[] = {
     {Algorithm::winograd_split, {-32, 31}, 28, "split Winograd convolution of signed codes"},
     {Algorithm::winograd_split, {0, 63}, 28, "split Winograd convolution of unsigned codes"},
     {Algorithm::winograd_f4, {-128, 127}, 128, "Winograd convolution F(4x4) of signed codes"},
+    {Algorithm::winograd_f4, {0, 255}, 60, "Winograd convolution F(4x4) of unsigned codes"},
     {Algorithm::winograd_gauss, {-8, 7}, 14, "Gaussian Winograd convolution of signed codes"},
     {Algorithm::winograd_gauss, {0, 15}, 14, "Gaussian Winograd convolution of unsigned codes"},
-    {Algorithm::winograd_f4, {0, 255}, 60, "Winograd convolution F(4x4) of unsigned codes"},
 };
 
 Results run_case(const Kernels& kernels, const Case& c, const std::vector<int8_t>& weight, const std::vector<uint8_t>& codes,

@@ -113,6 +113,18 @@ class TileWalk {
     int filled_ = 0, wanted_ = 0;
 };
 
+constexpr int kWeightStep = 2 * Vec::kBytes;  // weights of four input channels and a block of outputs
+
+// acc += v x w over four input channels, for as many tiles as a micro kernel has
+GDQ_INLINE void multiply(Vec::I (&acc)[Vec::kTiles][2], const uint8_t* v, const int8_t* w) {
+    GDQ_UNROLL(8)
+    for (int t = 0; t < Vec::kTiles; t++) {
+        const Vec::Data d = Vec::data(v + t * kGroup);
+        acc[t][0] = Vec::dot(acc[t][0], d, w);
+        acc[t][1] = Vec::dot(acc[t][1], d, w + kWeightStep / 2);
+    }
+}
+
 template <Store kStore, Algorithm kAlgorithm>
 struct Winograd {
     static constexpr bool kSplit = kAlgorithm == Algorithm::winograd_split;
@@ -122,20 +134,12 @@ struct Winograd {
     static constexpr int kTiles = Vec::kTiles;
     static constexpr int kBlock = 2 * Vec::kLanes;
     static constexpr int kProducts = kSplit ? 6 : 4;                           // matrix products of one row i (centre rows)
-    static constexpr int kStep = 2 * Vec::kBytes;    // weight bytes of four input channels
 
     // acc += v x w over all input channels; a rolled loop: its body stays in the micro-op cache
     static GDQ_INLINE void product(Vec::I (&acc)[kTiles][2], const uint8_t* v, const int8_t* w, int cin) {
         for (int group = 0; group < cin; group += kGroup, v += kGroupData - kGroup) {
             GDQ_ROLLED
-            for (int k = 0; k < kGroup; k += 4, v += 4, w += kStep) {
-                GDQ_UNROLL(8)
-                for (int t = 0; t < kTiles; t++) {
-                    const Vec::Data d = Vec::data(v + t * kGroup);
-                    acc[t][0] = Vec::dot(acc[t][0], d, w);
-                    acc[t][1] = Vec::dot(acc[t][1], d, w + kStep / 2);
-                }
-            }
+            for (int k = 0; k < kGroup; k += 4, v += 4, w += kWeightStep) multiply(acc, v, w);
         }
     }
 
@@ -143,7 +147,7 @@ struct Winograd {
     template <bool kCentre, class Done>
     static GDQ_INLINE void row(const uint8_t* v, const int8_t* w, const int32_t* init, int cout, int cin, const Done& done) {
         constexpr bool kHalfRow = kCentre ? kHalfCentre : kHalfOuter;
-        const ptrdiff_t next = static_cast<ptrdiff_t>(cin / 4) * kStep;
+        const ptrdiff_t next = static_cast<ptrdiff_t>(cin / 4) * kWeightStep;
         Vec::I s[kTiles][2], d[kTiles][2];
         GDQ_UNROLL(8)
         for (int t = 0; t < kTiles; t++)
@@ -187,7 +191,7 @@ struct Winograd {
             const int tiles = size(done);
             const int rest = done + tiles < total ? size(done + tiles) : 0;
             next.start(s, which ^ 1, rest);
-            const ptrdiff_t row_bytes = static_cast<ptrdiff_t>(kProducts) * (p.cin / 4) * kStep;
+            const ptrdiff_t row_bytes = static_cast<ptrdiff_t>(kProducts) * (p.cin / 4) * kWeightStep;
             for (int first = 0; first < p.cout; first += kBlock)
                 block(s, which, tiles, p, first, p.weights + first / kBlock * 4 * row_bytes, row_bytes, e, next);
             while (!next.done()) next.step();

@@ -12,7 +12,7 @@
 
 template <Store kStore>
 struct WinogradF4 {
-    static constexpr int kSide = 6, kPositions = kSide * kSide, kOutputs = 4;
+    static constexpr int kSide = TilePath::kSide, kPositions = kSide * kSide, kOutputs = TilePath::kOutputs;
     static constexpr int kTiles = Vec::kTiles, kBlockTiles = 12;
     static constexpr int kBlock = 2 * Vec::kLanes;
     static constexpr int kWords = Vec::kBytes / 2;                // words of a vector
@@ -20,10 +20,6 @@ struct WinogradF4 {
     static constexpr ptrdiff_t kGroupData = kPositions * kPosition;
     static constexpr uint32_t kNinth = 954437177;                 // 9 * kNinth = 1 modulo 2^32
 
-    struct Tile {
-        Place to;            // of its top left output
-        int rows, columns;   // of outputs in the region
-    };
     struct Scratch {
         Vec::I sums[kPositions][kBlockTiles][2];
         Tile tiles[kBlockTiles];
@@ -38,15 +34,12 @@ struct WinogradF4 {
         const int16_t* weights = reinterpret_cast<const int16_t*>(p.weights);
         const float* stream = kStore == Store::stream ? e.x_in : nullptr;
         const Strides strides(kStore, e);
-        int y = r.y0, x = r.x0;
-        while (y < r.y1) {
+        TilePath path(in, in_row, p.cin, r, strides);
+        while (!path.done()) {
             int count = 0;
-            for (; count < kBlockTiles && y < r.y1; count++) {
-                s.tiles[count] = {strides.at(y, x), r.y1 - y < kOutputs ? r.y1 - y : kOutputs,
-                                  r.x1 - x < kOutputs ? r.x1 - x : kOutputs};
-                transform_input(p, in, in_row, r, y, x, v + count * kGroup);
-                x += kOutputs;
-                if (x >= r.x1) x = r.x0, y += kOutputs;
+            for (; count < kBlockTiles && !path.done(); count++, path.next()) {
+                s.tiles[count] = path.tile();
+                transform_input(p, path, v + count * kGroup);
             }
             const ptrdiff_t position = static_cast<ptrdiff_t>(p.cin) * kBlock;
             for (int first = 0; first < p.cout; first += kBlock) {
@@ -95,15 +88,10 @@ struct WinogradF4 {
             }
     }
 
-    // Pixels behind the region's border are not there: the last one stands in, as none of the outputs that count reads them.
-    static GDQ_NOINLINE void transform_input(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region& r, int y,
-                                             int x, int16_t* v) {
+    static GDQ_NOINLINE void transform_input(const PackedConv& p, const TilePath& path, int16_t* v) {
         const uint8_t* rows[kSide];
         ptrdiff_t columns[kSide];
-        for (int i = 0; i < kSide; i++) {
-            rows[i] = in + (y - 1 + i < r.y1 ? y - 1 + i : r.y1) * in_row;
-            columns[i] = static_cast<ptrdiff_t>(x - 1 + i < r.x1 ? x - 1 + i : r.x1) * p.cin;
-        }
+        path.look(rows, columns);
         GDQ_ROLLED
         for (int k = 0; k < p.cin; k += kWords) {
             Vec::I columned[kSide][kSide], d[kSide], made[kSide];

@@ -1,5 +1,5 @@
 // Exact integer Winograd F(4x4, 3x3) at the points 0, 1, -1, i, -i and infinity, for codes of 4 bits. Included inside an
-// anonymous namespace, after epilogue.h.
+// anonymous namespace, after tile.h and winograd.h.
 //
 // Of real data, position -i is the conjugate of i, and a complex product takes three real ones: a 6x6 tile of 16 outputs takes
 // 16 + 24 + 6 = 46 multiplications, 2.9 an output where F(2x2) takes 4. All coefficients of the input transform are 0 or +-1, so
@@ -17,17 +17,13 @@
 
 template <Store kStore>
 struct WinogradGauss {
-    static constexpr int kSide = 6, kOutputs = 4, kPositions = 46;
+    static constexpr int kSide = TilePath::kSide, kOutputs = TilePath::kOutputs, kPositions = 46;
     static constexpr int kTiles = Vec::kTiles, kBlockTiles = 12;
     static constexpr int kBlock = 2 * Vec::kLanes;
     static constexpr ptrdiff_t kPosition = kBlockTiles * kGroup;  // bytes: [cin / 64][46 positions][tile][64]
     static constexpr ptrdiff_t kGroupData = kPositions * kPosition;
     static constexpr float kGain = 4;
 
-    struct Tile {
-        Place to;            // of its top left output
-        int rows, columns;   // of outputs in the region
-    };
     using Sums = Vec::I[kPositions][kBlockTiles][2];
     struct Scratch {
         Sums sums[2];                                                    // of this unit and the one before
@@ -80,8 +76,7 @@ struct WinogradGauss {
     class Input {
       public:
         GDQ_INLINE Input(Scratch& s, const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const Region& region, const Epilogue& e)
-            : s_(s), in_(in), in_row_(in_row), cin_(p.cin), r_(region), strides_(kStore, e), y_(region.y0), x_(region.x0),
-              offset_(Vec::bytes(Vec::kDataBias ? 0 : 0x80)),
+            : s_(s), cin_(p.cin), path_(in, in_row, p.cin, region, Strides(kStore, e)), offset_(Vec::bytes(Vec::kDataBias ? 0 : 0x80)),
               sum_offset_(Vec::bytes((p.signed_in ? 0x80 : 0) ^ (Vec::kDataBias ? 0x80 : 0))) {}
 
         // A block of tiles; `allow` how many of them may be begun.
@@ -124,19 +119,13 @@ struct WinogradGauss {
             if (channel_ < cin_) return;
             channel_ = 0, begun_ = false;
             tile_++, left_--, allowed_--, v_ += kGroup;
-            x_ += kOutputs;
-            if (x_ >= r_.x1) x_ = r_.x0, y_ += kOutputs;
+            path_.next();
         }
 
       private:
-        // Pixels behind the region's border are not there: the last one stands in. No output that counts reads them, but they must
-        // be codes, too, or bytes would wrap.
         GDQ_NOINLINE void begin() {
-            for (int i = 0; i < kSide; i++) {
-                rows_[i] = in_ + (y_ - 1 + i < r_.y1 ? y_ - 1 + i : r_.y1) * in_row_;
-                columns_[i] = static_cast<ptrdiff_t>(x_ - 1 + i < r_.x1 ? x_ - 1 + i : r_.x1) * cin_;
-            }
-            *tile_ = {strides_.at(y_, x_), r_.y1 - y_ < kOutputs ? r_.y1 - y_ : kOutputs, r_.x1 - x_ < kOutputs ? r_.x1 - x_ : kOutputs};
+            path_.look(rows_, columns_);
+            *tile_ = path_.tile();
             begun_ = true;
         }
 
@@ -193,12 +182,8 @@ struct WinogradGauss {
         }
 
         Scratch& s_;
-        const uint8_t* const in_;
-        const ptrdiff_t in_row_;
         const int cin_;
-        const Region r_;
-        const Strides strides_;
-        int y_, x_;                   // next tile
+        TilePath path_;
         const Vec::I offset_, sum_offset_;
         const uint8_t* rows_[kSide];
         ptrdiff_t columns_[kSide];
@@ -360,7 +345,6 @@ struct WinogradGauss {
     template <class Chore>
     static GDQ_NOINLINE void product(Vec::I (*sums)[2], const uint8_t* v, const int8_t* w, const int32_t* init, int cin,
                                      const Chore& chore) {
-        constexpr int kStep = 2 * Vec::kBytes;  // weights of four input channels
         Vec::I acc[kTiles][2];
         GDQ_UNROLL(8)
         for (int t = 0; t < kTiles; t++)
@@ -370,14 +354,7 @@ struct WinogradGauss {
             }
         const auto steps = [&](int count) GDQ_LAMBDA {
             GDQ_UNROLL(4)
-            for (int k = 0; k < count; k += 4, v += 4, w += kStep) {
-                GDQ_UNROLL(8)
-                for (int t = 0; t < kTiles; t++) {
-                    const Vec::Data d = Vec::data(v + t * kGroup);
-                    acc[t][0] = Vec::dot(acc[t][0], d, w);
-                    acc[t][1] = Vec::dot(acc[t][1], d, w + kStep / 2);
-                }
-            }
+            for (int k = 0; k < count; k += 4, v += 4, w += kWeightStep) multiply(acc, v, w);
         };
         chore(0), steps(kGroup / 4);
         chore(1), steps(kGroup / 4);

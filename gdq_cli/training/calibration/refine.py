@@ -12,7 +12,7 @@ import torch
 from gdq_cli.errors import WeightsError
 from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.models.checkpoint import Checkpoint
-from gdq_cli.networks import build_network, parameters_of, quantizers
+from gdq_cli.networks import build_network, parameters_of
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.training.stages import fit_bound_grids
@@ -62,10 +62,7 @@ def add_coarse_grid(checkpoint: Checkpoint) -> Checkpoint:
         raise WeightsError(f"{checkpoint.name}: {checkpoint.config.name} networks have one grid for all widths")
     network = build_network(replace(checkpoint.config, four_bit_grid="coarse"))
     network.load_state_dict(checkpoint.network.state_dict(), strict=False)
-    with torch.no_grad():
-        for conv in network.modules():
-            if isinstance(conv, QuantConv2d) and "coarse" in conv.grids:
-                conv.grid_step("coarse").copy_(quantizers.choose_fitting_step(conv.equalized_weight(), "coarse"))
+    fit_bound_grids(network, "coarse")
     return replace(checkpoint, parameters=parameters_of(network))
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.networks import Network, quantizers
 from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.program.grids import weight_grid
 from gdq_cli.training.data import PatchSampler
 
 SEARCH_PATCHES = 256
@@ -131,7 +132,11 @@ def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
 
 
 def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> None:
-    """Choose the steps of one layer's float input, from narrow to wide."""
+    """Choose the steps of one layer's float input, from narrow to wide.
+
+    Those of 4 bits with the narrow grid's weights, too: the other widths' steps, which start from them, are the same
+    whichever grid 4-bit patches use.
+    """
     if _is_unclipped(conv):  # highlights are rare, and seen
         conv.activation_step[0] = _reaching_step(conv, x)
         return
@@ -143,7 +148,7 @@ def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> N
     target = columns @ weight.flatten(1).T
     guess: float | None = None
     for index, bit_width in enumerate(conv.bit_widths):
-        step = conv.weight_step(bit_width)
+        step = conv.grid_step(weight_grid(bit_width))
         grid_weight = (quantizers.weight_codes(weight, step) * step.reshape(-1, 1, 1, 1)).flatten(1).T
         guess = _search_step(columns, grid_weight, target, importance, conv.input_range(bit_width), guess)
         conv.activation_step[index] = guess
