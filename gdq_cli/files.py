@@ -11,7 +11,6 @@ import errno
 import io
 import os
 import re
-import secrets
 import stat
 import sys
 import threading
@@ -215,7 +214,7 @@ def remove_stale_parts(folder: Path) -> int:
 
 
 def _part_name(name: str) -> str:
-    token = f".{secrets.token_hex(6)}{PART_SUFFIX}"
+    token = f".{os.urandom(6).hex()}{PART_SUFFIX}"
     stem = os.fsencode(name)[: _MAX_NAME - 1 - len(token)]
     return "." + stem.decode("utf-8", "ignore") + token
 

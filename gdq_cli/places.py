@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -319,7 +318,7 @@ class Address(Place):
                 return
             folder, _, name = path.rpartition("/")
             system.makedirs(folder, exist_ok=True)
-            part = f"{folder}/.{name}.{secrets.token_hex(6)}{PART_SUFFIX}"
+            part = f"{folder}/.{name}.{os.urandom(6).hex()}{PART_SUFFIX}"
             try:
                 system.put_file(str(file), part)
                 system.mv(part, path)

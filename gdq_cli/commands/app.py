@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -80,6 +81,7 @@ def _end_by_signals() -> None:
 
 def main() -> None:
     """Entry point: known errors become one line on stderr and their exit code."""
+    gc.set_threshold(10_000)  # imports make objects by the ten thousand, and hardly any garbage
     prepare_streams()
     _end_by_signals()
     try:

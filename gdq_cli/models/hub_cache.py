@@ -8,7 +8,6 @@ the Hub or the user vouched for.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,7 +117,7 @@ class CachedRepository:
 
 def _write_blob(blobs: Path, sha256: str | None, write: Callable[[BinaryIO], None], name: str) -> str:
     """A new content, under its hash; nothing stays of one that has another hash."""
-    part = blobs / f"{secrets.token_hex(16)}.incomplete"
+    part = blobs / f"{os.urandom(16).hex()}.incomplete"
     try:
         with part.open("xb") as stream:
             write(stream)
@@ -135,7 +134,7 @@ def _write_blob(blobs: Path, sha256: str | None, write: Callable[[BinaryIO], Non
 
 def _link(blob: Path, path: Path) -> None:
     """Have a path lead to a content, in one step; where there are no links, by a copy."""
-    part = path.with_name(f".{secrets.token_hex(6)}.incomplete")
+    part = path.with_name(f".{os.urandom(6).hex()}.incomplete")
     try:
         try:
             part.symlink_to(os.path.relpath(blob, path.parent))

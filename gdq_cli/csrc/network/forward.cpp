@@ -180,14 +180,14 @@ bool Network::run_layers(const Job& job, Workspace& w, Team& team, Run& all) con
 
     const std::vector<float*> streams = place_streams(job, w);
     const auto compute = [&](const Step& step, const Region& region, const Epilogue& e) {
+        const PackedConv* conv = step.reads == Step::Reads::codes ? &step.layer->conv->packed() : nullptr;
         team.share(parts_in(region), w, [&](int part, int parts, Workspace& own) {
             const Region some = part_of(region, part, parts);
             switch (step.reads) {
                 case Step::Reads::pixels:
                     return kernels_.head(head_.packed, w.pixels.as<int16_t>(), static_cast<ptrdiff_t>(width + 2) * 3, some, e);
                 case Step::Reads::codes:
-                    return kernels_.conv(step.layer->conv->packed, w.maps[step.source].as() + origin, row, some, e,
-                                         own.conv_scratch.as());
+                    return kernels_.conv(*conv, w.maps[step.source].as() + origin, row, some, e, own.conv_scratch.as());
                 case Step::Reads::nothing: return kernels_.pass(features_, some, e);
             }
         });
@@ -264,7 +264,8 @@ Region Network::needed_features(const Region& core, int height, int width) const
 // The tail at low resolution, a band of rows at a time, whose sub-pixels then go to their places.
 void Network::shuffle_pixels(const Job& job, const uint8_t* hidden, Workspace& w, const std::atomic<bool>& cancel) const {
     const Region& core = job.core;
-    const int width = job.width, across = core.x1 - core.x0, stored = shuffled_tail_.conv->packed.cout, taken = 3 * scale_;
+    const PackedConv& conv = shuffled_tail_.conv->packed();
+    const int width = job.width, across = core.x1 - core.x0, stored = conv.cout, taken = 3 * scale_;
     const ptrdiff_t row = static_cast<ptrdiff_t>(width + kBorder) * features_, band_row = static_cast<ptrdiff_t>(across) * stored;
     w.planes.resize(1);
     if (w.planes[0].size() < static_cast<size_t>(kBandRows * band_row)) w.planes[0] = Aligned(kBandRows * band_row);
@@ -293,7 +294,7 @@ void Network::shuffle_pixels(const Job& job, const uint8_t* hidden, Workspace& w
                     for (int o = 0; o < 3 * scale_ * scale_; o++) to[o] = pixel[o % 3 * job.channel];
                 }
         const uint8_t* in = hidden + (y + kBefore) * row + static_cast<ptrdiff_t>(core.x0 + kBefore) * features_;
-        kernels_.conv(shuffled_tail_.conv->packed, in, row, {0, rows, 0, across}, e, w.conv_scratch.as());
+        kernels_.conv(conv, in, row, {0, rows, 0, across}, e, w.conv_scratch.as());
         for (int line = 0; line < rows * scale_; line++) {
             const uint8_t* from = e.codes + line / scale_ * band_row + line % scale_ * taken;
             uint8_t* to = job.out + ((y - core.y0) * scale_ + line) * job.out_row;
@@ -370,7 +371,7 @@ void Network::upsample(const Job& job, uint8_t* hidden, Workspace& w, const std:
                 e.group = groups[s].data();
                 const Range codes = ups_[s].codes;
                 e.lo = codes.lo + kSignedZero, e.hi = codes.hi + kSignedZero;  // the offset c brings the +128
-                kernels_.conv(ups_[s].layer.conv->packed, in, from.row, region, e, w.conv_scratch.as());
+                kernels_.conv(ups_[s].layer.conv->packed(), in, from.row, region, e, w.conv_scratch.as());
                 onto.end = to * r;
                 if (onto.end == onto.height) std::memset(onto.at(onto.end, onto.left), kSignedZero, onto.row);
             }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -52,21 +51,31 @@ Network::Network(const Kernels& kernels, int features, int scale, std::vector<in
     no_layer_ = std::make_shared<Layer>(Layer{nullptr, Aligned(bytes), Aligned(bytes), 0});
 }
 
+LazyConv::LazyConv(const int8_t* weight, int cout, int cin, Range codes, const std::vector<int>& order, const Kernels& kernels)
+    : cout_(cout), cin_(cin), codes_(codes), order_(order), kernels_(kernels),
+      algorithm_(choose_algorithm(weight, cout, cin, codes, kernels)), weight_(weight, weight + static_cast<size_t>(cout) * cin * 9) {}
+
+bool LazyConv::equals(const LazyConv& other) const {
+    return algorithm_ == other.algorithm_ && zero_of(codes_) == zero_of(other.codes_) && order_ == other.order_ &&
+           weight_ == other.weight_;
+}
+
+const PackedConv& LazyConv::packed() const {
+    std::call_once(once_, [this] {
+        conv_ = pack_conv(weight_.data(), cout_, cin_, codes_, algorithm_, order_, kernels_);
+        weight_ = {};
+    });
+    return conv_.packed;
+}
+
 Layer Network::make_layer(const int8_t* weight, int cout, Range codes, const float* m, const float* c,
                           const std::vector<int>& order) {
     const double peak = affine_peak(accumulator_peaks(weight, cout, features_, codes), m, c);
-    const size_t size = static_cast<size_t>(cout) * features_ * 9;
-    const Algorithm a = choose_algorithm(weight, cout, features_, codes, kernels_);
-    std::shared_ptr<const Conv> conv;
-    for (const Shared& s : shared_)
-        if (order.empty() && s.weight.size() == size && s.conv->packed.algorithm == a && s.conv->packed.signed_in == (codes.lo < 0) &&
-            std::memcmp(s.weight.data(), weight, size) == 0)
-            conv = s.conv;
-    if (!conv) {
-        conv = std::make_shared<Conv>(pack_conv(weight, cout, features_, codes, a, order, kernels_));
-        if (order.empty()) shared_.push_back({std::vector<int8_t>(weight, weight + size), conv});
-    }
-    return {conv, floats(m, cout, order), floats(c, cout, order), peak};
+    std::shared_ptr<const LazyConv> conv = std::make_shared<LazyConv>(weight, cout, features_, codes, order, kernels_);
+    const auto same = std::find_if(convs_.begin(), convs_.end(), [&](const auto& other) { return other->equals(*conv); });
+    if (same != convs_.end()) conv = *same;
+    else convs_.push_back(conv);
+    return {std::move(conv), floats(m, cout, order), floats(c, cout, order), peak};
 }
 
 void Network::set_head(const int16_t* weight, const float* m, const float* c, const int* mean) {
@@ -206,20 +215,20 @@ void Network::finish() {
             if (std::find(kept.begin(), kept.end(), stream) == kept.end())
                 throw std::invalid_argument("a stream is left behind before it is kept");
     }
-    shared_ = {};
+    convs_ = {};
 }
 
 std::vector<Algorithm> Network::algorithms(int bit_width) const {
     std::vector<Algorithm> found;
     for (const Step& step : sequences_.at(bit_width).steps)
-        if (step.layer->conv) found.push_back(step.layer->conv->packed.algorithm);
+        if (step.layer->conv) found.push_back(step.layer->conv->algorithm());
     return found;
 }
 
 int64_t Network::effort(const Job& job) const {
     int64_t layers = 0;  // the direct kernel takes about twice as long as the others
     for (const Step& step : sequences_.at(job.bit_width).steps)
-        if (step.layer->conv) layers += step.layer->conv->packed.algorithm == Algorithm::direct ? 2 : 1;
+        if (step.layer->conv) layers += step.layer->conv->algorithm() == Algorithm::direct ? 2 : 1;
     return layers * job.height * job.width;
 }
 

@@ -13,9 +13,30 @@ namespace gdq {
 
 constexpr int kPartRows = 16;  // rows of a map that are worth a thread
 
+// A convolution that is packed when it is first run: a picture may need few of the bit-widths. Threads may share it.
+class LazyConv {
+  public:
+    // As of pack_conv, by the fastest algorithm.
+    LazyConv(const int8_t* weight, int cout, int cin, Range codes, const std::vector<int>& order, const Kernels& kernels);
+    Algorithm algorithm() const { return algorithm_; }
+    // Whether it would be packed alike; before it is.
+    bool equals(const LazyConv& other) const;
+    const PackedConv& packed() const;
+
+  private:
+    const int cout_, cin_;
+    const Range codes_;
+    const std::vector<int> order_;
+    const Kernels& kernels_;
+    const Algorithm algorithm_;
+    mutable std::vector<int8_t> weight_;    // until it is packed
+    mutable std::once_flag once_;
+    mutable Conv conv_;
+};
+
 // A convolution and the affine map of its accumulators.
 struct Layer {
-    std::shared_ptr<const Conv> conv;
+    std::shared_ptr<const LazyConv> conv;
     Aligned m, c;      // float, one per (padded, reordered) output channel
     double peak = 0;   // largest possible magnitude of a * m + c
 };
@@ -177,11 +198,7 @@ class Network {
     bool enlarged_ = false;
     std::vector<ptrdiff_t> plain_groups_;   // offsets of 64-channel groups in an ordinary pixel
 
-    struct Shared {                         // widths with equal weights and algorithms share one packed copy
-        std::vector<int8_t> weight;
-        std::shared_ptr<const Conv> conv;
-    };
-    std::vector<Shared> shared_;
+    std::vector<std::shared_ptr<const LazyConv>> convs_;  // while it is built: widths with equal ones share them
     mutable std::mutex mutex_;
     mutable std::vector<std::unique_ptr<Workspace>> idle_;
 };

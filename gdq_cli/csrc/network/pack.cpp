@@ -272,11 +272,12 @@ Aligned::~Aligned() {
 std::vector<float> accumulator_peaks(const int8_t* weight, int cout, int cin, Range codes) {
     std::vector<float> peaks;
     for (int o = 0; o < cout; o++) {
-        int64_t positive = 0, negative = 0;
+        int sum = 0, magnitude = 0;
         for (int k = 0; k < cin * 9; k++) {
             const int w = weight[static_cast<int64_t>(o) * cin * 9 + k];
-            (w > 0 ? positive : negative) += std::abs(w);
+            sum += w, magnitude += std::abs(w);
         }
+        const int64_t positive = (magnitude + sum) / 2, negative = (magnitude - sum) / 2;
         const int64_t most = std::max(positive * codes.hi - negative * codes.lo, negative * codes.hi - positive * codes.lo);
         if (most >= kExact)
             throw std::invalid_argument("accumulators of output channel " + std::to_string(o) + " can reach " +
