@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from gdq_cli.errors import FileError, OptionsError
-from gdq_cli.files import check_target
 
 
 def check_output(target: Path, *inputs: Path, overwrite: bool, option: str = "output") -> None:
@@ -17,6 +16,8 @@ def check_output(target: Path, *inputs: Path, overwrite: bool, option: str = "ou
     Raises:
         FileError: as ``gdq_cli.files.check_target``, and for an input.
     """
+    from gdq_cli.files import check_target  # not at the top: gdq --help needs no files
+
     for other in inputs:
         with suppress(OSError):
             if os.path.samefile(target, other):

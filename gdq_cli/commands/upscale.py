@@ -35,7 +35,6 @@ from gdq_cli.commands.outputs import check_output
 from gdq_cli.commands.wording import print_error, printable, say, tell
 from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
-from gdq_cli.places import is_address
 
 if TYPE_CHECKING:
     from gdq_cli.runs.plan import Plan
@@ -187,6 +186,7 @@ def upscale(
 ) -> None:
     """Upscale pictures and show which patch got how many bits."""
     from gdq_cli.images import parse_colour  # not at the top: gdq --help needs neither numpy nor Pillow
+    from gdq_cli.places import is_address
     from gdq_cli.runs.memory import parse_size
 
     encoding = Encoding(
