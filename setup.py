@@ -13,8 +13,10 @@ import os
 import platform
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
+import nanobind
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError
@@ -77,6 +79,12 @@ class BuildKernels(build_ext):
             base = ["/EHsc", *(f"/clang:{flag}" for flag in FLAGS)]
         ext.extra_compile_args = base
         ext.extra_link_args = [*extra, *([] if is_msvc or sys.platform == "darwin" else ["-pthread"])]
+        ext.extra_objects += self.compiler.compile(
+            [str(NANOBIND / "src/nb_combined.cpp")],
+            output_dir=self.build_temp,
+            include_dirs=ext.include_dirs,
+            extra_postargs=[*base, *([] if is_msvc else ["-fno-strict-aliasing"])],
+        )
         for name, flags in machine_isas().items():
             source = SOURCES / "kernels" / f"isa_{name.lower()}.cpp"
             arguments = [*base, *flags, *ISA_FLAGS]
@@ -98,15 +106,17 @@ class BuildKernels(build_ext):
 COMMON = {
     "kernels": ["portable", "isa", "selftest"],
     "network": ["pack", "network", "forward", "describe", "runner", "layer"],
-    "python": ["buffers", "module", "module_describe", "module_network"],
+    "python": ["module", "module_describe", "module_network"],
 }
+NANOBIND = Path(nanobind.include_dir()).parent
 
 setup(
     ext_modules=[
         Extension(
             "gdq_cli._kernels",
             sources=[str(SOURCES / room / f"{name}.cpp") for room, names in COMMON.items() for name in names],
-            include_dirs=[str(SOURCES)],
+            include_dirs=[str(SOURCES), nanobind.include_dir(), str(NANOBIND / "ext/robin_map/include")],
+            define_macros=[("NB_FREE_THREADED", "1")] if sysconfig.get_config_var("Py_GIL_DISABLED") else [],
             depends=sorted(str(path) for path in [*SOURCES.rglob("*.h"), *SOURCES.rglob("isa_*.cpp")]),
             language="c++",
             optional=True,

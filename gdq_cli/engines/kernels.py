@@ -211,30 +211,30 @@ class Network:
         self._places = place_buffers(every)
         self._given, self._made = _across(every, span)
         self._outer = tuple(dict.fromkeys(self._places[buffer] for buffer in (*self._given, *self._made)))
-        outer = np.array(self._outer, np.int32)
-        self._handle = _kernels.network_new(self.isa, self.features, self.scale, outer, len(self._given), LARGEST_GIVEN)
+        given = len(self._given)
+        self._network = _kernels.Network(self.isa, self.features, self.scale, self._outer, given, LARGEST_GIVEN)
         for head in heads:
-            _kernels.network_head(self._handle, *_constants(head, np.int16), tuple(head.mean))
+            self._network.set_head(*_constants(head, np.int16), head.mean)
         for bit_width in self.bit_widths:
             behind = self._place_layers(bit_width, program.operations[bit_width][span])
         self._place_end(behind)
-        _kernels.network_finish(self._handle)
+        self._network.finish()
 
     def _place_layers(self, bit_width: int, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         """Hand over the operations at LR size; returns those behind, which all bit-widths share."""
         here = list(takewhile(lambda one: isinstance(one, Head | Quantize | Conv) and _shuffle(one) == 1, operations))
         behind = operations[len(here) :]
-        _kernels.network_begin(self._handle, bit_width, self._places[behind[0].reads[0]] if behind else -1)
+        self._network.begin(bit_width, self._places[behind[0].reads[0]] if behind else -1)
         for operation in here:
             if isinstance(operation, Head):
-                _kernels.network_add_head(self._handle, bit_width, self._ending(operation.epilogue))
+                self._network.add_head(bit_width, self._ending(operation.epilogue))
             elif isinstance(operation, Quantize):
                 ending = self._ending(Epilogue(add=operation.source, codes=operation.codes))
-                _kernels.network_pass(self._handle, bit_width, ending)
+                self._network.add_pass(bit_width, ending)
             elif isinstance(operation, Conv):
                 layer = (*_constants(operation.layer), *operation.layer.input_range)
                 source, ending = self._places[operation.source], self._ending(operation.epilogue)
-                _kernels.network_conv(self._handle, bit_width, source, *layer, ending)
+                self._network.add_conv(bit_width, source, *layer, ending)
         return behind
 
     def _place_end(self, behind: tuple[Operation, ...]) -> None:
@@ -245,29 +245,30 @@ class Network:
                 raise ValueError("behind a pixel shuffle the compiled kernels run a chain of convolutions only")
             layer = (*_constants(operation.layer), operation.shuffle, *operation.layer.input_range)
             if isinstance(operation, Pixels):
-                _kernels.network_tail(self._handle, *layer, operation.enlarged)
+                self._network.set_tail(*layer, operation.enlarged)
             else:
                 codes = operation.epilogue.codes
                 if codes is None or not operation.epilogue.is_plain or codes.zero != ZERO:
                     raise ValueError(
                         "behind a pixel shuffle the compiled kernels make signed codes without a factor only"
                     )
-                _kernels.network_up(self._handle, *layer, *codes.bounds)
+                self._network.add_up(*layer, *codes.bounds)
             source = operation.writes
 
-    def _ending(self, epilogue: Epilogue) -> tuple[Any, ...]:
+    def _ending(self, epilogue: Epilogue) -> Any:
         """An epilogue as the extension takes it."""
         add, keep = (-1 if buffer is None else self._places[buffer] for buffer in (epilogue.add, epilogue.keep))
         slope = None if epilogue.slope is None else self._widen(epilogue.slope)
         codes = epilogue.codes
         if codes is None:
-            return slope, add, epilogue.add_factor, keep, -1, None, None, 0, 0
+            return _kernels.Ending(slope, add, epilogue.add_factor, keep, -1, None, None, 0, 0)
         is_stored = epilogue.is_plain and codes.zero == (ZERO if codes.bounds[0] < 0 else 0)
         if codes.zero and not is_stored:
             raise ValueError("the compiled kernels have no such epilogue")
         factor = None if is_stored else self._widen(np.float32(1) if codes.factor is None else codes.factor)
         shift = None if is_stored else self._widen(np.float32(0) if codes.shift is None else codes.shift)
-        return slope, add, epilogue.add_factor, keep, self._places[codes.to], factor, shift, *codes.bounds
+        to = self._places[codes.to]
+        return _kernels.Ending(slope, add, epilogue.add_factor, keep, to, factor, shift, *codes.bounds)
 
     def _widen(self, values: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
         """One value for each channel."""
@@ -275,7 +276,7 @@ class Network:
 
     def algorithms(self, bit_width: int) -> tuple[str, ...]:
         """Algorithm of each block convolution at a bit-width, in order."""
-        return tuple(ALGORITHMS[number] for number in _kernels.network_algorithms(self._handle, bit_width))
+        return tuple(ALGORITHMS[number] for number in self._network.algorithms(bit_width))
 
     def run(
         self,
@@ -312,7 +313,8 @@ class Network:
         Raises:
             DeviceError: if values of a stream are too large for the kernels, or no numbers.
             MemoryError: if the feature maps of a window for each thread do not fit.
-            ValueError: if an array does not fit the others, before anything is computed.
+            TypeError: if an array has another type or number of axes,
+            ValueError: or does not fit the others, before anything is computed.
         """
         streams = {} if streams is None else streams
         by_place = {self._places[buffer]: streams[buffer] for buffer in self._given}
@@ -322,8 +324,8 @@ class Network:
         for place in self._outer:
             if place not in by_place:
                 by_place[place] = np.empty((int(windows[:, 2:].prod(axis=1).sum()), self.features), np.float32)
-        outer = tuple(by_place[place] for place in self._outer)
-        _kernels.network_run(self._handle, image, windows, cores, bit_widths, patches, out, outer, threads, progress)
+        outer = [by_place[place] for place in self._outer]
+        self._network.run(image, windows, cores, bit_widths, patches, out, outer, threads, progress)
         streams.update({buffer: by_place[self._places[buffer]] for buffer in self._made})
 
 
@@ -344,7 +346,7 @@ class Texture:
 
     def __init__(self, head: IntegerHead, isa: str | None = None) -> None:
         self.multiplier = head.multiplier
-        self._handle = _kernels.texture_new(choose_isa(isa), _array(head.weight, np.int16), tuple(head.mean))
+        self._texture = _kernels.Texture(choose_isa(isa), _array(head.weight, np.int16), head.mean)
 
     def band_sums(self, image: NDArray[np.uint8], cores: NDArray[np.int32], *, threads: int) -> NDArray[np.int64]:
         """What the controller's band energies are made of, for patches of an image, each seen alone.
@@ -361,7 +363,7 @@ class Texture:
             ValueError: if a core does not lie in the image.
         """
         out = np.empty((len(cores), 3, len(self.multiplier)), np.int64)
-        _kernels.texture_sums(self._handle, image, cores, out, threads)
+        self._texture.sums(image, cores, out, threads)
         return out
 
 
@@ -410,15 +412,15 @@ class Layer:
     ) -> None:
         self._outputs, self._shuffle = len(weight), shuffle
         number = -1 if algorithm is None else ALGORITHMS.index(algorithm)
-        self._handle = _kernels.conv_new(choose_isa(isa), _array(weight, np.int8), *code_range, number, shuffle)
-        self.algorithm = ALGORITHMS[_kernels.conv_algorithm(self._handle)]
+        self._conv = _kernels.Conv(choose_isa(isa), _array(weight, np.int8), *code_range, number, shuffle)
+        self.algorithm = ALGORITHMS[self._conv.algorithm]
         self.seconds = 0.0
         """Time of the latest convolution, without copies into and out of the kernels' layout."""
 
     def accumulators(self, codes: NDArray[np.uint8], *, repeat: int = 1) -> NDArray[np.int32]:
         """Stored codes (H, W, I) -> raw sums (H, W, O)."""
         out = np.empty((*codes.shape[:2], self._outputs), np.int32)
-        self._run(codes, out, 0, None, None, None, None, None, 1.0, None, (0, 0), repeat)
+        self.seconds = self._conv.sums(codes, out, repeat)
         return out
 
     def codes(
@@ -435,7 +437,7 @@ class Layer:
         r = self._shuffle
         out = np.empty((height * r, width * r, self._outputs // r**2), np.uint8)
         multiplier, offset = self._order(multiplier), self._order(offset)
-        self._run(codes, out, 1, multiplier, offset, None, None, None, 1.0, None, bounds, repeat)
+        self.seconds = self._conv.codes(codes, out, multiplier, offset, *bounds, repeat)
         return out
 
     def stream(
@@ -457,16 +459,13 @@ class Layer:
         """
         out = np.empty((*codes.shape[:2], self._outputs), np.uint8)
         after = np.empty_like(x)
-        self._run(codes, out, 2, multiplier, offset, inverse_step, shift, x, x_factor, after, bounds, repeat)
+        epilogue = multiplier, offset, inverse_step, shift, x, x_factor, after
+        self.seconds = self._conv.stream(codes, out, *epilogue, *bounds, repeat)
         return after, out
 
     def _order(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Channels in the order in which a shuffling layer stores them: sub-pixel by sub-pixel."""
         return np.ascontiguousarray(values.reshape(-1, self._shuffle**2).T).reshape(-1)
-
-    def _run(self, codes: Any, out: Any, store: int, *arguments: Any) -> None:
-        *constants, bounds, repeat = arguments
-        self.seconds = _kernels.conv_run(self._handle, codes, out, store, *constants, *bounds, repeat)
 
 
 def tail_pixels(

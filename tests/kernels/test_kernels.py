@@ -314,10 +314,15 @@ def test_bad_buffers_are_refused() -> None:
     layer = kernels.Layer(np.ones((64, 64, 3, 3), np.int8), signed_range(8))
     good = np.zeros((4, 4, 64), np.uint8)
     ones = np.ones(64, np.float32)
-    bad: list[NDArray[Any]] = [good[:, :, :63], good[0], good.astype(np.int16), good[:, ::2], good[:0]]
-    for codes in bad:
+    for codes in (good[:, :, :63].copy(), good[:0]):
         with pytest.raises(ValueError, match="codes"):
             layer.accumulators(codes)
+    kinds: list[NDArray[Any]] = [good[0], good.astype(np.int16), good[:, ::2]]
+    for codes in kinds:  # no copy is made of them
+        with pytest.raises(TypeError, match="codes: ndarray"):
+            layer.accumulators(codes)
+    with pytest.raises(ValueError, match="multiplier: memory is not aligned"):
+        layer.codes(good, np.frombuffer(bytearray(64 * 4 + 1), np.float32, offset=1), ones, (0, 255))
     with pytest.raises(ValueError, match="multiplier"):
         layer.codes(good, ones[:5], ones, (0, 255))
     with pytest.raises(ValueError, match="bytes"):

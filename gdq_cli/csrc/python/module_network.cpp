@@ -1,237 +1,82 @@
-#include <deque>
-#include <string>
-#include <utility>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/vector.h>
 
-#include "buffers.h"
+#include <array>
+#include <exception>
+#include <utility>
+#include <vector>
+
 #include "module.h"
 #include "network/runner.h"
 
 namespace gdq {
 namespace {
 
-constexpr char kNetworkName[] = "gdq_cli._kernels.network";
+// What becomes of a layer's values.
+struct EndingArrays {
+    MaybeFloats slope, factor, shift;
+    Ending ending;
 
-struct NetworkHandle {
-    Network network;
-    bool finished = false;
+    EndingArrays(MaybeFloats slope_, int add, float add_factor, int keep, int to, MaybeFloats factor_, MaybeFloats shift_, int lo, int hi)
+        : slope(std::move(slope_)), factor(std::move(factor_)), shift(std::move(shift_)),
+          ending{data_of(slope), add, add_factor, keep, to, data_of(factor), data_of(shift), {lo, hi}} {}
 };
-
-NetworkHandle& handle_of(PyObject* capsule) {
-    auto* handle = static_cast<NetworkHandle*>(PyCapsule_GetPointer(capsule, kNetworkName));
-    if (!handle) throw PythonError();
-    return *handle;
-}
 
 // A network changes only until it is finished: afterwards threads may share it.
-Network& unfinished(PyObject* capsule) {
-    NetworkHandle& handle = handle_of(capsule);
-    if (handle.finished) throw std::invalid_argument("the network is finished and cannot be changed");
-    return handle.network;
-}
+class PyNetwork {
+  public:
+    PyNetwork(const char* isa, int features, int scale, std::vector<int> outer, int given, float largest)
+        : network_(kernels_named(isa), features, scale, checked(std::move(outer), given), given, largest) {}
 
-const Network& finished(PyObject* capsule) {
-    NetworkHandle& handle = handle_of(capsule);
-    if (!handle.finished) throw std::invalid_argument("the network is not finished");
-    return handle.network;
-}
-
-// Weight and affine map of one convolution.
-struct ConvBuffers {
-    Buffer weight, m, c;
-    ConvBuffers(PyObject* w, PyObject* multiplier, PyObject* offset, const char* formats, Py_ssize_t cout, Py_ssize_t cin)
-        : weight(w, "weight", formats, {cout, cin, 3, 3}), m(multiplier, "multiplier", "f", {cout}), c(offset, "offset", "f", {cout}) {
-        require(weight && m && c, "weight, multiplier or offset");
+    void set_head(const Array<const int16_t, 4>& weight, const Floats& m, const Floats& c, std::array<int, 3> mean) {
+        check_conv(weight, m, c, network_.features(), 3);
+        open().set_head(weight.data(), m.data(), c.data(), mean.data());
     }
-};
-
-}  // namespace
-
-PyObject* network_new(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        const char* name;
-        int features, scale, given;
-        float largest;
-        PyObject* outer_object;
-        parse(args, "siiOif", &name, &features, &scale, &outer_object, &given, &largest);
-        const Kernels& kernels = kernels_named(name);
-        if (features <= 0) throw std::invalid_argument("features must be positive");
-        const Buffer outer(outer_object, "outer", "i", {-1});
-        require(static_cast<bool>(outer), "outer");
-        if (given < 0 || given > outer.size(0)) throw std::invalid_argument("outer: fewer streams than are given");
-        std::vector<int> places(outer.as<int>(), outer.as<int>() + outer.size(0));
-        auto* handle = new NetworkHandle{{kernels, features, scale, std::move(places), given, largest}};
-        PyObject* capsule = PyCapsule_New(handle, kNetworkName, [](PyObject* c) {
-            delete static_cast<NetworkHandle*>(PyCapsule_GetPointer(c, kNetworkName));
-        });
-        if (!capsule) delete handle;
-        return capsule;
-    });
-}
-
-PyObject* network_head(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c;
-        int mean[3];
-        parse(args, "OOOO(iii)", &capsule, &weight, &m, &c, &mean[0], &mean[1], &mean[2]);
-        Network& network = unfinished(capsule);
-        const ConvBuffers conv(weight, m, c, "h", network.features(), 3);
-        network.set_head(conv.weight.as<int16_t>(), conv.m.as<float>(), conv.c.as<float>(), mean);
-        Py_RETURN_NONE;
-    });
-}
-
-namespace {
-
-// What becomes of a layer's values, as a tuple.
-struct EndingArguments {
-    PyObject *slope, *factor, *shift;
-    int add, keep, to, lo, hi;
-    float add_factor;
-};
-
-constexpr char kEnding[] = "(OifiiOOii)";
-
-struct EndingBuffers {
-    Buffer slope, factor, shift;
-    Ending ending;
-    EndingBuffers(const EndingArguments& a, Py_ssize_t features)
-        : slope(a.slope, "slope", "f", {features}),
-          factor(a.factor, "factor", "f", {features}),
-          shift(a.shift, "shift", "f", {features}) {
-        ending = {slope.as<float>(), a.add, a.add_factor, a.keep, a.to, factor.as<float>(), shift.as<float>(), {a.lo, a.hi}};
+    void begin(int bit_width, int end) { open().begin(bit_width, end); }
+    void add_head(int bit_width, const EndingArrays& ending) { open().add_head(bit_width, checked(ending)); }
+    void add_pass(int bit_width, const EndingArrays& ending) { open().add_pass(bit_width, checked(ending)); }
+    void add_conv(int bit_width, int source, const Array<const int8_t, 4>& weight, const Floats& m, const Floats& c, int lo, int hi,
+                  const EndingArrays& ending) {
+        check_conv(weight, m, c, network_.features(), network_.features());
+        open().add_conv(bit_width, source, weight.data(), m.data(), c.data(), {lo, hi}, checked(ending));
     }
-};
-
-// args: whatever comes before the ending, as `format` says, and the ending.
-template <class... Args>
-EndingArguments parse_ending(PyObject* args, const std::string& format, Args... to) {
-    EndingArguments a;
-    parse(args, (format + kEnding).c_str(), to..., &a.slope, &a.add, &a.add_factor, &a.keep, &a.to, &a.factor, &a.shift, &a.lo,
-          &a.hi);
-    return a;
-}
-
-}  // namespace
-
-PyObject* network_begin(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject* capsule;
-        int bit_width, end;
-        parse(args, "Oii", &capsule, &bit_width, &end);
-        unfinished(capsule).begin(bit_width, end);
-        Py_RETURN_NONE;
-    });
-}
-
-PyObject* network_add_head(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject* capsule;
-        int bit_width;
-        const EndingArguments ending = parse_ending(args, "Oi", &capsule, &bit_width);
-        Network& network = unfinished(capsule);
-        network.add_head(bit_width, EndingBuffers(ending, network.features()).ending);
-        Py_RETURN_NONE;
-    });
-}
-
-PyObject* network_pass(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject* capsule;
-        int bit_width;
-        const EndingArguments ending = parse_ending(args, "Oi", &capsule, &bit_width);
-        Network& network = unfinished(capsule);
-        network.add_pass(bit_width, EndingBuffers(ending, network.features()).ending);
-        Py_RETURN_NONE;
-    });
-}
-
-PyObject* network_conv(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c;
-        int bit_width, source, lo, hi;
-        const EndingArguments ending = parse_ending(args, "OiiOOOii", &capsule, &bit_width, &source, &weight, &m, &c, &lo, &hi);
-        Network& network = unfinished(capsule);
-        const ConvBuffers conv(weight, m, c, "b", network.features(), network.features());
-        network.add_conv(bit_width, source, conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), {lo, hi},
-                         EndingBuffers(ending, network.features()).ending);
-        Py_RETURN_NONE;
-    });
-}
-
-PyObject* network_up(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c;
-        int r, in_lo, in_hi, lo, hi;
-        parse(args, "OOOOiiiii", &capsule, &weight, &m, &c, &r, &in_lo, &in_hi, &lo, &hi);
-        Network& network = unfinished(capsule);
+    void add_up(const Array<const int8_t, 4>& weight, const Floats& m, const Floats& c, int r, int in_lo, int in_hi, int lo, int hi) {
         if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
-        const ConvBuffers conv(weight, m, c, "b", static_cast<Py_ssize_t>(network.features()) * r * r, network.features());
-        network.add_up(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, {in_lo, in_hi}, {lo, hi});
-        Py_RETURN_NONE;
-    });
-}
+        check_conv(weight, m, c, static_cast<int64_t>(network_.features()) * r * r, network_.features());
+        open().add_up(weight.data(), m.data(), c.data(), r, {in_lo, in_hi}, {lo, hi});
+    }
+    void set_tail(const Array<const int8_t, 4>& weight, const Floats& m, const Floats& c, int r, int lo, int hi, bool enlarged) {
+        if (r != 1 && r != network_.scale()) throw std::invalid_argument("the tail's pixel shuffle factor must be 1 or the scale");
+        check_conv(weight, m, c, 3 * static_cast<int64_t>(r) * r, network_.features());
+        open().set_tail(weight.data(), m.data(), c.data(), r, {lo, hi}, enlarged);
+    }
+    void finish() {
+        open().finish();
+        finished_ = true;
+    }
 
-PyObject* network_tail(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject *capsule, *weight, *m, *c;
-        int r, lo, hi, enlarged;
-        parse(args, "OOOOiiip", &capsule, &weight, &m, &c, &r, &lo, &hi, &enlarged);
-        Network& network = unfinished(capsule);
-        if (r != 1 && r != network.scale()) throw std::invalid_argument("the tail's pixel shuffle factor must be 1 or the scale");
-        const ConvBuffers conv(weight, m, c, "b", 3 * static_cast<Py_ssize_t>(r) * r, network.features());
-        network.set_tail(conv.weight.as<int8_t>(), conv.m.as<float>(), conv.c.as<float>(), r, {lo, hi}, enlarged);
-        Py_RETURN_NONE;
-    });
-}
+    std::vector<int> algorithms(int bit_width) const {
+        if (!finished().has_bit_width(bit_width)) throw std::invalid_argument("the network has no such bit-width");
+        std::vector<int> found;
+        for (Algorithm a : network_.algorithms(bit_width)) found.push_back(static_cast<int>(a));
+        return found;
+    }
 
-PyObject* network_finish(PyObject*, PyObject* capsule) {
-    return guarded([&]() -> PyObject* {
-        unfinished(capsule).finish();
-        handle_of(capsule).finished = true;
-        Py_RETURN_NONE;
-    });
-}
-
-PyObject* network_algorithms(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject* capsule;
-        int bit_width;
-        parse(args, "Oi", &capsule, &bit_width);
-        const Network& network = finished(capsule);
-        if (!network.has_bit_width(bit_width)) throw std::invalid_argument("the network has no such bit-width");
-        PyObject* list = PyList_New(0);
-        for (Algorithm a : network.algorithms(bit_width)) {
-            PyObject* item = PyLong_FromLong(static_cast<long>(a));
-            if (list && (!item || PyList_Append(list, item) < 0)) Py_CLEAR(list);
-            Py_XDECREF(item);
-        }
-        return list;
-    });
-}
-
-PyObject* network_run(PyObject*, PyObject* args) {
-    return guarded([&]() -> PyObject* {
-        PyObject *capsule, *image_object, *windows_object, *cores_object, *widths_object, *patches_object, *out_object;
-        PyObject *streams_object, *progress;
-        int threads;
-        parse(args, "OOOOOOOO!iO", &capsule, &image_object, &windows_object, &cores_object, &widths_object, &patches_object,
-              &out_object, &PyTuple_Type, &streams_object, &threads, &progress);
-        const Network& network = finished(capsule);
+    void run(const Picture<const uint8_t>& image, const Array<const int32_t, 2>& windows, const Array<const int32_t, 2>& cores,
+             const Array<const uint8_t, 1>& bit_widths, const Array<const int32_t, 1>& patches, const Picture<uint8_t>& out,
+             const std::vector<Array<float, 2>>& streams, int threads, const nb::object& progress) const {
+        const Network& network = finished();
         check_threads(threads);
-        const Buffer image(image_object, "image", "B", {-1, -1, 3}, false, true), windows(windows_object, "windows", "i", {-1, 4});
-        require(image && windows, "image or windows");
-        const int count = windows.size(0), height = image.size(0), width = image.size(1), scale = network.scale();
-        const Buffer cores(cores_object, "cores", "i", {count, 4}), widths(widths_object, "bit_widths", "B", {count});
-        const Buffer patches(patches_object, "patches", "i", {count});
-        const Buffer out(out_object, "out", "B", {static_cast<Py_ssize_t>(height) * scale, static_cast<Py_ssize_t>(width) * scale, 3}, true, true);
-        const bool ends = network.has_pixels();
-        require(cores && widths && patches && (!ends || out), "cores, bit_widths, patches or out");
-        if (ends && (out.stride(2) != 1 || out.stride(1) != 3 || (out.size(0) > 1 && out.stride(0) < static_cast<Py_ssize_t>(out.size(1)) * 3)))
+        check(image, "image", {-1, -1, 3}), check(windows, "windows", {-1, 4});
+        const int64_t count = length(windows, 0), height = length(image, 0), width = length(image, 1), scale = network.scale();
+        check(cores, "cores", {count, 4}), check(bit_widths, "bit_widths", {count}), check(patches, "patches", {count});
+        check(out, "out", {height * scale, width * scale, 3});
+        if (out.stride(2) != 1 || out.stride(1) != 3 || (out.shape(0) > 1 && out.stride(0) < width * scale * 3))
             throw std::invalid_argument("out: pixels of a row must be contiguous and rows must not overlap");
 
         std::vector<Job> jobs(count);
-        std::vector<Py_ssize_t> starts;  // of the windows' pixels in the streams
-        Py_ssize_t pixels = 0;
+        std::vector<int64_t> starts;  // of the windows' pixels in the streams
+        int64_t pixels = 0;
         for (int i = 0; i < count; i++) {
             Job& job = jobs[i];
             const Region seen = read_core(windows, "windows", i, height, width), core = read_core(cores, "cores", i, height, width);
@@ -241,54 +86,97 @@ PyObject* network_run(PyObject*, PyObject* args) {
             if (static_cast<int64_t>(job.height) * job.width > kMostPixels)
                 throw std::invalid_argument("windows: more than 2^26 pixels in one window");
             job.row = image.stride(0), job.column = image.stride(1), job.channel = image.stride(2);
-            job.pixels = image.as<uint8_t>() + seen.y0 * job.row + seen.x0 * job.column;
+            job.pixels = image.data() + seen.y0 * job.row + seen.x0 * job.column;
             job.core = {core.y0 - seen.y0, core.y1 - seen.y0, core.x0 - seen.x0, core.x1 - seen.x0};
-            job.bit_width = widths.as<uint8_t>()[i];
+            job.bit_width = bit_widths.data()[i];
             if (!network.has_bit_width(job.bit_width))
                 throw std::invalid_argument("bit_widths: the network has no " + std::to_string(job.bit_width) + "-bit patches");
-            job.patches = patches.as<int>()[i];
+            job.patches = patches.data()[i];
             if (job.patches < 1) throw std::invalid_argument("patches: at least one in a window");
-            if (ends) {
-                job.out_row = out.stride(0);
-                job.out = out.as<uint8_t>() + static_cast<Py_ssize_t>(core.y0) * scale * job.out_row + static_cast<Py_ssize_t>(core.x0) * scale * 3;
-            }
+            job.out_row = out.stride(0);
+            job.out = out.data() + core.y0 * scale * job.out_row + core.x0 * scale * 3;
             starts.push_back(pixels);
-            pixels += static_cast<Py_ssize_t>(job.height) * job.width;
+            pixels += static_cast<int64_t>(job.height) * job.width;
         }
-        const size_t outer = network.outer().size();
-        if (static_cast<size_t>(PyTuple_GET_SIZE(streams_object)) != outer)
-            throw std::invalid_argument("streams: not as many as the network has");
-        std::deque<Buffer> held;
-        for (size_t s = 0; s < outer; s++) {
-            const std::initializer_list<Py_ssize_t> shape = {pixels, network.features()};
-            held.emplace_back(PyTuple_GET_ITEM(streams_object, s), "streams", "f", shape, true);
-            require(static_cast<bool>(held.back()), "streams");
-        }
-        std::vector<float*> streams;  // by window
-        for (Py_ssize_t start : starts)
-            for (const Buffer& stream : held) streams.push_back(stream.as<float>() + start * network.features());
-        for (int i = 0; i < count; i++) jobs[i].streams = streams.data() + static_cast<size_t>(i) * outer;
-        bool raised = false;
+        if (streams.size() != network.outer().size()) throw std::invalid_argument("streams: not as many as the network has");
+        for (const Array<float, 2>& stream : streams) check(stream, "streams", {pixels, network.features()});
+        std::vector<float*> places;  // of the streams, by window
+        for (int64_t start : starts)
+            for (const Array<float, 2>& stream : streams) places.push_back(stream.data() + start * network.features());
+        for (int i = 0; i < count; i++) jobs[i].streams = places.data() + i * streams.size();
+        if (count == 0) return;
+
+        std::exception_ptr raised;
         // Called without the interpreter lock, between waits of the calling thread.
         const auto poll = [&](int done) {
             if (raised) return false;
-            const PyGILState_STATE state = PyGILState_Ensure();
-            if (PyErr_CheckSignals() < 0) raised = true;
-            if (!raised && progress != Py_None) {
-                PyObject* result = PyObject_CallFunction(progress, "i", done);
-                if (!result) raised = true;
-                Py_XDECREF(result);
+            const nb::gil_scoped_acquire locked;
+            try {
+                if (PyErr_CheckSignals() < 0) throw nb::python_error();
+                if (!progress.is_none()) progress(done);
+            } catch (...) {
+                raised = std::current_exception();
             }
-            PyGILState_Release(state);
             return !raised;
         };
-        if (count > 0) {
-            Unlocked unlocked;
+        {
+            const nb::gil_scoped_release unlocked;
             run_jobs(network, std::move(jobs), threads, poll);
         }
-        if (raised) throw PythonError();
-        Py_RETURN_NONE;
-    });
+        if (raised) std::rethrow_exception(raised);
+    }
+
+  private:
+    static std::vector<int> checked(std::vector<int> outer, int given) {
+        if (given < 0 || static_cast<size_t>(given) > outer.size()) throw std::invalid_argument("outer: fewer streams than are given");
+        return outer;
+    }
+    template <class T>
+    static void check_conv(const Array<T, 4>& weight, const Floats& m, const Floats& c, int64_t cout, int64_t cin) {
+        check(weight, "weight", {cout, cin, 3, 3}), check(m, "multiplier", {cout}), check(c, "offset", {cout});
+    }
+    const Ending& checked(const EndingArrays& arrays) const {
+        const int64_t features = network_.features();
+        check(arrays.slope, "slope", {features}), check(arrays.factor, "factor", {features}), check(arrays.shift, "shift", {features});
+        return arrays.ending;
+    }
+    Network& open() {
+        if (finished_) throw std::invalid_argument("the network is finished and cannot be changed");
+        return network_;
+    }
+    const Network& finished() const {
+        if (!finished_) throw std::invalid_argument("the network is not finished");
+        return network_;
+    }
+
+    Network network_;
+    bool finished_ = false;
+};
+
+}  // namespace
+
+void bind_network(nb::module_& m) {
+    using nb::arg;
+    nb::class_<EndingArrays>(m, "Ending", "What becomes of a layer's values.")
+        .def(nb::init<MaybeFloats, int, float, int, int, MaybeFloats, MaybeFloats, int, int>(), array("slope"), arg("add"),
+             arg("add_factor"), arg("keep"), arg("to"), array("factor"), array("shift"), arg("lo"), arg("hi"));
+    nb::class_<PyNetwork>(m, "Network", "Operations of every bit-width, in order, then `finish`, then `run`.")
+        .def(nb::init<const char*, int, int, std::vector<int>, int, float>(), arg("isa"), arg("features"), arg("scale"), arg("outer"),
+             arg("given"), arg("largest"))
+        .def("set_head", &PyNetwork::set_head, array("weight"), array("multiplier"), array("offset"), arg("mean"))
+        .def("begin", &PyNetwork::begin, arg("bit_width"), arg("end"))
+        .def("add_head", &PyNetwork::add_head, arg("bit_width"), arg("ending"))
+        .def("add_pass", &PyNetwork::add_pass, arg("bit_width"), arg("ending"))
+        .def("add_conv", &PyNetwork::add_conv, arg("bit_width"), arg("source"), array("weight"), array("multiplier"), array("offset"),
+             arg("lo"), arg("hi"), arg("ending"))
+        .def("add_up", &PyNetwork::add_up, array("weight"), array("multiplier"), array("offset"), arg("r"), arg("in_lo"),
+             arg("in_hi"), arg("lo"), arg("hi"))
+        .def("set_tail", &PyNetwork::set_tail, array("weight"), array("multiplier"), array("offset"), arg("r"), arg("lo"), arg("hi"),
+             arg("enlarged"))
+        .def("finish", &PyNetwork::finish)
+        .def("algorithms", &PyNetwork::algorithms, arg("bit_width"))
+        .def("run", &PyNetwork::run, array("image"), array("windows"), array("cores"), array("bit_widths"), array("patches"),
+             array("out"), array("streams"), arg("threads"), arg("progress").none());
 }
 
 }  // namespace gdq
