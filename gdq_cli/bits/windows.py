@@ -6,7 +6,8 @@ bit map alone: the same pixels for every engine and number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,6 +115,14 @@ def _see(start: int, length: int, side: int, halo: int) -> tuple[int, int]:
     """Where a window begins and how long it is on one axis."""
     length = side if length >= side else min(side, length + 2 * halo)
     return min(max(start - halo, 0), side - length), length
+
+
+def count_pixels(windows: Iterable[Window]) -> Counter[int]:
+    """LR pixels that networks see, by bit-width."""
+    pixels: Counter[int] = Counter()
+    for window in windows:
+        pixels[window.bit_width] += window.seen.pixels
+    return pixels
 
 
 def cut_windows(image: NDArray[np.uint8], windows: Sequence[Window]) -> NDArray[np.uint8]:

@@ -51,7 +51,7 @@ class Engine(ABC):
             (N, 3, h * scale, w * scale) uint8 on the CPU.
         """
 
-    def run(
+    def run_batches(
         self,
         image: NDArray[np.uint8],
         windows: Sequence[Window],
@@ -89,6 +89,9 @@ class Engine(ABC):
                 finished += sum(window.patches for window in some)
                 if progress is not None:
                     progress(finished, total)
+
+    run = run_batches
+    """The same for integers, for which many an engine has a way of its own."""
 
     def _try(self, windows: Tensor, bit_width: int) -> Tensor | None:
         """Upscale windows; None if the device's memory did not suffice and the batch was halved."""

@@ -102,8 +102,8 @@ class NativeEngine(Engine):
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if any(window.bit_width == FP32_BITS for window in windows) or not self.parameters.program.is_exact:
-            super().run(image, windows, target, progress)
+        if not self.parameters.program.is_exact:
+            self.run_batches(image, windows, target, progress)
             return
         (whole,) = self._parts
         assert isinstance(whole, kernels.Network)

@@ -50,17 +50,8 @@ class OnednnEngine(TensorEngine):
         """Weight in oneDNN's layout for this input shape, made once per layer and window shape."""
         key = (id(conv), tuple(codes.shape[1:]))
         if key not in self._packed:
-            packed = torch.ops.onednn.qconv_prepack(
-                self._tensor(conv.weight),
-                self._tensor(conv.multiplier),
-                1.0,
-                self._zero_point(conv),
-                _ONES,
-                _ONES,
-                _ONES,
-                1,
-                list(codes.shape),
-            )
+            constants = (self._tensor(conv.weight), self._tensor(conv.multiplier), 1.0, self._zero_point(conv))
+            packed = torch.ops.onednn.qconv_prepack(*constants, _ONES, _ONES, _ONES, 1, list(codes.shape))
             self._packed[key] = conv, packed  # the conv is kept, so its id stays its own
         return self._packed[key][1]
 
@@ -93,25 +84,8 @@ class OnednnEngine(TensorEngine):
     def _conv_add(self, codes: Tensor, conv: IntegerConv, x: Tensor) -> Tensor:
         op: Callable[..., Tensor] = torch.ops.onednn.qconv2d_pointwise.binary
         arguments = self._arguments(codes, conv)
-        return op(
-            *arguments,
-            x,
-            self._tensor(conv.offset),
-            _ONES,
-            _ONES,
-            _ONES,
-            1,
-            1.0,
-            0,
-            torch.float32,
-            1.0,
-            0,
-            "sum",
-            1.0,
-            "none",
-            [],
-            "",
-        )
+        output = (_ONES, _ONES, _ONES, 1, 1.0, 0, torch.float32)
+        return op(*arguments, x, self._tensor(conv.offset), *output, 1.0, 0, "sum", 1.0, "none", [], "")
 
     def _conv_values(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         return self._convolve(codes, conv, torch.float32, "none", [])

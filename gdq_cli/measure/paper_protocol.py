@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
+from gdq_cli.bits.windows import Box, Window, count_pixels
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.networks import controller_head
 from gdq_cli.program import cost
@@ -103,22 +104,15 @@ def upscale_paper(upscaler: Upscaler, image: NDArray[np.uint8], *, bits: str = "
     choose = _chooser(upscaler, bits)
     scale = upscaler.scale
     rows, cols = plan_axis(image.shape[0]), plan_axis(image.shape[1])
+    windows = []
+    for row, col in product(rows, cols):
+        core = Box(row.core, col.core, row.core_stop - row.core, col.core_stop - col.core)
+        seen = Box(row.start, col.start, row.stop - row.start, col.stop - col.start)
+        windows.append(Window(choose(image[seen.slices()].copy()), 1, core, seen))
     target = np.empty((image.shape[0] * scale, image.shape[1] * scale, 3), np.uint8)
-    bit_map = np.empty((len(rows), len(cols)), np.int64)
-    bitops = 0.0
-    for (i, row), (j, col) in ((a, b) for a in enumerate(rows) for b in enumerate(cols)):
-        pixels = image[row.start : row.stop, col.start : col.stop].copy()
-        bit_width = choose(pixels)
-        windows = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)
-        with torch.inference_mode():
-            sr = upscaler.engine(windows, bit_width)[0].permute(1, 2, 0).numpy()
-        inside = tuple(
-            slice((span.core - span.start) * scale, (span.core_stop - span.start) * scale) for span in (row, col)
-        )
-        target[row.core * scale : row.core_stop * scale, col.core * scale : col.core_stop * scale] = sr[inside]
-        bit_map[i, j] = bit_width
-        seen = {bit_width: pixels.shape[0] * pixels.shape[1]}
-        bitops += cost.bit_operations(upscaler.checkpoint.parameters.outline, seen)
+    upscaler.engine.run_batches(image, windows, target)
+    bit_map = np.array([window.bit_width for window in windows]).reshape(len(rows), len(cols))
+    bitops = cost.bit_operations(upscaler.checkpoint.parameters.outline, count_pixels(windows))
     return PaperResult(target, bit_map, float(bit_map.mean()), bitops, time.perf_counter() - start)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from gdq_cli.bits.controller import BitChoice, spend_budget
 from gdq_cli.bits.patches import PatchPlan, plan_patches
 from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
-from gdq_cli.bits.windows import Window, plan_windows
+from gdq_cli.bits.windows import Window, count_pixels, plan_windows
 from gdq_cli.engines import Engine
 from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import OptionsError, WeightsError
@@ -64,13 +64,9 @@ class BitPlan:
         """What the network runs: patches of one bit-width together, with their context."""
         return plan_windows(self.patches, self.bit_widths)
 
-    def bitops_g(self, program: Program, bits: int | None = None) -> float:
-        """BitOPs in 1e9 of a network on the windows; with ``bits`` on those of a map of this width alone."""
-        windows = self.windows if bits is None else plan_windows(self.patches, (bits,) * len(self.patches))
-        pixels: Counter[int] = Counter()
-        for window in windows:
-            pixels[window.bit_width] += window.seen.pixels
-        return cost.bit_operations(program, pixels)
+    def bitops_g(self, program: Program) -> float:
+        """BitOPs in 1e9 of a network on the windows."""
+        return cost.bit_operations(program, count_pixels(self.windows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +252,11 @@ class Upscaler:
             raise OptionsError(f"the target must be {shape} uint8, not {target.shape} {target.dtype}")
         elif not target.flags.writeable or target.strides[1:] != (3, 1):
             raise OptionsError("the target must be writeable, and the pixels of a row must lie one behind the other")
-        self.engine.run(image, plan.windows, target, running)
+        run = self.engine.run_batches if bits == "fp32" else self.engine.run
+        run(image, plan.windows, target, running)
         seconds = time.perf_counter() - start
         program = self.checkpoint.parameters.outline
+        pixels = count_pixels(plan_windows(plan.patches, (8,) * len(plan.patches)))[8]  # of a map of one width
         record = PictureRecord(
             model=self.checkpoint.name,
             model_sha256=self.checkpoint.sha256,
@@ -271,8 +269,8 @@ class Upscaler:
             bit_map=plan.bit_map,
             bits=Counter(map(int, plan.bit_widths)),
             bitops_g=plan.bitops_g(program),
-            bitops_8bit_g=plan.bitops_g(program, 8),
-            bitops_fp32_g=plan.bitops_g(program, FP32_BITS),
+            bitops_8bit_g=cost.bit_operations(program, {8: pixels}),
+            bitops_fp32_g=cost.bit_operations(program, {FP32_BITS: pixels}),
             seconds={"bits": plan.seconds, "network": seconds},
         )
         return UpscaleResult(target, plan, record)

@@ -127,7 +127,7 @@ def test_paper_patches_run_alone_and_join_hard(small_checkpoint: Checkpoint) -> 
     image = make_picture(100, 200)
     result = upscale_paper(Upscaler(small_checkpoint, engine), image, bits="6")
     assert np.array_equal(result.image, image.repeat(2, 0).repeat(2, 1))
-    assert engine.calls == [((1, 3, 100, 96), 6), ((1, 3, 100, 110), 6)]
+    assert sorted(engine.calls) == [((1, 3, 100, 96), 6), ((1, 3, 100, 110), 6)]
     assert result.bit_map.tolist() == [[6, 6]]
     assert result.fab == 6
     program = small_checkpoint.parameters.program
@@ -143,7 +143,7 @@ def test_paper_patches_choose_by_what_they_see(small_checkpoint: Checkpoint) -> 
     seen = [np.ascontiguousarray(image[:, 0:96]), np.ascontiguousarray(image[:, 90:190])]
     expected = [small_checkpoint.controller.choose(patch[None], head)[0].bit_width for patch in seen]
     assert result.bit_map.tolist() == [expected]
-    assert [bit_width for _, bit_width in engine.calls] == expected
+    assert [bit_width for _, bit_width in sorted(engine.calls)] == expected
     assert result.fab == np.mean(expected)
 
 

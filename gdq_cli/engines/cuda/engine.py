@@ -123,9 +123,6 @@ class CudaEngine(Engine):
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if any(window.bit_width == FP32_BITS for window in windows):
-            super().run(image, windows, target, progress)
-            return
         finished, total = 0, sum(window.patches for window in windows)
         groups: dict[tuple[int, int], list[Window]] = {}
         for window in windows:
@@ -155,7 +152,7 @@ class CudaEngine(Engine):
             for window, sr_window in zip(windows[span.start : span.stop], pixels.numpy(), strict=True):
                 paste_core(target, sr_window, window, self.scale)
             if progress is not None:
-                progress(finished + sum(window.patches for window in windows[: span.stop]), total)
+                progress(finished + windows[0].patches * span.stop, total)
 
         self._stream(len(windows), size, fill, drain, windows[0].patches)
 

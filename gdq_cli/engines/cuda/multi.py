@@ -66,9 +66,6 @@ class MultiCudaEngine(Engine):
         target: NDArray[np.uint8],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if any(window.bit_width == FP32_BITS for window in windows):
-            self._engines[0].run(image, windows, target, progress)
-            return
         finished, total = [0] * len(self._engines), sum(window.patches for window in windows)
         largest_first = sorted(windows, key=lambda window: -window.patches)
         lock, stopped = threading.Lock(), threading.Event()
