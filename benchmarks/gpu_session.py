@@ -31,9 +31,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from step_sampler import StepSampler
+
     from gdq_cli.measure.pairs import ImagePair
     from gdq_cli.networks import Edsr
-    from gdq_cli.training.data import StepSampler
     from gdq_cli.training.stages import Stage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -376,6 +377,7 @@ def train(arguments: argparse.Namespace) -> None:
     """Train or go on, and keep averaged weights at every validation and at the end."""
     start, parent = time.monotonic(), os.getppid()
     import torch
+    from step_sampler import StepSampler
 
     from gdq_cli.commands.train import DEFAULT_RATES
     from gdq_cli.engines import choose_device
@@ -383,7 +385,6 @@ def train(arguments: argparse.Namespace) -> None:
     from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
     from gdq_cli.options import DEFAULT_FAB
     from gdq_cli.training.calibration.calibrate import attach_controller
-    from gdq_cli.training.data import StepSampler
     from gdq_cli.training.loop import Trainer, TrainOptions, TrainProgress
     from gdq_cli.training.stages import FloatStage, QuantizedStage, fast_dtype
 

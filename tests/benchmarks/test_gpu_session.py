@@ -11,10 +11,10 @@ from types import ModuleType
 import pytest
 import torch
 from PIL import Image
+from step_sampler import StepSampler
 
 from gdq_cli.measure.pairs import list_images, split_validation
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.training.data import StepSampler
 from tests.helpers.networks import make_network
 from tests.helpers.paths import ROOT
 from tests.helpers.pictures import make_pairs, make_picture

@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from step_sampler import StepSampler
 from typer.testing import CliRunner
 
 from gdq_cli.commands.wording import as_options
@@ -31,7 +32,7 @@ from gdq_cli.networks.edsr.network import Edsr
 from gdq_cli.networks.edsr.weights import import_fp32
 from gdq_cli.training.calibration.calibrate import quantized_copy
 from gdq_cli.training.calibration.steps import calibrate_steps
-from gdq_cli.training.data import PatchSampler, StepSampler
+from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.loop import DivergedError, Trainer, TrainOptions, TrainProgress
 from gdq_cli.training.muon import Muon, orthogonalize
 from gdq_cli.training.stages import FloatStage, QuantizedStage, split_weights
