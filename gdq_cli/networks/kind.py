@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.program.layers import IntegerHead, Tensors, lower_head
@@ -21,50 +21,47 @@ MAX_FEATURES, MAX_BLOCKS = 256, 64
 """Limits of what this program is willing to allocate; EDSR's largest has 256 features and 32 blocks."""
 
 
-class NetworkConfig(Protocol):
+class NetworkConfig:
     """What fixes the tensor shapes of a network: a frozen dataclass.
 
     Its fields are ``scale``, ``features``, a depth, tuples of bit-widths, and words with a default.
+
+    Attributes:
+        name: of the network, in checkpoints and in its module's path.
+        depth: which field counts its layers.
+        scale: upscaling factor.
+        features: channels at LR size.
+        bit_widths: of the dynamic layers; empty for a float32 network.
     """
 
     name: ClassVar[str]
-    """Of the network, in checkpoints and in its module's path."""
-
     depth: ClassVar[str]
-    """Which field counts its layers."""
-
     __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    def __hash__(self) -> int: ...
-
-    @property
-    def scale(self) -> int:
-        """Upscaling factor."""
-
-    @property
-    def features(self) -> int:
-        """Channels at LR size."""
-
-    @property
-    def bit_widths(self) -> tuple[int, ...]:
-        """Widths of the dynamic layers; empty for a float32 network."""
+    scale: int
+    features: int
+    bit_widths: tuple[int, ...]
 
     @property
     def static_bits(self) -> tuple[int, ...]:
         """Widths of the layers that have one for all patches."""
+        return ()
 
     @property
     def sizes(self) -> str:
         """For people: how deep and how wide it is."""
+        return f"{getattr(self, self.depth)} {self.depth} of {self.features} features"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint's metadata."""
+        return asdict(self)
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors in a checkpoint."""
+        raise NotImplementedError
 
     def tensor_dtype(self, name: str) -> str:
         """NumPy's name of a tensor's type."""
+        return "float32"
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ This one has what none of the others has: leaky activations with a skip behind e
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from gdq_cli.engines.onednn import OnednnEngine
 from gdq_cli.engines.reference import ReferenceEngine
 from gdq_cli.errors import WeightsError
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from gdq_cli.networks import KINDS, Network, NetworkKind, build_network, lower_network, outline
+from gdq_cli.networks import KINDS, Network, NetworkConfig, NetworkKind, build_network, lower_network, outline
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.program import cost
 from gdq_cli.program.cost import LayerCost
@@ -39,7 +39,7 @@ SLOPE = 0.25
 
 
 @dataclass(frozen=True)
-class StrideConfig:  # config.py
+class StrideConfig(NetworkConfig):  # config.py
     name: ClassVar = "stride"
     depth: ClassVar = "layers"
     scale: int
@@ -51,21 +51,11 @@ class StrideConfig:  # config.py
     def __post_init__(self) -> None:
         object.__setattr__(self, "static_bits", (8,) if self.bit_widths else ())
 
-    @property
-    def sizes(self) -> str:
-        return f"{self.layers} layers of {self.features} features"
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"head.weight": (self.features, 3, 3, 3), "head.bias": (self.features,)}
         for i in range(self.layers):
             shapes |= quant_shapes(f"body.{i}", self.features, self.features, self.bit_widths)
         return shapes | quant_shapes("tail", self.features, 3 * self.scale**2, self.static_bits)
-
-    def tensor_dtype(self, name: str) -> str:
-        return "float32"
 
 
 class Stride(Network):  # network.py

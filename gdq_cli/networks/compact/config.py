@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gdq_cli.bits.widths import BIT_WIDTHS
+from gdq_cli.networks.kind import NetworkConfig
 from gdq_cli.program.grids import Grid, check_four_bit_grid
 from gdq_cli.program.layers import quant_shapes
 
 
 @dataclass(frozen=True)
-class CompactConfig:
+class CompactConfig(NetworkConfig):
     """Everything that fixes the tensor shapes of a Compact.
 
     Raises:
@@ -42,12 +43,7 @@ class CompactConfig:
 
     @property
     def sizes(self) -> str:
-        """For people: how deep and how wide it is."""
         return f"{self.convs} convolutions of {self.features} features"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the checkpoint's metadata."""
-        return asdict(self)
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors in a checkpoint, all float32."""
@@ -65,7 +61,3 @@ class CompactConfig:
             )
             shapes[f"body.{layer}.act.weight"] = (features,)
         return shapes | quant_shapes("tail", features, 3 * self.scale**2, self.static_bits, equalized=equalized)
-
-    def tensor_dtype(self, name: str) -> str:
-        """NumPy's name of a tensor's type."""
-        return "float32"

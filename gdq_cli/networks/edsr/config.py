@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
 
 from gdq_cli.bits.widths import BIT_WIDTHS
+from gdq_cli.networks.kind import NetworkConfig
 from gdq_cli.program.grids import Grid, check_four_bit_grid
 from gdq_cli.program.layers import quant_shapes
 
@@ -18,7 +19,7 @@ the whole at x4. The field's name for it is that of SwinIR (Liang et al., ICCVW 
 
 
 @dataclass(frozen=True)
-class EdsrConfig:
+class EdsrConfig(NetworkConfig):
     """Everything that fixes the tensor shapes of an EDSR.
 
     Raises:
@@ -61,15 +62,6 @@ class EdsrConfig:
         """Pixel-shuffle factor of the tail: 1 behind an upsampler."""
         return self.scale if self.upsampler == "pixelshuffledirect" else 1
 
-    @property
-    def sizes(self) -> str:
-        """For people: how deep and how wide it is."""
-        return f"{self.blocks} blocks of {self.features} features"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the checkpoint's metadata."""
-        return asdict(self)
-
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors in a checkpoint, all float32."""
         features, equalized = self.features, bool(self.bit_widths)
@@ -84,7 +76,3 @@ class EdsrConfig:
         for index, (stage, bits) in enumerate(zip(self.stages, static[1:-1], strict=True)):
             shapes |= quant_shapes(f"upsampler.{2 * index}", features, features * stage**2, bits, equalized=equalized)
         return shapes | quant_shapes("tail", features, 3 * self.tail_factor**2, static[-1], equalized=equalized)
-
-    def tensor_dtype(self, name: str) -> str:
-        """NumPy's name of a tensor's type."""
-        return "float32"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from gdq_cli.bits.widths import BIT_WIDTHS
+from gdq_cli.networks.kind import NetworkConfig
 
 WEIGHT_RANGE = (-128, 127)
 """Codes of the release's 8-bit weights: clamped to all of int8, one step per tensor."""
 
 
 @dataclass(frozen=True)
-class SrresnetConfig:
+class SrresnetConfig(NetworkConfig):
     """Everything that fixes the tensor shapes of an SRResNet.
 
     Raises:
@@ -37,16 +38,6 @@ class SrresnetConfig:
         return (2, 2) if self.scale == 4 else (2,)
 
     @property
-    def static_bits(self) -> tuple[int, ...]:
-        """Widths of the layers after the blocks: none of them is quantized."""
-        return ()
-
-    @property
-    def sizes(self) -> str:
-        """For people: how deep and how wide it is."""
-        return f"{self.blocks} blocks of {self.features} features"
-
-    @property
     def float_macs(self) -> tuple[int, int]:
         """MACs per LR pixel of the float32 layers before the blocks (9x9) and behind them (3x3, and a 9x9 tail)."""
         head, convs = 81 * 3 * self.features, 9 * self.features**2
@@ -58,12 +49,7 @@ class SrresnetConfig:
         """LR pixels of context of the layers behind the blocks."""
         return 1 + sum(2.0**-index for index in range(len(self.stages))) + 4 / self.scale
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the checkpoint's metadata."""
-        return asdict(self)
-
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the tensors in a checkpoint."""
         features, widths = self.features, len(self.bit_widths)
 
         def norm(name: str) -> dict[str, tuple[int, ...]]:
@@ -88,5 +74,4 @@ class SrresnetConfig:
         return shapes | {"tail.weight": (3, features, 9, 9)}
 
     def tensor_dtype(self, name: str) -> str:
-        """NumPy's name of a tensor's type."""
         return {"activation_signed": "uint8", "num_batches_tracked": "int64"}.get(name.rpartition(".")[2], "float32")
