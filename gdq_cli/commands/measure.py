@@ -19,6 +19,7 @@ from gdq_cli.commands.console import (
     EngineOption,
     JsonOption,
     MaxPixelsOption,
+    ThreadsOption,
     hold_pipe,
     make_console,
     show_progress,
@@ -98,9 +99,7 @@ def eval(
         ),
     ] = None,
     device: DeviceOption = UpscaleOptions.device,
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.", rich_help_panel=SPEED)
-    ] = None,
+    threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     as_csv: Annotated[
         Path | None, typer.Option("--csv", help="Also write every figure as CSV.", rich_help_panel=OUTPUT)
@@ -114,7 +113,6 @@ def eval(
     """Score models against HR pictures: PSNR and SSIM on the luma, FAB, BitOPs, seconds; means over the pictures."""
     _check_degrade(degrade, seed, lr, protocol)
     options = UpscaleOptions(device=device, threads=threads)
-    from gdq_cli.commands.outputs import check_output
     from gdq_cli.files import atomic_file, user_path
     from gdq_cli.measure.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, parse_degradations, row_order
     from gdq_cli.upscaling.pool import UpscalerPool

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
@@ -312,15 +313,13 @@ def _rehearse(plan: Plan, options: UpscaleOptions, make_pool: Callable[[], Upsca
     from gdq_cli.models.store import must_download
     from gdq_cli.runs.rehearsal import rehearse
 
-    pools: list[UpscalerPool] = []
+    pool = cache(make_pool)
 
     def load(model: str, scale: int) -> None:
         if must_download(model, scale):
             say(f"{model} is not here yet; the run will download it")
-            return
-        if not pools:
-            pools.append(make_pool())
-        pools[0].get(scale, model)
+        else:
+            pool().get(scale, model)
 
     bar = Bar(shown=not quiet)
     try:

@@ -163,13 +163,9 @@ def count_actors(options: UpscaleOptions, pictures: int) -> int:
 
     free = ray.cluster_resources()
     room = free.get("CPU", 0) // (options.threads or 1)
-    if _on_gpu(options):
+    if options.device == "cuda":
         room = min(room, free.get("GPU", 0))
     return int(max(1, min(room, pictures)))
-
-
-def _on_gpu(options: UpscaleOptions) -> bool:
-    return options.device == "cuda"
 
 
 def outcomes_on_ray(pending: Sequence[Pending], work: Work, actors: int) -> Outcomes:
@@ -189,19 +185,15 @@ def outcomes_on_ray(pending: Sequence[Pending], work: Work, actors: int) -> Outc
     batches = -(-len(pending) // size)
     rows = [{"row": pickle.dumps(entry)} for entry in pending]
     options = work.options
-    strategy = ray.data.ActorPoolStrategy(
-        min_size=1,
-        max_size=batches,
-        initial_size=min(actors, batches),
-        max_tasks_in_flight_per_actor=2,
-    )
+    sizes = {"min_size": 1, "max_size": batches, "initial_size": min(actors, batches)}
+    strategy = ray.data.ActorPoolStrategy(**sizes, max_tasks_in_flight_per_actor=2)
     done = ray.data.from_items(rows, override_num_blocks=batches).map_batches(
         Upscaling,
         fn_constructor_args=(work,),
         batch_size=None,  # a block is a batch
         compute=strategy,
         num_cpus=options.threads or 1,
-        num_gpus=1 if _on_gpu(options) else None,
+        num_gpus=1 if options.device == "cuda" else None,
     )
     try:
         for batch in done.iter_batches(batch_size=None, prefetch_batches=0):
