@@ -29,12 +29,6 @@ Aligned bordered(const uint8_t* codes, int height, int width, int cin, int zero)
     return map;
 }
 
-Aligned padded_floats(const float* values, int n) {
-    Aligned a(static_cast<size_t>(padded(n)) * sizeof(float));
-    if (values) std::memcpy(a.as(), values, n * sizeof(float));
-    return a;
-}
-
 double largest(const float* values, size_t n) {
     double most = 0;
     for (size_t i = 0; i < n; i++) {

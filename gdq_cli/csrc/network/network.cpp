@@ -8,17 +8,11 @@
 namespace gdq {
 namespace {
 
-Aligned floats(const float* values, int n, const std::vector<int>& order) {
-    Aligned a(static_cast<size_t>(padded(n)) * sizeof(float));
-    for (int i = 0; i < n; i++) a.as<float>()[i] = values[order.empty() ? i : order[i]];
-    return a;
-}
-
 Aligned checked_floats(const float* values, int n, const char* what) {
     if (!values) return {};
     for (int i = 0; i < n; i++)
         if (!std::isfinite(values[i])) throw std::invalid_argument(std::string(what) + " must be finite");
-    return floats(values, n, {});
+    return padded_floats(values, n);
 }
 
 double largest(const Aligned& values, int n) {
@@ -75,7 +69,7 @@ Layer Network::make_layer(const int8_t* weight, int cout, Range codes, const flo
     const auto same = std::find_if(convs_.begin(), convs_.end(), [&](const auto& other) { return other->equals(*conv); });
     if (same != convs_.end()) conv = *same;
     else convs_.push_back(conv);
-    return {std::move(conv), floats(m, cout, order), floats(c, cout, order), peak};
+    return {std::move(conv), padded_floats(m, cout, order), padded_floats(c, cout, order), peak};
 }
 
 void Network::set_head(const int16_t* weight, const float* m, const float* c, const int* mean) {
@@ -83,7 +77,7 @@ void Network::set_head(const int16_t* weight, const float* m, const float* c, co
         if (mean[i] < 0 || mean[i] > 255) throw std::invalid_argument("channel means must be within 0..255");
     head_ = pack_head(weight, features_, mean, kernels_);
     const double peak = affine_peak(head_.peaks, m, c);
-    head_layer_ = std::make_shared<Layer>(Layer{nullptr, floats(m, features_, {}), floats(c, features_, {}), peak});
+    head_layer_ = std::make_shared<Layer>(Layer{nullptr, padded_floats(m, features_), padded_floats(c, features_), peak});
     std::copy(mean, mean + 3, mean_);
 }
 

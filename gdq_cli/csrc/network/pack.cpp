@@ -269,6 +269,12 @@ Aligned::~Aligned() {
     if (memory_) ::operator delete(memory_, std::align_val_t(alignment_));
 }
 
+Aligned padded_floats(const float* values, int n, const std::vector<int>& order) {
+    Aligned a(static_cast<size_t>(padded(n)) * sizeof(float));
+    for (int i = 0; values && i < n; i++) a.as<float>()[i] = values[order.empty() ? i : order[i]];
+    return a;
+}
+
 std::vector<float> accumulator_peaks(const int8_t* weight, int cout, int cin, Range codes) {
     std::vector<float> peaks;
     for (int o = 0; o < cout; o++) {

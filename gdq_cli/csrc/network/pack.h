@@ -28,6 +28,9 @@ class Aligned {
 
 inline int padded(int channels) { return (channels + kGroup - 1) / kGroup * kGroup; }
 
+// One value per channel, in the order given or as they stand, and zeros behind them; zeros alone for none.
+Aligned padded_floats(const float* values, int n, const std::vector<int>& order = {});
+
 struct Range {
     int lo, hi;  // of codes; lo is 0 for unsigned ones
 };
