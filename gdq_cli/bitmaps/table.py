@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gdq_cli.bits.controller import BitChoice, find_reasons
+
 if TYPE_CHECKING:
-    from gdq_cli.bits.controller import BitChoice
     from gdq_cli.bits.patches import PatchPlan
 
 CSV_COLUMNS = (
@@ -31,7 +32,7 @@ def _reasons(
         raise ValueError(f"plan of {plan.grid} patches, but bit map of {bit_map.shape} and {len(choices)} choices")
     if not choices or decided_by:
         return [decided_by or "forced"] * len(plan)
-    return [choice.reason for choice in choices]
+    return find_reasons(choices, bit_map.ravel().tolist())
 
 
 def bit_map_dict(

@@ -137,6 +137,12 @@ class BitChoice:
     entropy: float
 
 
+def find_reasons(choices: Sequence[BitChoice], bit_widths: Iterable[int]) -> list[str]:
+    """Why patches run at their bit-widths: ``controller``, ``entropy``, or ``window`` where theirs has more bits."""
+    pairs = zip(choices, bit_widths, strict=True)
+    return ["window" if bits > choice.bit_width else choice.reason for choice, bits in pairs]
+
+
 @dataclass(frozen=True)
 class Controller:
     """GBC's linear layer and E2B's thresholds.

@@ -1,14 +1,18 @@
 """Windows: neighbouring patches of one bit-width, run at once, and the pixels around them that the network sees.
 
 Context that two patches share is computed once, and no join lies between them. Which patches go together depends on the
-bit map alone: the same pixels for every engine and number of threads.
+bit-widths wanted and their prices alone: the same pixels for every number of threads, and for every engine that has the
+same prices.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -61,49 +65,83 @@ class Window:
     seen: Box
 
 
-def plan_windows(plan: PatchPlan, bit_widths: Sequence[int]) -> tuple[Window, ...]:
-    """Join neighbouring patches of one bit-width to rectangles of at most ``MOST_PATCHES`` on a side.
+def plan_windows(
+    plan: PatchPlan, bit_widths: Sequence[int], prices: Mapping[int, float] | None = None
+) -> tuple[Window, ...]:
+    """Put neighbouring patches into windows of at most ``MOST_PATCHES`` on a side.
 
-    Patches are looked at row by row. One that belongs to no rectangle yet becomes the upper left corner of the one that
-    costs least per patch, context included (half of it: the later a layer, the less it needs). All windows of as many
-    rows and columns of patches have one shape: they are moved inwards where they would leave the image, so the zero
-    padding of the convolutions stands only at its border, as in a whole-image run.
+    The grid is cut into blocks of this size, and each block by straight cuts into the windows that cost least, context
+    included (half of it: the later a layer, the less it needs). A window has one bit-width, at least that of each of
+    its patches: where the context of a window of its own costs more than fewer bits save, a patch gets more of them.
+    All windows of as many rows and columns of patches have one shape: they are moved inwards where they would leave the
+    image, so the zero padding of the convolutions stands only at its border, as in a whole-image run.
 
     Args:
         plan: of the image.
         bit_widths: one per patch.
+        prices: what a pixel costs, by bit-width; of equal prices the widest is taken. Without them each patch keeps its
+            own bit-width.
 
     Returns:
         Windows whose cores tile the image.
     """
     rows, cols = plan.grid
     height, width = plan.rows[0].core_size, plan.cols[0].core_size
-    left = [list(bit_widths[row * cols : (row + 1) * cols]) for row in range(rows)]  # 0: in a window already
-    tallest, broadest = _even(rows), _even(cols)
+
+    def at_once(block: _Block) -> tuple[float, int]:
+        """What a pixel of a window of all its patches costs, and the bit-width."""
+        spans = [slice(row * cols + block.left, row * cols + block.right) for row in range(block.top, block.bottom)]
+        wanted = {bits for span in spans for bits in bit_widths[span]}
+        if prices is None:
+            return (1 if len(wanted) == 1 else math.inf), max(wanted)
+        bits = min((bits for bits in prices if bits >= max(wanted)), key=lambda bits: (prices[bits], -bits))
+        return prices[bits], bits
+
+    @cache
+    def divide(block: _Block) -> tuple[float, tuple[tuple[_Block, int], ...]]:
+        """The least price of a block, and its windows."""
+        price, bits = at_once(block)
+        sizes = ((block.bottom - block.top) * height, plan.size[0]), ((block.right - block.left) * width, plan.size[1])
+        for length, side in sizes:
+            price *= length + _see(0, length, side, plan.halo)[1]
+        found: tuple[float, tuple[tuple[_Block, int], ...]] = price, ((block, bits),)
+        for one, other in block.cuts():
+            first, second = divide(one), divide(other)
+            if first[0] + second[0] < found[0]:
+                found = first[0] + second[0], first[1] + second[1]
+        return found
+
     windows = []
-    for row in range(rows):
-        for col in range(cols):
-            bits = left[row][col]
-            if not bits:
-                continue
-            shapes, broad = [], broadest
-            for tall in range(1, min(tallest, rows - row) + 1):
-                line = left[row + tall - 1][col : col + broad]
-                broad = next((i for i, other in enumerate(line) if other != bits), len(line))
-                if not broad:
-                    break
-                cost = (tall * height + plan.halo) * (broad * width + plan.halo) / (tall * broad)
-                shapes.append((cost, tall, broad))
-            _, tall, broad = min(shapes)
-            for line in left[row : row + tall]:
-                line[col : col + broad] = [0] * broad
-            y, y_stop = plan.rows[row].core, plan.rows[row + tall - 1].core_stop
-            x, x_stop = plan.cols[col].core, plan.cols[col + broad - 1].core_stop
-            seen_y, seen_height = _see(y, tall * height, plan.size[0], plan.halo)
-            seen_x, seen_width = _see(x, broad * width, plan.size[1], plan.halo)
+    tall, broad = _even(rows), _even(cols)
+    for top, left in product(range(0, rows, tall), range(0, cols, broad)):
+        for block, bits in divide(_Block(top, min(top + tall, rows), left, min(left + broad, cols)))[1]:
+            y, y_stop = plan.rows[block.top].core, plan.rows[block.bottom - 1].core_stop
+            x, x_stop = plan.cols[block.left].core, plan.cols[block.right - 1].core_stop
+            seen_y, seen_height = _see(y, (block.bottom - block.top) * height, plan.size[0], plan.halo)
+            seen_x, seen_width = _see(x, (block.right - block.left) * width, plan.size[1], plan.halo)
             seen = Box(seen_y, seen_x, seen_height, seen_width)
-            windows.append(Window(bits, tall * broad, Box(y, x, y_stop - y, x_stop - x), seen))
+            windows.append(Window(bits, block.patches, Box(y, x, y_stop - y, x_stop - x), seen))
     return tuple(windows)
+
+
+class _Block(NamedTuple):
+    """A rectangle of patches, by rows and columns of the grid."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def patches(self) -> int:
+        return (self.bottom - self.top) * (self.right - self.left)
+
+    def cuts(self) -> Iterator[tuple[_Block, _Block]]:
+        """All ways to cut it in two."""
+        for row in range(self.top + 1, self.bottom):
+            yield self._replace(bottom=row), self._replace(top=row)
+        for col in range(self.left + 1, self.right):
+            yield self._replace(right=col), self._replace(left=col)
 
 
 def _even(count: int) -> int:
@@ -115,6 +153,18 @@ def _see(start: int, length: int, side: int, halo: int) -> tuple[int, int]:
     """Where a window begins and how long it is on one axis."""
     length = side if length >= side else min(side, length + 2 * halo)
     return min(max(start - halo, 0), side - length), length
+
+
+def map_bits(plan: PatchPlan, windows: Iterable[Window]) -> NDArray[np.int64]:
+    """(rows, cols): the bit-width at which each patch runs."""
+    found = np.zeros(plan.grid, np.int64)
+    tops, lefts = (np.array([segment.core for segment in segments]) for segments in (plan.rows, plan.cols))
+    for window in windows:
+        core = window.core
+        rows = slice(*np.searchsorted(tops, (core.y, core.y + core.height)))
+        cols = slice(*np.searchsorted(lefts, (core.x, core.x + core.width)))
+        found[rows, cols] = window.bit_width
+    return found
 
 
 def count_pixels(windows: Iterable[Window]) -> Counter[int]:

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdq_cli.bits.controller import find_reasons
 from gdq_cli.commands.wording import as_options, printable
 from gdq_cli.runs.plan import Failed, Planned, Skipped
 from gdq_cli.upscaling.record import PictureRecord, peak_rss_mib
@@ -143,9 +144,10 @@ def run_lines(summary: RunSummary) -> str:
 
 def plan_line(source: str, plan: BitPlan, model: str) -> str:
     """What ``gdq bitmap`` says below the map."""
-    by_entropy = sum(choice.reason == "entropy" for choice in plan.choices)
+    decided = Counter(find_reasons(plan.choices, plan.bit_widths) if plan.choices else ())
     rows, cols = plan.patches.grid
     return (
         f"{printable(source)} {_size(plan.patches.size)}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | "
-        f"decided by the controller: {len(plan.choices) - by_entropy}, by entropy: {by_entropy} | {plan.seconds:.2f} s"
+        f"decided by the controller: {decided['controller']}, by entropy: {decided['entropy']}, "
+        f"by their window: {decided['window']} | {plan.seconds:.2f} s"
     )

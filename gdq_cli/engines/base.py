@@ -122,13 +122,9 @@ class Engine(ABC):
         notes, self._notes = tuple(self._notes), []
         return notes
 
-    def free_width(self, bit_width: int) -> int:
-        """The widest bit-width that takes no longer: here all do, as one kernel serves them all.
-
-        Args:
-            bit_width: one of the network's.
-        """
-        return max(self.parameters.config.bit_widths)
+    def prices(self) -> dict[int, float]:
+        """How long a pixel takes at each bit-width, next to the others: here as long, as one kernel serves them all."""
+        return dict.fromkeys(self.parameters.config.bit_widths, 1.0)
 
     @abstractmethod
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:

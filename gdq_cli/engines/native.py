@@ -119,13 +119,11 @@ class NativeEngine(Engine):
             progress=None if progress is None else lambda finished: progress(finished, total),
         )
 
-    def free_width(self, bit_width: int) -> int:
-        """The widest bit-width whose layers run by the same algorithms, each for each."""
+    def prices(self) -> dict[int, float]:
+        """By the algorithms of each bit-width's layers."""
         networks = [part for part in self._parts if isinstance(part, kernels.Network)]
-        algorithms = {
-            bits: [network.algorithms(bits) for network in networks] for bits in self.parameters.config.bit_widths
-        }
-        return max(bits for bits in algorithms if algorithms[bits] == algorithms[bit_width])
+        widths = self.parameters.config.bit_widths
+        return {bits: sum(network.price(bits) for network in networks) for bits in widths}
 
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         import torch

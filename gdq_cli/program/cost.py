@@ -53,20 +53,18 @@ def feature_average_bits(bit_widths: Sequence[int]) -> float:
     return sum(bit_widths) / len(bit_widths)
 
 
-def bit_operations(program: Program, pixels: Mapping[int, int]) -> float:
-    """BitOPs: the sum over layers of MACs x weight bits x activation bits.
+def pixel_bit_operations(program: Program, bits: int) -> int:
+    """BitOPs of an LR pixel: the sum over layers of MACs x weight bits x activation bits.
 
     Args:
         program: of the network; :attr:`Parameters.outline` of one that has no bit-widths.
-        pixels: LR pixels that the network sees by bit-width (4, 5, 6, 8, or 32 for float32 weights and activations).
-
-    Returns:
-        BitOPs in units of 1e9.
+        bits: 4, 5, 6, 8, or 32 for float32 weights and activations.
     """
-    per_pixel = {
-        bits: macs(program) * FP32_BITS**2
-        if bits == FP32_BITS
-        else sum(layer.bit_operations for layer in layer_costs(program.at(bits)))
-        for bits in pixels
-    }
-    return sum(per_pixel[bits] * count for bits, count in pixels.items()) / 1e9
+    if bits == FP32_BITS:
+        return macs(program) * FP32_BITS**2
+    return sum(layer.bit_operations for layer in layer_costs(program.at(bits)))
+
+
+def bit_operations(program: Program, pixels: Mapping[int, int]) -> float:
+    """BitOPs in units of 1e9 of ``pixels``, LR pixels that the network sees by bit-width."""
+    return sum(pixel_bit_operations(program, bits) * count for bits, count in pixels.items()) / 1e9

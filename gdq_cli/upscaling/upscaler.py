@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -15,7 +16,7 @@ from PIL import Image
 from gdq_cli.bits.controller import BitChoice, spend_budget
 from gdq_cli.bits.patches import PatchPlan, plan_patches
 from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
-from gdq_cli.bits.windows import Window, count_pixels, plan_windows
+from gdq_cli.bits.windows import Window, count_pixels, map_bits, plan_windows
 from gdq_cli.engines import Engine
 from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import OptionsError, WeightsError
@@ -28,6 +29,9 @@ from gdq_cli.upscaling.choosing import Chooser
 from gdq_cli.upscaling.progress import Progress, in_turn
 from gdq_cli.upscaling.record import PictureRecord
 
+_BUDGET_STEPS = 17
+"""Averages that are tried: what windows of several patches add to a map is known when they are planned."""
+
 NETWORK_WORK = 50
 """What running a patch costs, for progress, where choosing its bit-width costs 1; both differ between machines."""
 
@@ -38,31 +42,31 @@ class BitPlan:
 
     Attributes:
         patches: geometry.
-        bit_widths: one per patch, in the order of ``patches``.
-        choices: the controller's and the entropy's verdict per patch, before a budget or a forced width; empty if
-            nobody asked them.
+        windows: what the network runs: patches of one bit-width together, with their context.
+        choices: the controller's and the entropy's verdict per patch, before a budget, a forced width or a window whose
+            other patches need more; empty if nobody asked them.
         seconds: time it took to decide.
     """
 
     patches: PatchPlan
-    bit_widths: tuple[int, ...]
+    windows: tuple[Window, ...]
     choices: tuple[BitChoice, ...]
     seconds: float
 
-    @property
+    @cached_property
     def bit_map(self) -> NDArray[np.int64]:
         """(rows, cols) bit-widths."""
-        return np.array(self.bit_widths).reshape(self.patches.grid)
+        return map_bits(self.patches, self.windows)
+
+    @property
+    def bit_widths(self) -> tuple[int, ...]:
+        """One per patch, in the order of ``patches``."""
+        return tuple(self.bit_map.ravel().tolist())
 
     @property
     def fab(self) -> float:
         """Feature average bit-width of the image."""
         return cost.feature_average_bits(self.bit_widths)
-
-    @cached_property
-    def windows(self) -> tuple[Window, ...]:
-        """What the network runs: patches of one bit-width together, with their context."""
-        return plan_windows(self.patches, self.bit_widths)
 
     def bitops_g(self, program: Program) -> float:
         """BitOPs in 1e9 of a network on the windows."""
@@ -177,7 +181,7 @@ class Upscaler:
             image: (H, W, 3) uint8 RGB.
             bits: ``auto``, one of 4, 5, 6, 8 as text to force it, or ``fp32``.
             budget: with ``auto``, spend at most this average bit-width instead of the controller's own choice.
-            prefer: with ``auto``, ``time`` gives a patch the widest width that takes no longer on the engine.
+            prefer: with ``auto``, whether windows are planned for the fewest BitOPs or the least time on the engine.
             progress: called with (finished, all) patches where something is chosen; may raise to end it.
 
         Raises:
@@ -189,26 +193,42 @@ class Upscaler:
         check_prefer(prefer, bits, budget)
         if bits != "auto" and budget is not None:
             raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={bits}`")
+        choices: tuple[BitChoice, ...] = ()
         if bits == "fp32":
-            return BitPlan(patches, (FP32_BITS,) * len(patches), (), time.perf_counter() - start)
-        if not self.checkpoint.is_quantized:
+            windows = plan_windows(patches, (FP32_BITS,) * len(patches))
+        elif not self.checkpoint.is_quantized:
             raise WeightsError(f"{self.checkpoint.name} x{self.scale} is a float32 checkpoint: use `bits=fp32`")
-        if bits != "auto":
+        elif bits != "auto":
             if bits not in map(str, BIT_WIDTHS):
                 raise OptionsError(f"`bits` must be auto, fp32 or one of {BIT_WIDTHS}, not {bits}")
-            return BitPlan(patches, (int(bits),) * len(patches), (), time.perf_counter() - start)
-        choices = self._chooser.choose(image, patches, progress)
-        if budget is None:
-            bit_widths = [choice.bit_width for choice in choices]
-            if prefer == "time":
-                free = {bits: self.engine.free_width(bits) for bits in set(bit_widths)}
-                bit_widths = [free[bits] for bits in bit_widths]
+            windows = plan_windows(patches, (int(bits),) * len(patches))
         else:
-            try:
-                bit_widths = spend_budget(np.array([choice.logits for choice in choices]), budget)
-            except ValueError as error:
-                raise OptionsError(str(error)) from error
-        return BitPlan(patches, tuple(bit_widths), choices, time.perf_counter() - start)
+            choices = self._chooser.choose(image, patches, progress)
+            if budget is None:
+                prices = self.engine.prices() if prefer == "time" else self._prices
+                windows = plan_windows(patches, [choice.bit_width for choice in choices], prices)
+            else:
+                windows = self._spend(patches, choices, budget)
+        return BitPlan(patches, windows, choices, time.perf_counter() - start)
+
+    @cached_property
+    def _prices(self) -> dict[int, float]:
+        """BitOPs of a pixel, by bit-width."""
+        parameters = self.checkpoint.parameters
+        return {bits: cost.pixel_bit_operations(parameters.outline, bits) for bits in parameters.config.bit_widths}
+
+    def _spend(self, patches: PatchPlan, choices: Sequence[BitChoice], budget: float) -> tuple[Window, ...]:
+        """Windows whose patches have at most ``budget`` bits on average, those that their neighbours bring included."""
+        logits = np.array([choice.logits for choice in choices])
+        try:
+            spend_budget(logits, budget)
+        except ValueError as error:
+            raise OptionsError(str(error)) from error
+        for wanted in np.linspace(budget, 4, _BUDGET_STEPS).tolist():
+            windows = plan_windows(patches, spend_budget(logits, wanted), self._prices)
+            if map_bits(patches, windows).mean() <= budget + 1e-9:
+                break
+        return windows
 
     def upscale(
         self,

@@ -49,6 +49,12 @@ def test_csv_parses_back() -> None:
     assert (covered == 1).all()
 
 
+def test_a_window_is_the_reason_where_it_brings_bits() -> None:
+    bit_map = np.array([[5, 5, 6], [8, 6, 6]])
+    record = bit_map_dict(bit_map, PLAN, CHOICES, **NAMES)
+    assert record["reason"] == [["window", "entropy", "controller"], ["entropy", "window", "controller"]]
+
+
 def test_a_budget_is_the_reason_but_the_verdict_stays() -> None:
     record = bit_map_dict(BIT_MAP, PLAN, CHOICES, **NAMES, decided_by="budget")
     assert record["reason"] == [["budget"] * 3] * 2

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdq_cli.bits.patches import PatchPlan, plan_patches
-from gdq_cli.bits.windows import MOST_PATCHES, Window, cut_windows, paste_core, plan_windows
+from gdq_cli.bits.windows import MOST_PATCHES, Window, cut_windows, map_bits, paste_core, plan_windows
 
 
 @st.composite
@@ -62,6 +62,42 @@ def test_windows_hold_their_core_with_its_context(case: tuple[PatchPlan, list[in
 def test_a_picture_of_one_width_is_divided_evenly(grid: tuple[int, int], expected: list[int]) -> None:
     plan = plan_patches((96 * grid[0], 96 * grid[1]), halo=16)
     assert [window.patches for window in plan_windows(plan, [6] * len(plan))] == expected
+
+
+def price(plan: PatchPlan, windows: tuple[Window, ...], prices: dict[int, float]) -> float:
+    """What they cost, half of their context counted."""
+    side = plan.rows[0].core_size, plan.cols[0].core_size
+    found = 0.0
+    for window in windows:
+        spans = zip(window.core.size, window.seen.size, side, strict=True)
+        found += prices[window.bit_width] * np.prod([-(-core // one) * one + seen for core, seen, one in spans])
+    return found
+
+
+@given(maps(), st.sampled_from([{4: 1, 5: 1, 6: 1, 8: 1}, {4: 4, 5: 5, 6: 6, 8: 8}, {4: 3, 5: 4, 6: 4, 8: 5}]))
+def test_patches_get_more_bits_where_that_is_cheaper(
+    case: tuple[PatchPlan, list[int]], prices: dict[int, float]
+) -> None:
+    """Never fewer, and never at a higher price than at their own widths, or all at the widest."""
+    plan, widths = case
+    windows = plan_windows(plan, widths, prices)
+    found = map_bits(plan, windows)
+    assert (found.ravel() >= widths).all()
+    cover(plan, windows)
+    paid = price(plan, windows, prices)
+    assert paid <= price(plan, plan_windows(plan, widths), prices)
+    assert paid <= price(plan, plan_windows(plan, [max(widths)] * len(plan)), prices)
+
+
+def test_a_patch_that_would_split_a_window_joins_it() -> None:
+    """With little context it keeps its own bits; of equal prices the widest is taken."""
+    prices = {4: 4.0, 5: 5.0, 6: 6.0, 8: 8.0}
+    widths = [6, 6, 6, 6, 4, 6, 6, 6, 5]
+    wide, narrow = (plan_patches((288, 288), halo=halo) for halo in (30, 0))
+    assert map_bits(wide, plan_windows(wide, widths, prices)).tolist() == [[6] * 3] * 3
+    assert map_bits(narrow, plan_windows(narrow, widths, prices)).ravel().tolist() == widths
+    assert map_bits(narrow, plan_windows(narrow, widths, {4: 1.0, 5: 2.0, 6: 2.0, 8: 3.0}))[2, 2] == 6
+    assert map_bits(wide, plan_windows(wide, [4] * 9, dict.fromkeys(prices, 1.0))).tolist() == [[8] * 3] * 3
 
 
 def test_neighbours_of_one_width_run_together() -> None:

@@ -122,23 +122,43 @@ def test_what_is_not_an_image(upscaler: Upscaler, image: np.ndarray) -> None:
 
 
 def test_bits_that_take_no_time_are_spent() -> None:
-    """By time a patch gets the widest width that runs by the same kernels, never a narrower one than by bits."""
+    """By time a patch gets the widest width that runs by the same kernels, never a narrower one than was chosen."""
     checkpoint = load_checkpoint("edsr", 4)
     upscaler = Upscaler(checkpoint, choose_engine(checkpoint.parameters).engine)
     image = np.asarray(Image.open(ROOT / "examples" / "coffee.jpg").convert("RGB"))[:200, :300]
-    by_bits, by_time = (upscaler.plan_bits(image, prefer=prefer).bit_widths for prefer in ("bits", "time"))
+    plan = upscaler.plan_bits(image, prefer="time")
+    chosen, by_time = [choice.bit_width for choice in plan.choices], plan.bit_widths
     isa = getattr(upscaler.engine, "isa", None)
     has_f2 = any("winograd" in one.algorithms for one in kernels.report().isas if one.name == isa)
     four = kernels.Layer(np.ones((64, 64, 3, 3), np.int8), (-8, 7)).algorithm  # whether 4 bits have a faster kernel
     free = {4: 4 if four == "winograd_gauss" else 6, 5: 6, 6: 6, 8: 8} if has_f2 else dict.fromkeys(BIT_WIDTHS, 8)
-    assert len(set(by_bits)) > 1
-    assert by_time == tuple(free[bits] for bits in by_bits)
+    assert len(set(chosen)) > 1
+    assert all(found >= free[bits] for found, bits in zip(by_time, chosen, strict=True))
+    assert set(by_time) <= set(free.values())
     result = upscaler.upscale(image, prefer="time")
     assert result.plan.bit_widths == by_time
     slow = Upscaler(checkpoint, ReferenceEngine(checkpoint.network))
     assert set(slow.plan_bits(image, prefer="time").bit_widths) == {8}
     with pytest.raises(OptionsError, match="contradicts `bits=4`"):
         upscaler.upscale(image, bits="4", prefer="time")
+
+
+@pytest.mark.parametrize(("model", "scale"), [("photo", 4), ("edsr", 2)])
+def test_what_auto_saves_is_not_lost_on_context(model: str, scale: int) -> None:
+    """No patch has fewer bits than were chosen for it, and the map costs no more than its widest width everywhere."""
+    upscaler = Upscaler(load_checkpoint(model, scale), None)
+    program = upscaler.checkpoint.parameters.outline
+    image = np.asarray(Image.open(ROOT / "examples" / "coffee.jpg").convert("RGB"))
+    plan = upscaler.plan_bits(image)
+    assert all(bits >= choice.bit_width for bits, choice in zip(plan.bit_widths, plan.choices, strict=True))
+    assert plan.bitops_g(program) <= upscaler.plan_bits(image, bits=str(max(plan.bit_widths))).bitops_g(program)
+
+
+@pytest.mark.parametrize("budget", [4, 4.3, 5, 5.6, 8])
+def test_a_budget_holds_with_what_windows_add(budget: float) -> None:
+    upscaler = Upscaler(load_checkpoint("photo", 4), None)
+    plan = upscaler.plan_bits(np.asarray(Image.open(ROOT / "examples" / "coffee.jpg").convert("RGB")), budget=budget)
+    assert budget - 0.5 < plan.fab <= budget
 
 
 @pytest.mark.parametrize(("bits", "budget"), [("7", None), ("4", 5.0), ("auto", 9.0)])
