@@ -127,7 +127,8 @@ def overlay_image(
     """Tint every patch of a picture with the colour of its bit-width.
 
     Args:
-        image: (H, W, 3) uint8 RGB: the LR picture or an upscaled one of any size.
+        image: uint8, (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA, whose alpha is left out: the LR picture or an
+            upscaled one of any size.
         bit_map: (rows, cols) bit-widths.
         plan: of the same grid, in LR pixels.
         opacity: of the tint, 0 (picture only) to 1 (map only).
@@ -141,8 +142,8 @@ def overlay_image(
     Raises:
         ValueError: if an argument is out of range or bit map and plan are not of the same grid.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    if image.dtype != np.uint8 or 0 in image.shape or not (image.ndim == 2 or image.shape[2:] in ((3,), (4,))):
+        raise ValueError(f"an image is uint8, grey, RGB or RGBA, not {image.shape} {image.dtype}")
     if bit_map.shape != plan.grid:
         raise ValueError(f"bit map of {bit_map.shape}, but plan of {plan.grid} patches")
     if not 0 <= opacity <= 1:
@@ -153,7 +154,7 @@ def overlay_image(
     result = np.full((height + strip.height, strip.width, 3), _STRIP_COLOR, np.uint8)
     result[height:] = np.asarray(strip)
     picture = result[:height, :width]
-    picture[...] = image
+    picture[...] = image[..., None] if image.ndim == 2 else image[..., :3]
     boxes, bit_widths = _boxes(plan, (height, width)), bit_map.ravel().tolist()
     line = max(1, round(min(height, width) / 900))
     for (top, left, bottom, right), bits in zip(boxes, bit_widths, strict=True):

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -301,8 +301,8 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
         notes.append(
             f"{format.name} holds no shape of pixels; the picture, whose pixels are not square, looks distorted"
         )
-    if (tag := _colour_tag(source)) and tag[1] not in format.carries:
-        notes.append(f"{format.name} holds no colour tag {tag[0]}; left out, the picture may look different")
+    if (tag := _colour_tag(source)) and tag.field not in format.carries:
+        notes.append(f"{format.name} holds no colour tag {tag.name}; left out, the picture may look different")
     if format.name == "jpg":
         _fit_jpeg(kept, notes)
     return replace(Metadata(), **{name: value for name, value in kept.items() if value})
@@ -313,22 +313,36 @@ def _profile_fits(picture: Picture, format: Format) -> bool:
     return space == "RGB" or (space == "GRAY" and picture.grey and format.name not in ("webp", "avif"))
 
 
-def _colour_tag(metadata: Metadata) -> tuple[str, str] | None:
-    """What says, without a profile, that a picture's values are not sRGB's: its name, and its field in `Metadata`."""
+class _ColourTag(NamedTuple):
+    name: str
+    field: str
+    """Of ``Metadata``."""
+    value: bytes
+
+
+def _colour_tag(metadata: Metadata) -> _ColourTag | None:
+    """What says, without a profile, that a picture's values are not sRGB's."""
     if metadata.icc:
         return None
     chunks = dict(metadata.png_chunks)
-    gamma = int.from_bytes(chunks.get(b"gAMA", b"")[:4], "big")
-    chromaticities = chunks.get(b"cHRM", b"")
+    gamma, chromaticities = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
     if metadata.cicp and metadata.cicp[:2] != _SRGB_CICP:
-        return name_cicp(metadata.cicp), "cicp"
+        return _ColourTag(name_cicp(metadata.cicp), "cicp", metadata.cicp)
     if b"sRGB" in chunks:
         return None
-    names = ["gAMA"] if gamma and gamma not in _SRGB_GAMMA else []
+    told = {}
+    if int.from_bytes(gamma[:4], "big") not in (0, *_SRGB_GAMMA):
+        told["gAMA"] = gamma
     if len(chromaticities) == 32:
         pairs = zip(struct.unpack(">8L", chromaticities), _SRGB_CHROMATICITIES, strict=True)
-        names += ["cHRM"] if any(abs(value - usual) > _SAME_CHROMATICITY for value, usual in pairs) else []
-    return (", ".join(names), "png_chunks") if names else None
+        if any(abs(value - usual) > _SAME_CHROMATICITY for value, usual in pairs):
+            told["cHRM"] = chromaticities
+    return _ColourTag(", ".join(told), "png_chunks", b"".join(told.values())) if told else None
+
+
+def colours_of(metadata: Metadata) -> bytes | tuple[str, str, bytes] | None:
+    """What tells how samples look: the profile, or a tag of other colours than sRGB's; None where nothing does."""
+    return metadata.icc or _colour_tag(metadata)
 
 
 def name_cicp(cicp: bytes) -> str:

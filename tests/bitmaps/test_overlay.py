@@ -55,6 +55,14 @@ def test_no_opacity_gives_the_picture_back_and_input_is_never_written() -> None:
     np.testing.assert_array_equal(overlay_image(picture, make_map(plan.grid), plan, opacity=0, legend=False), picture)
 
 
+@pytest.mark.parametrize("shape", [(40, 40), (40, 40, 4)])
+def test_grey_and_alpha_are_taken_as_the_api_gives_them(shape: tuple[int, ...]) -> None:
+    picture, bit_map, plan = make_picture(40, 40), make_map((1, 1)), plan_patches((40, 40))
+    given = picture[..., 0] if len(shape) == 2 else np.dstack([picture, picture[..., :1]])
+    rgb = np.repeat(given[..., None], 3, axis=2) if len(shape) == 2 else picture
+    np.testing.assert_array_equal(overlay_image(given, bit_map, plan), overlay_image(rgb, bit_map, plan))
+
+
 def test_borders_divide_patches_of_one_width() -> None:
     plan = plan_patches((60, 60), patch_size=30)
     result = overlay_image(np.zeros((60, 60, 3), np.uint8), np.full((2, 2), 8), plan, legend=False).astype(int)
@@ -134,7 +142,8 @@ def test_fp32_is_grey() -> None:
 @pytest.mark.parametrize(
     ("shape", "grid", "opacity", "message"),
     [
-        ((40, 40), (1, 1), 0.5, "an image is"),
+        ((40,), (1, 1), 0.5, "an image is"),
+        ((40, 40, 2), (1, 1), 0.5, "an image is"),
         ((40, 0, 3), (1, 1), 0.5, "an image is"),
         ((40, 40, 3), (1, 2), 0.5, "plan of"),
         ((40, 40, 3), (1, 1), 1.5, "opacity"),

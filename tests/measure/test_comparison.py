@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from PIL import Image
 from gdq_cli.errors import ImageError, OptionsError
 from gdq_cli.images import Frames, read_frames
 from gdq_cli.measure.comparison import compare_files, compare_images, difference_picture
-from tests.helpers.image_samples import rgb_profile
+from tests.helpers.image_samples import png16, png_chunk, rgb_profile, saved
 from tests.helpers.pictures import make_picture
 
 
@@ -50,6 +52,26 @@ def test_16_bits_and_alpha_by_hand() -> None:
     found = compare_images(*veils)
     assert (found.largest, found.in_alpha, found.psnr_y) == (10, True, np.inf)
     assert (difference_picture(*veils)[0] == 160).all()
+
+
+def test_pictures_of_unlike_kinds_compare() -> None:
+    grey = make_picture(30, 40)[..., 0]
+    rgb = np.repeat(grey[..., None], 3, axis=2)
+    opaque = np.full((30, 40), 255, np.uint8)
+    kinds = [grey, rgb, np.dstack([rgb, opaque])]
+    kinds += [kind.astype(np.uint16) * np.uint16(257) for kind in kinds]
+    for a in kinds:
+        for b in kinds:
+            found = compare_images(a, b)
+            deep = np.uint16 in (a.dtype, b.dtype)
+            assert (found.largest, found.psnr_y, found.peak) == (0, np.inf, 65535 if deep else 255)
+            assert not difference_picture(a, b)[0].any()
+    faint = np.dstack([rgb, opaque - 1])
+    assert compare_images(grey, faint).in_alpha
+    assert compare_images(kinds[3], faint).largest == 257
+    for unfit in (rgb.astype(np.float32), rgb[..., :2], rgb[0, 0]):
+        with pytest.raises(ValueError, match="an image is"):
+            compare_images(rgb, unfit)
 
 
 def write(path: Path, *arrays: np.ndarray, **options: Any) -> Frames:
@@ -103,6 +125,42 @@ def test_remarks_tell_what_the_samples_do_not(tmp_path: Path) -> None:
     assert compare_files(shallow, deep, ("a", "b")).remarks == ("a has 8 bits per sample and b has 16",)
     plain, tagged = write(tmp_path / "p.png", RGB), write(tmp_path / "t.png", RGB, icc_profile=rgb_profile())
     assert "colour profiles differ" in compare_files(plain, tagged, ("a", "b")).remarks[0]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_constant_16_bit_alpha_is_not_called_equal_to_another(channels: int) -> None:
+    """gdq keeps 8 bits of alpha: both values are the same to it, and it says that it did not look further."""
+    samples = np.full((20, 20, channels), 20000, np.uint16)
+    other = samples + np.array([*[0] * (channels - 1), 1], np.uint16)
+    files = [read_frames(io.BytesIO(png16(array))) for array in (samples, other)]
+    found = compare_files(files[0], files[1], ("a", "b"))
+    assert not found.frames[0].largest
+    assert "a: 16-bit alpha is kept with 8 bits" in found.remarks
+
+
+@pytest.mark.parametrize(
+    ("chunks", "says"),
+    [
+        ([(b"gAMA", struct.pack(">L", 100000))], True),
+        ([(b"cHRM", struct.pack(">8L", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))], True),
+        ([(b"gAMA", struct.pack(">L", 45455))], False),  # sRGB's own
+        ([(b"sRGB", b"\0"), (b"gAMA", struct.pack(">L", 100000))], False),  # what sRGB says counts more
+    ],
+)
+def test_colour_tags_compare_as_upscale_heeds_them(chunks: list[tuple[bytes, bytes]], says: bool) -> None:
+    plain = saved(Image.fromarray(RGB), "PNG")
+    tagged = plain[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + plain[33:]
+    files = [read_frames(io.BytesIO(data)) for data in (plain, tagged)]
+    remarks = compare_files(files[0], files[1], ("a", "b")).remarks
+    assert any("colour profiles differ" in remark for remark in remarks) == says
+    assert not compare_files(files[1], files[1], ("a", "b")).remarks
+
+
+def test_how_often_an_animation_plays_is_remarked(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{loop}.webp", RGB, OTHER, lossless=True, loop=loop) for loop in (0, 1, 3)]
+    assert compare_files(files[0], files[2], ("a", "b")).remarks == ("a plays endlessly and b plays 3 times",)
+    assert compare_files(files[1], files[2], ("a", "b")).remarks == ("a plays once and b plays 3 times",)
+    assert not compare_files(files[2], files[2], ("a", "b")).remarks
 
 
 def test_other_numbers_or_sizes_of_frames_do_not_compare(tmp_path: Path) -> None:

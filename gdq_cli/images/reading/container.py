@@ -326,10 +326,7 @@ class ImageContainer:
         if depth > 8 and tags.get(_PLANAR, 1) == 1 and not self.header.animated and low_bytes_decodable(self.im):
             low = self._open()
             low.seek(number)
-            planes = decode_planes16(self.im, low)
-            if planes.alpha is not None:
-                notes.append("16-bit alpha is kept with 8 bits")
-            return planes
+            return decode_planes16(self.im, low, notes)
         if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self._magic() == b"P6":
             return decode_ppm16(self.im, self.stream)
         if depth == 8 and 2 in tags.get(_SAMPLE_FORMAT, ()) and self._bits() == 8:

@@ -189,12 +189,13 @@ def low_bytes_decodable(im: Image.Image) -> bool:
     return bool(_tiles(im)) and all(_rawmode(tile.args) in known for tile in _tiles(im))
 
 
-def decode_planes16(high: Image.Image, low: Image.Image) -> Planes:
+def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Planes:
     """Decode a 16-bit colour (or grey and alpha) picture with all its bits.
 
     Args:
         high: the opened, not yet loaded picture; ``low_bytes_decodable`` is true of it.
         low: the same picture opened a second time.
+        notes: as of ``decode_planes``.
     """
     key = high.info.get("transparency")
     if _rawmode(_tiles(high)[0].args) == "LA;16B":
@@ -204,7 +205,7 @@ def decode_planes16(high: Image.Image, low: Image.Image) -> Planes:
         pairs = np.asarray(high)
         samples, alpha16 = _join(pairs[..., 0], pairs[..., 1]), _join(pairs[..., 2], pairs[..., 3])
         planes = Planes(np.repeat(to_8bit(samples)[..., None], 3, axis=2), grey=True, samples16=samples)
-        return with_alpha(planes, to_8bit(alpha16))
+        return _with_alpha16(planes, alpha16, notes)
     _set_rawmode(low, low.mode, _LOW_BYTES)
     high.load()
     low.load()
@@ -216,10 +217,17 @@ def decode_planes16(high: Image.Image, low: Image.Image) -> Planes:
     samples = np.ascontiguousarray(deep[..., :3])
     planes = _colour16(samples)
     if deep.shape[2] == 4:
-        return with_alpha(planes, to_8bit(deep[..., 3]))
+        return _with_alpha16(planes, deep[..., 3], notes)
     if isinstance(key, tuple) and len(key) == 3:
         return with_alpha(planes, np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 255).astype(np.uint8))
     return planes
+
+
+def _with_alpha16(planes: Planes, alpha16: U16, notes: list[str]) -> Planes:
+    alpha = to_8bit(alpha16)
+    if (alpha16 != alpha * np.uint16(257)).any():
+        notes.append("16-bit alpha is kept with 8 bits")
+    return with_alpha(planes, alpha)
 
 
 def decode_ppm16(im: Image.Image, stream: BinaryIO) -> Planes:
