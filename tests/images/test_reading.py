@@ -246,6 +246,27 @@ def test_unsigned_32_bit_grey_takes_the_whole_range_of_its_type() -> None:
     assert picture.warnings == ("32-bit integer samples read as 16 bits, taking 4294967295 for white",)
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "sample_format", "white"),
+    [("u2", 1, 65535), ("i2", 2, 32767), ("u4", 1, 2**32 - 1), ("i4", 2, 2**31 - 1), ("f4", 3, 1), ("f8", 3, 1)],
+)
+def test_wide_grey_tiff_reads_alike_in_each_byte_order(
+    order: str, packed: bool, white_is_zero: bool, kind: str, sample_format: int, white: int
+) -> None:
+    values = (np.array([[0, 0.2, 0.6, 1]]) * white).astype(order + kind)
+    data = zlib.compress(values.tobytes()) if packed else values.tobytes()
+    tags = {256: (3, (4,)), 257: (3, (1,)), 258: (3, (8 * values.itemsize,)), 259: (3, (8 if packed else 1,))}
+    tags |= {262: (3, (0 if white_is_zero else 1,)), 339: (3, (sample_format,))}
+    picture = read(tiff_file(tags, data, order))
+    assert picture.samples16 is not None
+    expected = np.array([[0, 13107, 39321, 65535]])
+    error = picture.samples16.astype(int) - (65535 - expected if white_is_zero else expected)
+    assert np.abs(error).max() <= 2  # 16-bit signed samples are half as fine
+
+
 def test_a_pfm_is_clipped_not_stretched() -> None:
     values = np.array([[0.25, 0.5], [1.02, -0.5]], "<f4")
     picture = read(b"Pf\n2 2\n-1.0\n" + values[::-1].tobytes())
@@ -440,6 +461,13 @@ ERRORS: dict[str, tuple[bytes, str]] = {
     "tiff, unknown compression": (
         tiff_file({256: (3, (3,)), 257: (3, (3,)), 258: (3, (8,)), 259: (3, (34712,)), 262: (3, (1,))}, bytes(9)),
         "not a readable image",
+    ),
+    "tiff, floating-point colour": (
+        tiff_file(
+            {256: (3, (1,)), 257: (3, (1,)), 258: (3, (32,) * 3), 262: (3, (2,)), 277: (3, (3,)), 339: (3, (3,) * 3)},
+            bytes(12),
+        ),
+        "unsupported pixel layout: RGB, 3 x 32-bit floating-point samples",
     ),
     "camera raw": (
         tiff_file(

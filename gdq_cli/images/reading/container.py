@@ -37,7 +37,7 @@ from gdq_cli.images.reading.pixels import (
     decode_ppm16,
     decode_signed8,
     low_bytes_decodable,
-    mend_palette,
+    mend_tiff,
     turn_upright,
 )
 from gdq_cli.images.reading.rows import check_rows
@@ -60,7 +60,9 @@ _MAX_EXPANSION = 256  # bytes of memory for each byte of a file, in a large one
 _MAX_PAGES = 10_000  # of a document; Pillow's search for them takes time that grows with the square
 # TIFF tags
 _SUBFILE, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SUB_IFDS, _DNG = 254, 258, 259, 262, 284, 330, 50706
-_SAMPLE_FORMAT, _SUBSAMPLING = 339, 530
+_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING = 277, 339, 530
+_COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab", 32803: "camera raw"}
+_SAMPLE_KINDS = {1: "integer", 2: "signed integer", 3: "floating-point"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,20 @@ class ImageHeader:
     has_alpha: bool = False
     """True when some frame may have transparent pixels."""
     bit_depth: int = 8
+
+
+class _TiffFile(TiffImagePlugin.TiffImageFile):
+    """Says which layout of pixels it is that Pillow does not know."""
+
+    def _setup(self) -> None:
+        try:
+            super()._setup()  # type: ignore[no-untyped-call, unused-ignore]
+        except SyntaxError as e:
+            tags = self.tag_v2
+            bits, kinds = (tuple(tags.get(tag, (1,))) for tag in (_BITS_PER_SAMPLE, _SAMPLE_FORMAT))
+            colours, number = _COLOURS.get(tags.get(_PHOTOMETRIC, 0), "unknown colours"), tags.get(_SAMPLES, 1)
+            samples = f"{bits[0]}-bit {_SAMPLE_KINDS.get(kinds[0], 'unknown')} samples"
+            raise ValueError(f"unsupported pixel layout: {colours}, {number} x {samples}") from e
 
 
 class ImageContainer:
@@ -155,7 +171,7 @@ class ImageContainer:
         self.stream.seek(0)
         format = FORMATS[self.format]
         register(format)
-        factory, _ = Image.OPEN[format.pillow]
+        factory = _TiffFile if self.format == "tiff" else Image.OPEN[format.pillow][0]
         with lifted_pixel_limit(self.scan.largest if self.scan is not None else 0):
             im = factory(self.stream, "")
         im.info.update(self.scan.info if self.scan is not None else {})
@@ -319,7 +335,7 @@ class ImageContainer:
             subsampled = tags.get(_PHOTOMETRIC) == 6 and tags.get(_SUBSAMPLING, (1, 1)) != (1, 1)
             if tags.get(_COMPRESSION, 1) == 1 and subsampled:
                 raise ImageError(f"{self.name}: not a readable image (uncompressed YCbCr samples with subsampling)")
-            mend_palette(self.im)
+            mend_tiff(self.im)
         if depth > 8 and tags.get(_PLANAR) == 2 and tags.get(_COMPRESSION, 1) == 1 and not self.im.mode.startswith("I"):
             # Pillow would decode these to noise.
             raise ImageError(f"{self.name}: not a readable image (uncompressed 16-bit samples in separate planes)")

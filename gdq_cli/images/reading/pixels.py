@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImagePalette
+from PIL import Image, ImageCms, ImagePalette, TiffImagePlugin
 
 from gdq_cli.images.metadata import profile_space
 from gdq_cli.images.picture import U8, U16
@@ -23,6 +23,21 @@ _LOW_BYTES = {
     for mode in ("RGB", "RGBX", "RGBA")
     for order, low in (("B", "L"), ("L", "B"), ("N", _FOREIGN))
 }
+# Wide grey samples by sample format and bits, as Pillow's raw modes name them: in little, big and this machine's order.
+_WIDE = {
+    (1, 16): ("I;16", "I;16B", "I;16N"),
+    (2, 16): ("I;16S", "I;16BS", "I;16NS"),
+    (1, 32): ("I;32", "I;32B", "I;32N"),
+    (2, 32): ("I;32S", "I;32BS", "I;32NS"),
+    (3, 32): ("F;32F", "F;32BF", "F;32NF"),
+    (3, 64): ("F;64F", "F;64BF", "F;64NF"),
+}
+_NATIVE_ORDER = {name: names[2] for names in _WIDE.values() for name in names[:2]}
+for (_kind, _depth), _names in _WIDE.items():  # of these, Pillow's table of TIFF layouts lacks one here and one there
+    for _order, _name in zip((b"II", b"MM"), _names, strict=False):
+        for _photometric in (0, 1):
+            _mode = _name if _name in ("I;16", "I;16B") else _name[0]
+            TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (_kind,), 1, (_depth,), ()), (_mode, _name))
 # Orientation 1 to 8 as (transpose, flip rows, flip columns), in this order.
 _TURNS = {
     2: (False, False, True),
@@ -176,8 +191,15 @@ def decode_signed8(im: Image.Image, notes: list[str]) -> Planes:
     return replace(planes, rgb=scaled)
 
 
-def mend_palette(im: Image.Image) -> None:
-    """Take the colour map of a TIFF page as 8-bit, as libtiff's tools do, where no entry asks for more."""
+def mend_tiff(im: Image.Image) -> None:
+    """Have an opened TIFF page decoded as it is, where Pillow would do it wrong.
+
+    Wide samples come from libtiff in this machine's byte order, not in the file's. A colour map is taken as 8-bit, as
+    libtiff's tools do, where no entry asks for more.
+    """
+    tiles = _tiles(im)
+    if tiles and tiles[0].codec_name == "libtiff" and _rawmode(tiles[0].args) in _NATIVE_ORDER:
+        _set_rawmode(im, im.mode, _NATIVE_ORDER)
     colours = getattr(im, "tag_v2", {}).get(_COLOUR_MAP, ())
     if im.mode == "P" and colours and max(colours) < 256:
         im.palette = ImagePalette.raw("RGB;L", bytes(colours))

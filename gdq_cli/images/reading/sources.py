@@ -95,6 +95,8 @@ _REASONS = (
 def _reason(e: Exception) -> str:
     """A few words for a decoder's exception."""
     text = " ".join(str(e).split()).removesuffix(" when reading image file")
+    if text.startswith("unsupported pixel layout"):
+        return text
     if isinstance(e, MemoryError):
         return "not enough memory to decode it"
     if isinstance(e, (EOFError, IndexError)):  # a decoder takes a byte from what it read at the end of the file
