@@ -115,7 +115,7 @@ class Encoding:
         lossless: for webp; refused for jpg and avif. Without it a lossless WebP source stays lossless, unless a
             quality is given.
         background: R, G, B behind transparent pixels in formats without transparency.
-        strip_metadata: write pixels only: no EXIF, ICC, XMP, resolution, text.
+        strip_metadata: write no EXIF, XMP, resolution, text, nor a colour profile or tag unless colours would change.
         mark: the line by which a later run knows the file, see ``gdq_cli.images.mark``; written whatever else is.
 
     Raises:

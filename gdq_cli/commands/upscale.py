@@ -110,7 +110,7 @@ def upscale(
         bool,
         typer.Option(
             "--strip-metadata",
-            help="Write no EXIF, colour profile, XMP, captions or resolution.",
+            help="Write no EXIF, XMP, captions, resolution or sRGB profile; one of other colours stays.",
             rich_help_panel=METADATA,
         ),
     ] = False,

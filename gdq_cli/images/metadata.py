@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 import re
 import struct
@@ -10,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageCms
 
 from gdq_cli.images import exif
 from gdq_cli.images.formats import Format
@@ -31,6 +33,7 @@ _TRANSFERS = {1: "BT.709", 8: "linear", 13: "sRGB", 14: "BT.2020", 15: "BT.2020"
 _SRGB_GAMMA = range(45000, 45920)  # gAMA values (1/2.2 is 45455) that say nothing beyond sRGB
 _SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # of cHRM: white, red, green, blue
 _SAME_CHROMATICITY = 1000  # steps of cHRM, as libpng has it
+_SAME_LEVELS = 3  # of 255: small profiles of sRGB approximate its curve
 _SQUARE = 0.01  # relative difference of two densities that nobody sees
 
 _IRB_HEAD, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
@@ -338,6 +341,39 @@ def _colour_tag(metadata: Metadata) -> _ColourTag | None:
         if any(abs(value - usual) > _SAME_CHROMATICITY for value, usual in pairs):
             told["cHRM"] = chromaticities
     return _ColourTag(", ".join(told), "png_chunks", b"".join(told.values())) if told else None
+
+
+def looks_of(metadata: Metadata) -> Metadata:
+    """What decides how a picture looks: colours other than sRGB's, the shape of pixels that are not square."""
+    icc = metadata.icc if metadata.icc and not _is_srgb(metadata.icc) else None
+    tag = _colour_tag(replace(metadata, icc=icc))
+    chunks = metadata.png_chunks if tag is not None and tag.field == "png_chunks" else ()
+    density = metadata.aspect or metadata.dpi
+    square = density is None or math.isclose(*density, rel_tol=_SQUARE)
+    return Metadata(
+        icc=icc,
+        cicp=metadata.cicp if tag is not None and tag.field == "cicp" else None,
+        png_chunks=tuple(chunk for chunk in chunks if chunk[0] in (b"gAMA", b"cHRM")),
+        aspect=None if square else metadata.aspect,
+        dpi=None if square else metadata.dpi,
+        stored=metadata.stored,
+    )
+
+
+def _is_srgb(icc: bytes) -> bool:
+    """Whether a profile shows all colours as they are shown without one."""
+    colours = bytes(itertools.chain.from_iterable(itertools.product(range(0, 256, 51), repeat=3)))
+    mode = {"RGB": "RGB", "GRAY": "L"}.get(profile_space(icc) or "")
+    if mode is None:
+        return False
+    given = Image.frombytes("RGB", (6, 36), colours).convert(mode)
+    try:
+        profiles = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
+        shown = ImageCms.profileToProfile(given, *profiles, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return False
+    assert shown is not None
+    return max(ImageChops.difference(given.convert("RGB"), shown).tobytes()) <= _SAME_LEVELS
 
 
 def colours_of(metadata: Metadata) -> bytes | tuple[str, str, bytes] | None:

@@ -140,6 +140,11 @@ def rgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+def odd_profile() -> bytes:
+    """An RGB ICC profile of other colours than sRGB's: red and green have changed places."""
+    return rgb_profile().replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+
+
 def fake_profile(space: bytes) -> bytes:
     """The header of an ICC profile for data of this colour space (`GRAY`, `CMYK`, ...), without tags."""
     return struct.pack(">L", 132) + bytes(8) + b"mntr" + space + b"XYZ " + bytes(12) + b"acsp" + bytes(88) + bytes(4)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import struct
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,7 +19,16 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from gdq_cli.images import Metadata, Picture, exif, metadata, read_image, write_image
 from gdq_cli.images.turn import Turn
 from gdq_cli.options import Encoding
-from tests.helpers.image_samples import exif_block, fake_profile, photo, rgb_profile, saved, tiff_file, xmp_packet
+from tests.helpers.image_samples import (
+    exif_block,
+    fake_profile,
+    odd_profile,
+    photo,
+    rgb_profile,
+    saved,
+    tiff_file,
+    xmp_packet,
+)
 from tests.helpers.metadata_samples import Tag, exif_tags, pack_block, rationals, xmp_of_properties
 
 RGB = photo(40, 30)
@@ -110,6 +120,48 @@ def test_strip_metadata_drops_everything(target: str) -> None:
     assert image.info.get("dpi", (1, 1))[0] < 100
     assert b"Camera" not in data
     assert notes == ()
+
+
+P3 = struct.pack(">8L", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+@pytest.mark.parametrize(
+    ("shown", "target", "name"),
+    [
+        *((Metadata(icc=odd_profile()), target, "colour profile") for target in NATIVE),
+        (Metadata(cicp=bytes((12, 13, 0, 1))), "png", "colour tag"),
+        (Metadata(png_chunks=((b"cHRM", P3), (b"gAMA", struct.pack(">L", 45455)))), "png", "colour tag"),
+        (Metadata(dpi=(300.0, 150.0)), "tiff", "resolution"),
+        (Metadata(aspect=(4.0, 3.0)), "jpg", "resolution"),
+    ],
+)
+def test_strip_metadata_keeps_what_the_look_depends_on(shown: Metadata, target: str, name: str) -> None:
+    secret = replace(shown, exif=exif_block(6), xmp=xmp_packet(), comments=(b"Camera",))
+    secret = replace(secret, png_chunks=(*shown.png_chunks, (b"tEXt", b"Author\0Camera")))
+    data, notes = doubled(Picture(RGB, metadata=secret), target, strip_metadata=True)
+    assert notes == (f"kept, as the picture would look different without: {name}",)
+    alone = doubled(Picture(RGB, metadata=shown), target)[0]
+    assert data == alone
+    assert b"Camera" not in data
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        Metadata(icc=rgb_profile()),
+        Metadata(cicp=bytes((1, 13, 0, 1))),
+        Metadata(png_chunks=((b"gAMA", struct.pack(">L", 45455)), (b"sRGB", b"\0"))),
+        Metadata(dpi=(300.0, 300.0)),
+    ],
+)
+def test_strip_metadata_leaves_out_what_changes_nothing(metadata: Metadata) -> None:
+    data, notes = doubled(Picture(RGB, metadata=metadata), "png", strip_metadata=True)
+    assert (data, notes) == (doubled(Picture(RGB), "png")[0], ())
+
+
+def test_colours_that_a_stripped_output_cannot_keep_are_said() -> None:
+    _, notes = doubled(Picture(RGB, metadata=Metadata(icc=odd_profile())), "bmp", strip_metadata=True)
+    assert notes == ("bmp holds no ICC; left out",)
 
 
 @pytest.mark.parametrize(("target", "words"), [("bmp", "bmp holds no EXIF, ICC, XMP"), ("ppm", "ppm holds no EXIF")])

@@ -27,7 +27,7 @@ from gdq_cli.images.formats import (
     register,
 )
 from gdq_cli.images.mark import append_mark
-from gdq_cli.images.metadata import fit_metadata, profile_space
+from gdq_cli.images.metadata import fit_metadata, looks_of, profile_space
 from gdq_cli.images.picture import Metadata, Picture
 from gdq_cli.images.writing.jpeg import encode_jpeg
 from gdq_cli.images.writing.png import encode_png
@@ -39,6 +39,8 @@ Target = str | os.PathLike[str] | BinaryIO
 
 DEFAULT_QUALITY = {"jpg": 95, "webp": 90, "avif": 85}
 _LOSSLESS = frozenset({"png", "tiff", "bmp", "ppm", "webp"})
+_LOOKS = {"icc": "colour profile", "cicp": "colour tag", "png_chunks": "colour tag"}  # fields of `Metadata`
+_LOOKS |= dict.fromkeys(("aspect", "dpi"), "resolution")
 _MEMORY_BYTES = 1 << 26  # an output that goes to a stream is held in memory up to here, then in a temporary file
 
 
@@ -165,9 +167,15 @@ def prepare(picture: Picture, format: Format, encoding: Encoding, notes: list[st
 
 
 def keep_metadata(picture: Picture, format: Format, encoding: Encoding, notes: list[str]) -> Metadata:
-    """What of the metadata goes along; what the format cannot hold is noted. Has Pillow know the format."""
+    """What of the metadata goes along; what the format cannot hold is noted, and what is kept though it is to be left
+    out. Has Pillow know the format."""
     register(format)
-    kept = Metadata() if encoding.strip_metadata else fit_metadata(picture, format, notes)
+    if not encoding.strip_metadata:
+        return replace(fit_metadata(picture, format, notes), mark=encoding.mark)
+    kept = fit_metadata(replace(picture, metadata=looks_of(picture.metadata)), format, notes)
+    names = dict.fromkeys(name for field, name in _LOOKS.items() if getattr(kept, field))
+    if names:
+        notes.append(f"kept, as the picture would look different without: {', '.join(names)}")
     return replace(kept, mark=encoding.mark)
 
 
