@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageChops, JpegImagePlugin
 
 _FILLER = re.compile(rb"(?:\x00{16,}|\xff{16,})\Z")  # what recovery tools and interrupted downloads leave
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # ends coded data, in which 0 or a restart number follows 255
@@ -89,12 +89,16 @@ def check_jpeg(picture: Image.Image, data: bytes, segments: list[Segment]) -> li
         picture.load()
     else:
         sound &= _load_watched(picture, data, *scans[0])
-    if (len(scans) > 1 or len(data) < _SMALL) and picture.tobytes() != _decode_lengthened(data, scans).tobytes():
+    if (len(scans) > 1 or len(data) < _SMALL) and _differ(picture, _decode_lengthened(data, scans)):
         raise ValueError(_MISSING)
     return [] if sound else ["its coded data are damaged within; pixels may be wrong"]
 
 
 _MISSING = "coded data end before the last pixel"
+
+
+def _differ(first: Image.Image, second: Image.Image) -> bool:
+    return ImageChops.difference(first, second).getbbox() is not None
 
 
 def _restarts_fit(frame: bytes, scan: bytes, spacing: int, coded: bytes) -> bool:
@@ -173,7 +177,7 @@ def _decode_whole(coded: bytes) -> JpegImagePlugin.JpegImageFile | None:
         picture = JpegImagePlugin.JpegImageFile(io.BytesIO(coded + made_up + b"\xff\xd9"))
         picture.load()
         first = first or picture
-        if picture.tobytes() != first.tobytes():
+        if _differ(picture, first):
             return None
     return first
 

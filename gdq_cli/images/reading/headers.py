@@ -103,7 +103,7 @@ def scan_png(stream: BinaryIO) -> Scan:
                 cuts.append((at, stop))
             transparent |= sound and kind == b"tRNS"
         at = stream.seek(stop)
-    if start[4:] != b"IEND":
+    if start[4:] != b"IEND" or len(stream.read(4)) < 4:
         notes["the end of the file is missing; all pixels are there"] = None
     found = _sort_chunks(chunks, notes)
     largest = width * height * (_CANVASES if animated else 1)
