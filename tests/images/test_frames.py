@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,17 @@ import pytest
 from PIL import Image
 
 from gdq_cli.errors import FileError, ImageError
-from gdq_cli.images import Frame, Frames, Metadata, OutputExistsError, Picture, probe_image, read_frames, write_frames
+from gdq_cli.images import (
+    Frame,
+    Frames,
+    Metadata,
+    OutputExistsError,
+    Picture,
+    probe_image,
+    read_frames,
+    read_image,
+    write_frames,
+)
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import exif_block, photo, rgb_profile, saved, small_files, tiff16_rgb
 
@@ -301,6 +312,51 @@ def test_a_damaged_frame_is_named() -> None:
     next(frames)
     with pytest.raises(ImageError, match=r"^a\.gif: not a readable image \(frame [23] of 3, truncated file\)"):
         list(frames)
+
+
+Block = tuple[tuple[int, int, int, int], tuple[int, int, int], int]
+"""Left, top, width and height of a frame of one colour; the colour; what becomes of its area."""
+
+
+def gif(size: tuple[int, int], *blocks: Block) -> bytes:
+    """A GIF of frames of one opaque colour each, with palettes of their own."""
+    parts = [b"GIF89a" + struct.pack("<HHBBB", *size, 0, 0, 0)]
+    for (x, y, w, h), colour, disposal in blocks:
+        codes = [4, 0] * (w * h) + [5]  # of 3 bits: "start afresh" and colour 0 for each pixel, the end
+        packed = sum(code << 3 * place for place, code in enumerate(codes)).to_bytes(-(-3 * len(codes) // 8), "little")
+        parts += [b"!\xf9\4" + bytes((disposal << 2, 5, 0, 0, 0)), b"," + struct.pack("<HHHHB", x, y, w, h, 0x81)]
+        parts += [bytes(colour) + bytes(9), bytes((2, len(packed))) + packed + b"\0"]
+    return b"".join((*parts, b";"))
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("second", range(4))
+def test_gif_frames_leave_behind_what_browsers_show(first: int, second: int) -> None:
+    """0 and 1 leave a frame's pixels, 2 leaves nothing, 3 what was there before: nothing, before the first one."""
+    red, green, blue, nothing = (200, 0, 0, 255), (0, 200, 0, 255), (0, 0, 200, 255), (0, 0, 0, 0)
+    blocks = (((0, 0, 6, 4), red[:3], first), ((1, 1, 2, 2), green[:3], second), ((0, 0, 2, 1), blue[:3], 0))
+    frames = read_frames(io.BytesIO(gif((6, 4), *blocks)))
+    ground = red if first < 2 else nothing
+    expected = np.empty((3, 4, 6, 4), np.uint8)
+    expected[0], expected[1:] = red, ground
+    expected[1, 1:3, 1:3] = green
+    expected[2, 1:3, 1:3] = {2: nothing, 3: ground}.get(second, green)
+    expected[2, 0, 0:2] = blue
+    for frame, shown in zip(frames, expected, strict=True):
+        picture = frame.picture
+        alpha = picture.alpha if picture.alpha is not None else np.full(picture.size, picture.alpha_value, np.uint8)
+        np.testing.assert_array_equal(alpha, shown[..., 3])
+        np.testing.assert_array_equal(picture.rgb * (alpha > 0)[..., None], shown[..., :3])
+        assert frame.duration_ms == 50
+    assert frames.header.has_alpha == bool((expected[..., 3] == 0).any())
+
+
+def test_a_gif_shows_nothing_around_a_first_frame_that_is_smaller() -> None:
+    picture = read_image(io.BytesIO(gif((6, 4), ((1, 1, 2, 2), (9, 9, 9), 0))))
+    assert picture.size == (4, 6)
+    assert picture.alpha is not None
+    assert picture.alpha.sum() == 4 * 255
+    assert picture.alpha[1:3, 1:3].all()
 
 
 def test_a_gif_frame_beyond_the_canvas_is_cut() -> None:

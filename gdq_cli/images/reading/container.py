@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -28,6 +27,7 @@ from gdq_cli.images.metadata import profile_space, read_metadata
 from gdq_cli.images.picture import Frame, Metadata, Picture
 from gdq_cli.images.reading.compression import Compression, read_compression
 from gdq_cli.images.reading.ends import check_jpeg, complete_jpeg, walk_jpeg
+from gdq_cli.images.reading.gif import GifCanvas
 from gdq_cli.images.reading.guard import lifted_pixel_limit
 from gdq_cli.images.reading.headers import Scan, scan_gif, scan_jpeg, scan_png, scan_webp
 from gdq_cli.images.reading.pixels import (
@@ -36,6 +36,7 @@ from gdq_cli.images.reading.pixels import (
     decode_planes16,
     decode_ppm16,
     decode_signed8,
+    finish,
     low_bytes_decodable,
     mend_tiff,
     turn_upright,
@@ -119,6 +120,7 @@ class ImageContainer:
             if format == "jxl" and not self.im.jpeg:  # applied already; what EXIF says is to be ignored
                 self.orientation = 1
             self.header = self._read_header()
+            self._gif = GifCanvas(self.stream, self.scan) if self.scan is not None and self.scan.frames else None
         self._check_expansion()
 
     def _check_size(self, width: int, height: int, pixels: int) -> None:
@@ -186,6 +188,8 @@ class ImageContainer:
         if self.format == "tiff":
             self._refuse_raw()
             return self._find_tiff_pages()
+        if self.scan is not None and self.scan.frames:
+            return range(len(self.scan.frames))
         count = int(getattr(self.im, "n_frames", 1))
         if self.format == "png" and getattr(self.im, "default_image", False):
             return range(min(1, count - 1), count)  # the still for viewers that do not know animated PNG
@@ -294,9 +298,10 @@ class ImageContainer:
         """Decode one frame or page, by its place in ``pages``."""
         number, notes, paged = self.pages[index], list(self.notes), len(self.pages) > 1
         with reported(self.name, notes, f"frame {index + 1} of {len(self.pages)}, " if paged else ""):
-            if number < self.im.tell():
-                self.im = self._open()
-            self.im.seek(number)
+            if self._gif is None:
+                if number < self.im.tell():
+                    self.im = self._open()
+                self.im.seek(number)
             metadata, orientation, depth = self.metadata, self.orientation, self.header.bit_depth
             if self.format == "tiff" and paged:
                 metadata, orientation = read_metadata(self.im, None, notes)
@@ -306,7 +311,9 @@ class ImageContainer:
             with lifted_pixel_limit(self.im.width * self.im.height):
                 planes = self._decode(number, depth, notes)
             duration = float(self.im.info.get("duration") or 0.0)
-            planes = self._fit_canvas(turn_upright(planes, orientation))
+            if self.scan is not None and self.scan.frames:
+                duration = self.scan.frames[number].duration_ms
+            planes = turn_upright(planes, orientation)
             metadata = _drop_unfit_profile(metadata, mode, notes)
             if depth > 8 and planes.samples16 is None:
                 notes.append("more than 8 bits per sample in the file, read as 8 bits")
@@ -325,6 +332,8 @@ class ImageContainer:
         return Frame(picture, duration if self.header.animated else 0.0)
 
     def _decode(self, number: int, depth: int, notes: list[str]) -> Planes:
+        if self._gif is not None:
+            return finish(self._gif.show(number))
         if self.format == "jpg":
             self._mend_jpeg(notes)
         if self.format == "png" and not self._rows_counted:
@@ -364,15 +373,6 @@ class ImageContainer:
             notes.append("the marker of its end is missing; all pixels are there")
         else:
             raise EOFError
-
-    def _fit_canvas(self, planes: Planes) -> Planes:
-        """Cut a frame to the animation's canvas, as browsers do with GIF frames that reach beyond it."""
-        height, width = planes.rgb.shape[:2]
-        if not self.header.animated or (width, height) == (self.header.width, self.header.height):
-            return planes
-        box = (slice(self.header.height), slice(self.header.width))
-        alpha = None if planes.alpha is None else np.ascontiguousarray(planes.alpha[box])
-        return replace(planes, rgb=np.ascontiguousarray(planes.rgb[box]), alpha=alpha)
 
 
 def _drop_unfit_profile(metadata: Metadata, mode: str, notes: list[str]) -> Metadata:

@@ -36,6 +36,29 @@ _CANVASES = 4  # that the decoder of an animation holds at once
 
 
 @dataclass(frozen=True)
+class GifFrame:
+    """Where a frame of a GIF lies, in the file and on the canvas."""
+
+    box: tuple[int, int, int, int]
+    """Left, top, width and height."""
+    start: int
+    """Of its descriptor, in bytes."""
+    stop: int
+    control: bytes
+    """Flags, delay and transparent colour: 4 bytes."""
+
+    @property
+    def disposal(self) -> int:
+        """What becomes of its area before the next frame is drawn, as the format numbers it."""
+        return self.control[0] >> 2 & 7
+
+    @property
+    def duration_ms(self) -> float:
+        """How long it is shown."""
+        return 10.0 * int.from_bytes(self.control[1:3], "little")
+
+
+@dataclass(frozen=True)
 class Scan:
     """What a look at the raw file found. Sizes in pixels."""
 
@@ -61,6 +84,8 @@ class Scan:
     """PNG: (start, stop) of the chunks that Pillow is not shown."""
     notes: tuple[str, ...] = ()
     """What is left out, one line each."""
+    frames: tuple[GifFrame, ...] = ()
+    """GIF: all of them."""
 
 
 class _Parts:
@@ -263,46 +288,59 @@ def _bitstreams(stream: BinaryIO, end: int) -> Iterator[bytes]:
 
 
 def scan_gif(stream: BinaryIO) -> Scan:
-    """Canvas of a GIF file and the extent of all its frames. Raises ValueError where the header is damaged.
+    """Canvas and frames of a GIF file. Raises ValueError where the header is damaged.
 
-    The canvas is the logical screen, grown to the first frame as browsers do; Pillow grows it for every frame, so what
-    decoding may need is the union of all.
+    The canvas is the logical screen, grown to the first frame as browsers do. Others may reach beyond it, and are
+    decoded in full.
     """
     parts = _Parts(stream)
     stream.seek(6)
     head = stream.read(7)
     if len(head) < 7:
         raise ValueError("truncated file")
-    screen_w, screen_h, flags = struct.unpack("<HHB", head[:5])
+    width, height, flags = struct.unpack("<HHB", head[:5])
     if flags & 128:
         stream.seek(3 << (flags & 7) + 1, 1)
-    width, height = screen_w, screen_h
-    most_w, most_h, frames, transparent, junk = width, height, 0, False, 0
+    frames: list[GifFrame] = []
+    control, junk = bytes(4), 0
     while (kind := stream.read(1)) not in (b"", b";"):
         if kind == b"!":
             if stream.read(1) == b"\xf9":
-                block = stream.read(2)
-                transparent |= len(block) == 2 and bool(block[1] & 1)
-                stream.seek(block[0] - 1 if block else 0, 1)
+                control = stream.read((stream.read(1) or b"\0")[0])[:4].ljust(4, b"\0")
             _skip_blocks(stream, parts)
         elif kind == b",":
+            start = stream.tell()
             box = stream.read(9)
             if len(box) < 9:
                 break
             x, y, w, h, flags = struct.unpack("<HHHHB", box)
-            most_w, most_h, frames = max(most_w, x + w), max(most_h, y + h), frames + 1
-            if frames == 1:
-                width, height = most_w, most_h
-                transparent |= w < width or h < height
             stream.seek((3 << (flags & 7) + 1 if flags & 128 else 0) + 1, 1)
             _skip_blocks(stream, parts)
+            if not frames:
+                width, height = max(width, x + w), max(height, y + h)
+            frames.append(GifFrame((x, y, w, h), start, stream.tell(), control))
+            control = bytes(4)
         elif (junk := junk + 1) > _MAX_JUNK:
             raise ValueError("damaged data")
     if not frames:
         raise ValueError("no picture in it")
-    largest = most_w * most_h * (_CANVASES if frames > 1 else 1)
+    right, bottom = (max(frame.box[side] + frame.box[side + 2] for frame in frames) for side in (0, 1))
+    largest = max(width, right) * max(height, bottom) * (_CANVASES if len(frames) > 1 else 1)
     notes = () if kind == b";" else ("the end of the file is missing; it may have had more frames",)
-    return Scan(width, height, largest, has_alpha=transparent, notes=notes)
+    return Scan(
+        width, height, largest, has_alpha=_shows_through(frames, width, height), notes=notes, frames=tuple(frames)
+    )
+
+
+def _shows_through(frames: list[GifFrame], width: int, height: int) -> bool:
+    """Whether a frame of a GIF may leave a part of the canvas transparent."""
+    covers = [frame.box[:2] == (0, 0) and frame.box[2] >= width and frame.box[3] >= height for frame in frames]
+    left = any(
+        frame.disposal == 2 or (frame.disposal == 3 and frame is frames[0])
+        for frame, covered in zip(frames, covers[1:], strict=False)
+        if not covered
+    )
+    return left or not covers[0] or any(frame.control[0] & 1 for frame in frames)
 
 
 def _skip_blocks(stream: BinaryIO, parts: _Parts) -> None:
