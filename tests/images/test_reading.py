@@ -34,6 +34,7 @@ from tests.helpers.image_samples import (
 RGB = photo(24, 33)
 ALPHA = photo(24, 33, 9)[..., 1]
 GREY = RGB[..., 0]
+SAMPLES = np.random.default_rng(1).integers(0, 65536, (11, 14, 4), np.uint16)
 
 
 def read(data: bytes, **options: object) -> Picture:
@@ -146,7 +147,31 @@ def test_premultiplied_alpha_is_divided_out() -> None:
     assert abs(int(picture.rgb[0, 0, 0]) - round(100 * 255 / 128)) <= 1
 
 
-SAMPLES = np.random.default_rng(1).integers(0, 65536, (11, 14, 4), np.uint16)
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("packed", [False, True])
+def test_premultiplied_alpha_of_16_bits_is_divided_out_with_all_bits(order: str, packed: bool) -> None:
+    colours, alpha = SAMPLES[..., :3].astype(np.int64), np.maximum(SAMPLES[..., 3:], 3000).astype(np.int64)
+    stored = np.dstack([(colours * alpha + 32767) // 65535, alpha]).astype(order + "u2")
+    fields = {256: (3, (14,)), 257: (3, (11,)), 258: (3, (16,) * 4), 259: (3, (8 if packed else 1,)), 262: (3, (2,))}
+    fields |= {277: (3, (4,)), 278: (3, (11,)), 338: (3, (1,))}
+    data = zlib.compress(stored.tobytes()) if packed else stored.tobytes()
+    picture = read(tiff_file(fields, data, order))
+    assert picture.samples16 is not None
+    error = np.abs(picture.samples16.astype(int) - colours)
+    assert (error * alpha <= 65535).all()  # what rounding before the division leaves
+    np.testing.assert_array_equal(picture.alpha, np.rint(alpha[..., 0] / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("opacity", [0, 7])
+def test_alpha_of_a_bmp_counts_unless_all_of_it_is_zero(opacity: int) -> None:
+    """Windows' clipboard and others announce it and leave it 0; browsers and viewers show the picture."""
+    pixels = np.dstack([RGB[..., ::-1], np.zeros_like(GREY)])
+    pixels[0, 0, 3] = opacity
+    masks = struct.pack("<4L", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    head = struct.pack("<LllHHL20x16s4s48x", 108, 33, -24, 1, 32, 3, masks, b"BGRs")
+    picture = read(b"BM" + struct.pack("<L4xL", 122 + pixels.size, 122) + head + pixels.tobytes())
+    np.testing.assert_array_equal(picture.rgb, RGB)
+    assert picture.has_alpha == (opacity > 0)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -314,6 +314,8 @@ class ImageContainer:
             if self.scan is not None and self.scan.frames:
                 duration = self.scan.frames[number].duration_ms
             planes = turn_upright(planes, orientation)
+            if self.format == "bmp" and planes.alpha is None and planes.alpha_value == 0:
+                planes = replace(planes, alpha_value=255)  # alpha that the writer announced and did not fill in
             metadata = _drop_unfit_profile(metadata, mode, notes)
             if depth > 8 and planes.samples16 is None:
                 notes.append("more than 8 bits per sample in the file, read as 8 bits")

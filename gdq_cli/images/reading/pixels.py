@@ -19,10 +19,11 @@ from gdq_cli.images.planes import bands, is_grey, to_8bit
 # low bytes, so decoding twice recovers all 16 bits.
 _NATIVE, _FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
 _LOW_BYTES = {
-    f"{mode};16{order}": f"{mode};16{low}"
-    for mode in ("RGB", "RGBX", "RGBA")
+    f"{mode};16{order}": f"{mode.upper()};16{low}"
+    for mode in ("RGB", "RGBX", "RGBA", "RGBa")
     for order, low in (("B", "L"), ("L", "B"), ("N", _FOREIGN))
 }
+_AS_STORED = {name: name.replace("a", "A") for name in _LOW_BYTES}  # Pillow divides the high bytes alone by alpha
 # Wide grey samples by sample format and bits, as Pillow's raw modes name them: in little, big and this machine's order.
 _WIDE = {
     (1, 16): ("I;16", "I;16B", "I;16N"),
@@ -229,7 +230,9 @@ def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Pl
         samples, alpha16 = _join(pairs[..., 0], pairs[..., 1]), _join(pairs[..., 2], pairs[..., 3])
         planes = Planes(np.repeat(to_8bit(samples)[..., None], 3, axis=2), grey=True, samples16=samples)
         return _with_alpha16(planes, alpha16, notes)
+    premultiplied = "a" in _rawmode(_tiles(high)[0].args)
     _set_rawmode(low, low.mode, _LOW_BYTES)
+    _set_rawmode(high, high.mode, _AS_STORED)
     high.load()
     low.load()
     upper: U8 = np.asarray(high)
@@ -237,6 +240,8 @@ def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Pl
     deep: U16 = np.empty((high.height, high.width, len(high.getbands())), np.uint16)
     for rows in bands(upper.shape[0], upper.shape[1]):
         deep[rows] = _join(upper[rows], lower[rows])
+        if premultiplied:
+            deep[rows, ..., :3] = _divided(deep[rows])
     samples = np.ascontiguousarray(deep[..., :3])
     planes = _colour16(samples)
     if deep.shape[2] == 4:
@@ -244,6 +249,13 @@ def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Pl
     if isinstance(key, tuple) and len(key) == 3:
         return with_alpha(planes, np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 255).astype(np.uint8))
     return planes
+
+
+def _divided(samples: U16) -> U16:
+    """The colours of premultiplied RGBA without their alpha."""
+    alpha = np.maximum(samples[..., 3:], 1).astype(np.uint32)
+    colours: U16 = np.minimum((samples[..., :3] * np.uint32(65535) + alpha // 2) // alpha, 65535).astype(np.uint16)
+    return colours
 
 
 def _with_alpha16(planes: Planes, alpha16: U16, notes: list[str]) -> Planes:
