@@ -15,6 +15,7 @@ from PIL import Image
 
 from gdq_cli.errors import FileError, ImageError
 from gdq_cli.images import (
+    FORMATS,
     Frame,
     Frames,
     Metadata,
@@ -101,6 +102,31 @@ def test_how_often_it_plays(format: str, loop: int | None, plays: int) -> None:
         stream = io.BytesIO()
         write_frames(stream, frames, frames.header, Encoding(format=target))
         assert probe_image(rewound(stream)).plays == plays
+
+
+def test_a_webp_takes_what_it_can_hold_of_plays_and_times(tmp_path: Path) -> None:
+    """GIFs that mean to play for ever often say 65535 repeats, which makes one play more than fits."""
+    source = read_frames(io.BytesIO(animation("GIF", moving(), loop=65535)))
+    assert source.header.plays == 65536
+    frames = [replace(frame, duration_ms=duration) for frame, duration in zip(source, (30e6, 0, 40), strict=True)]
+    write_frames(tmp_path / "a.webp", frames, source.header)
+    written = read_frames(tmp_path / "a.webp")
+    assert written.header.plays == 65535
+    assert [frame.duration_ms for frame in written] == [2**24 - 1, 0, 40]
+
+
+@pytest.mark.skipif("avif" not in FORMATS, reason="needs Pillow's AVIF")
+@pytest.mark.parametrize(
+    ("repeats", "whole", "plays"), [(1, b"\xff" * 8, 0), (1, (720).to_bytes(8, "big"), 3), (0, b"\xff" * 8, 1)]
+)
+def test_how_often_an_avif_plays(repeats: int, whole: bytes, plays: int) -> None:
+    data = bytearray(animation("AVIF", moving()))
+    edit, track = data.index(b"elst"), data.index(b"tkhd")
+    assert int.from_bytes(data[edit + 12 : edit + 20], "big") == sum(TIMES)
+    data[edit + 7], data[track + 32 : track + 40] = repeats, whole
+    assert probe_image(io.BytesIO(bytes(data))).plays == plays
+    without = bytes(data).replace(b"edts", b"free").replace(b"elst", b"none")
+    assert probe_image(io.BytesIO(without)).plays == 0
 
 
 def test_the_default_picture_of_an_apng_is_no_frame() -> None:

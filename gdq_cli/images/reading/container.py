@@ -29,7 +29,7 @@ from gdq_cli.images.reading.compression import Compression, read_compression
 from gdq_cli.images.reading.ends import check_jpeg, complete_jpeg, walk_jpeg
 from gdq_cli.images.reading.gif import GifCanvas
 from gdq_cli.images.reading.guard import lifted_pixel_limit
-from gdq_cli.images.reading.headers import Scan, scan_gif, scan_jpeg, scan_png, scan_webp
+from gdq_cli.images.reading.headers import Scan, count_avif_plays, scan_gif, scan_jpeg, scan_png, scan_webp
 from gdq_cli.images.reading.pixels import (
     Planes,
     decode_planes,
@@ -280,6 +280,8 @@ class ImageContainer:
         plays = int(loop) if animated and loop is not None else 1
         if self.format == "gif" and animated and loop:
             plays += 1  # GIF counts the repeats after the first showing
+        if self.format == "avif" and animated:
+            plays = count_avif_plays(self.stream)
         compression = read_compression(im, lossless=self.scan is not None and self.scan.lossless)
         assert compression is not None
         return ImageHeader(

@@ -287,6 +287,27 @@ def _bitstreams(stream: BinaryIO, end: int) -> Iterator[bytes]:
         stream.seek(16 if kind == b"ANMF" else size + size % 2, 1)
 
 
+def count_avif_plays(stream: BinaryIO) -> int:
+    """How often an AVIF animation is shown, 0 for endlessly, as browsers do where the file does not tell."""
+    stream.seek(0)
+    head = stream.read(1 << 16)
+    track, edit = head.find(b"tkhd"), head.find(b"elst")
+
+    def number(box: int, after: int, times: int) -> int:
+        """A length in the box that begins here, behind some bytes and some numbers that are as wide as itself."""
+        size = 8 if head[box + 4] else 4
+        at = box + 8 + after + times * size
+        return int.from_bytes(head[at : at + size], "big")
+
+    if not 0 <= track < edit < len(head) - 24:
+        return 0
+    if not head[edit + 7] & 1:  # the edit list is not repeated
+        return 1
+    whole, once = number(track, 8, 2), number(edit, 4, 0)
+    endless = whole in (2**32 - 1, 2**64 - 1) or not once
+    return 0 if endless else -(-whole // once)
+
+
 def scan_gif(stream: BinaryIO) -> Scan:
     """Canvas and frames of a GIF file. Raises ValueError where the header is damaged.
 

@@ -32,6 +32,8 @@ from gdq_cli.images.writing.writer import (
 )
 from gdq_cli.options import DEFAULT_ENCODING, Encoding
 
+_WEBP_PLAYS, _WEBP_DURATION = 2**16 - 1, 2**24 - 1  # of an animation and of a frame in milliseconds, at most
+
 
 def write_frames(
     target: Target,
@@ -131,7 +133,7 @@ class _FrameFeed(Image.Image):
                 raise self.failure from e
             image = raster.image()
             self.im, self._mode, self._size = image.im, image.mode, image.size
-            self.durations.append(duration)
+            self.durations.append(min(duration, _WEBP_DURATION))
 
     def tell(self) -> int:
         return max(0, len(self.durations) - 1)
@@ -153,7 +155,7 @@ def _encode_webp_animation(
             "WEBP",
             save_all=True,
             duration=feed.durations,
-            loop=header.plays,
+            loop=min(header.plays, _WEBP_PLAYS),
             background=(0, 0, 0, 0),
             **options,
         )
