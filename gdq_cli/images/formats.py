@@ -231,4 +231,6 @@ def check_format_limits(name: str, width: int, height: int, *, frames: int = 1) 
     if format.max_bytes is not None and width * height * 3 > format.max_bytes:
         raise ImageError(f"{format.name} holds at most 4 GiB, the output would be {width} x {height}; use png or tiff")
     if frames > 1 and not (format.animation or format.pages):
-        raise ImageError(f"{format.name} holds one picture, this output has {frames}; use webp, png or tiff")
+        raise ImageError(
+            f"{format.name} holds one picture, this output has {frames}; use tiff for pages, webp or png for frames"
+        )
