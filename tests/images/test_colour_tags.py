@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from gdq_cli.images import FORMATS, Picture, read_image, write_image
+from gdq_cli.images import FORMATS, Metadata, Picture, read_image, write_image
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import photo, png_chunk, rgb_profile, saved
 
@@ -63,6 +63,22 @@ D50 = (34570, 35850, *SRGB[2:])
 def chunked(*chunks: tuple[bytes, bytes]) -> Picture:
     data = saved(Image.fromarray(RGB), "PNG")
     return read_image(io.BytesIO(data[:33] + b"".join(png_chunk(*chunk) for chunk in chunks) + data[33:]))
+
+
+@pytest.mark.parametrize("payload", [b"\xff\x0d\0\1", b"\x0c\0\0\1", b"\2\2\0\1", b"\x0c\x0d"])
+def test_cicp_without_a_meaning_is_left_out_before_an_encoder_refuses_it(payload: bytes) -> None:
+    picture = chunked((b"cICP", payload))
+    assert picture.metadata.cicp is None
+    assert picture.warnings == ("the cICP chunk tells of no known colours; it is left out",)
+
+
+@needs_avif
+def test_each_colour_tag_with_a_meaning_can_be_written() -> None:
+    tags = {(12, number) for number in range(256)} | {(number, 13) for number in range(256)}
+    told = [tag for tag in tags if chunked((b"cICP", bytes((*tag, 0, 1)))).metadata.cicp]
+    assert len(told) == 26  # one of them twice
+    for tag in told:
+        write(Picture(RGB[:8, :8].copy(), metadata=Metadata(cicp=bytes((*tag, 0, 1)))), "avif")
 
 
 @pytest.mark.parametrize("format", ["jpg", "webp", "tiff", "bmp", "ppm"])

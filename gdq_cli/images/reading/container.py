@@ -29,7 +29,15 @@ from gdq_cli.images.reading.compression import Compression, read_compression
 from gdq_cli.images.reading.ends import check_jpeg, complete_jpeg, walk_jpeg
 from gdq_cli.images.reading.gif import GifCanvas
 from gdq_cli.images.reading.guard import lifted_pixel_limit
-from gdq_cli.images.reading.headers import Scan, count_avif_plays, scan_gif, scan_jpeg, scan_png, scan_webp
+from gdq_cli.images.reading.headers import (
+    Scan,
+    count_avif_plays,
+    scan_gif,
+    scan_jpeg,
+    scan_png,
+    scan_webp,
+    tells_colours,
+)
 from gdq_cli.images.reading.pixels import (
     Planes,
     decode_planes,
@@ -240,7 +248,7 @@ class ImageContainer:
         return max(bits) if isinstance(bits, tuple) else int(bits)
 
     def _cicp(self) -> bytes | None:
-        """See ``Metadata.cicp``. In an AVIF or HEIC file a colour profile counts more; 2 stands for unspecified."""
+        """See ``Metadata.cicp``. In an AVIF or HEIC file a colour profile counts more."""
         if self.scan is not None or self.metadata.icc:
             return self.scan.cicp if self.scan is not None else None
         if self.format == "avif":
@@ -251,7 +259,7 @@ class ImageContainer:
         else:
             tag = self.im.info.get("nclx_profile") or {}
             primaries, transfer = int(tag.get("color_primaries", 2)), int(tag.get("transfer_characteristics", 2))
-        tells = 2 not in (primaries, transfer) and (primaries, transfer) != (1, 13) and max(primaries, transfer) < 256
+        tells = tells_colours(primaries, transfer) and (primaries, transfer) != (1, 13)
         return bytes((primaries, transfer, 0, 1)) if tells else None
 
     def _magic(self) -> bytes:

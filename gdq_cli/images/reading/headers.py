@@ -23,6 +23,7 @@ _PACKED = {
     "Raw profile type 8bim": "8bim",
 }
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"  # of XMP in a segment of a JPEG file
+_PRIMARIES, _TRANSFERS = {1, *range(4, 13), 22}, {1, *range(4, 19)}  # of ITU-T H.273
 _ANIMATION_CHUNKS = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _SHOWN_CHUNKS = frozenset({b"tRNS", b"pHYs"})  # besides those of the pixels; Pillow refuses pictures for faulty others
 
@@ -86,6 +87,11 @@ class Scan:
     """What is left out, one line each."""
     frames: tuple[GifFrame, ...] = ()
     """GIF: all of them."""
+
+
+def tells_colours(primaries: int, transfer: int) -> bool:
+    """Whether numbers of a colour tag have a meaning. Encoders refuse others; 2 stands for unspecified."""
+    return primaries in _PRIMARIES and transfer in _TRANSFERS
 
 
 class _Parts:
@@ -155,7 +161,9 @@ def _sort_chunks(chunks: list[tuple[bytes, bytes]], notes: dict[str, None]) -> d
         if kind == b"eXIf":
             found["exif"] = payload
         elif kind == b"cICP":
-            found["cicp"] = payload if len(payload) == 4 else None
+            found["cicp"] = payload if len(payload) == 4 and tells_colours(*payload[:2]) else None
+            if found["cicp"] is None:
+                notes["the cICP chunk tells of no known colours; it is left out"] = None
         elif kind == b"iCCP":
             info["icc_profile"] = _text_of(kind, payload, _MAX_PROFILE)
             if info["icc_profile"] is None:
