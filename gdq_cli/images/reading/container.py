@@ -44,7 +44,6 @@ from gdq_cli.images.reading.pixels import (
     decode_planes16,
     decode_ppm16,
     decode_signed8,
-    finish,
     low_bytes_decodable,
     mend_tiff,
     turn_upright,
@@ -345,7 +344,7 @@ class ImageContainer:
 
     def _decode(self, number: int, depth: int, notes: list[str]) -> Planes:
         if self._gif is not None:
-            return finish(self._gif.show(number))
+            return decode_planes(self._gif.show(number), notes)
         if self.format == "jpg":
             self._mend_jpeg(notes)
         if self.format == "png" and not self._rows_counted:

@@ -7,13 +7,12 @@ import io
 import struct
 from typing import BinaryIO
 
-import numpy as np
-from PIL import GifImagePlugin
+from PIL import GifImagePlugin, Image
 
-from gdq_cli.images.picture import U8
 from gdq_cli.images.reading.headers import GifFrame, Scan
 
 _TO_NOTHING, _TO_PREVIOUS = 2, 3  # what becomes of a frame's area before the next one is drawn
+_NOTHING = (0, 0, 0, 0)
 
 
 class GifCanvas:
@@ -26,18 +25,17 @@ class GifCanvas:
             stream: of the file.
             scan: by ``scan_gif``.
         """
-        self._stream, self._frames, self._size = stream, scan.frames, (scan.height, scan.width)
+        self._stream, self._frames, self._size = stream, scan.frames, (scan.width, scan.height)
         stream.seek(0)
         head = stream.read(13)
         self._head = head + stream.read(3 << (head[10] & 7) + 1 if head[10] & 128 else 0)
         self._shown = -1
-        self._canvas: U8 = np.empty((0, 0, 4), np.uint8)
-        self._below: U8 = self._canvas
+        self._canvas = self._below = Image.Image()
 
-    def show(self, index: int) -> U8:
+    def show(self, index: int) -> Image.Image:
         """The canvas, RGBA, when this frame has been drawn. It is drawn upon by the next call."""
         if not 0 <= self._shown <= index:
-            self._shown, self._canvas = -1, np.zeros((*self._size, 4), np.uint8)
+            self._shown, self._canvas = -1, Image.new("RGBA", self._size, _NOTHING)
         while self._shown < index:
             if self._shown >= 0:
                 self._leave(self._frames[self._shown])
@@ -45,31 +43,31 @@ class GifCanvas:
             self._shown += 1
         return self._canvas
 
-    def _area(self, frame: GifFrame) -> U8:
-        """The part of the canvas that a frame covers; frames may reach beyond it."""
+    def _area(self, frame: GifFrame) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of what a frame covers of the canvas; it may reach beyond."""
         x, y, width, height = frame.box
-        return self._canvas[y : y + height, x : x + width]
+        right, bottom = min(x + width, self._size[0]), min(y + height, self._size[1])
+        return min(x, right), min(y, bottom), right, bottom
 
     def _leave(self, frame: GifFrame) -> None:
         if frame.disposal == _TO_NOTHING:
-            self._area(frame)[...] = 0
+            self._canvas.paste(_NOTHING, self._area(frame))
         elif frame.disposal == _TO_PREVIOUS:
-            self._area(frame)[...] = self._below
+            self._canvas.paste(self._below, self._area(frame))
 
     def _draw(self, frame: GifFrame) -> None:
-        area = self._area(frame)
+        left, top, right, bottom = area = self._area(frame)
         if frame.disposal == _TO_PREVIOUS:
-            self._below = area.copy()
-        if area.size:
-            drawn = self._decode(frame)[: area.shape[0], : area.shape[1]]
-            seen = (drawn[..., 3] > 0) | (area[..., 3] == 0)
-            area[seen] = drawn[seen]
+            self._below = self._canvas.crop(area)
+        if left < right and top < bottom:
+            drawn = self._decode(frame)
+            self._canvas.paste(drawn, (left, top), drawn if self._shown >= 0 else None)
 
-    def _decode(self, frame: GifFrame) -> U8:
+    def _decode(self, frame: GifFrame) -> Image.Image:
         """A frame alone, as a GIF of its own."""
         self._stream.seek(frame.start)
         block = self._stream.read(frame.stop - frame.start)
         size = struct.pack("<HH", *frame.box[2:])
         head = self._head[:6] + size + self._head[10:]
         alone = head + b"!\xf9\4" + frame.control + b"\0," + bytes(4) + size + block[8:] + b";"
-        return np.asarray(GifImagePlugin.GifImageFile(io.BytesIO(alone)).convert("RGBA"))
+        return GifImagePlugin.GifImageFile(io.BytesIO(alone)).convert("RGBA")

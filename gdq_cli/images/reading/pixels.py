@@ -75,7 +75,7 @@ def decode_planes(im: Image.Image, notes: list[str], *, inverted16: bool = False
     if im.mode in ("I", "F") or im.mode.startswith("I;16"):
         return _decode_deep_grey(im, notes, inverted16, depth)
     if im.mode in ("CMYK", "LAB", "YCbCr"):
-        return finish(np.asarray(_convert_to_srgb(im, notes)))
+        return _finish(np.asarray(_convert_to_srgb(im, notes)))
     if im.mode in ("1", "L") and "transparency" not in im.info:
         return _grey(np.asarray(im.convert("L")))
     if im.mode in ("1", "L", "LA", "La"):
@@ -84,7 +84,7 @@ def decode_planes(im: Image.Image, notes: list[str], *, inverted16: bool = False
     if im.mode == "P" and im.palette is not None:
         has_alpha |= im.palette.mode.endswith("A")
     mode = "RGBA" if has_alpha else "RGB"
-    return finish(np.asarray(im if im.mode == mode else im.convert(mode)))
+    return _finish(np.asarray(im if im.mode == mode else im.convert(mode)))
 
 
 def _split(im: Image.Image) -> tuple[U8, U8]:
@@ -92,8 +92,7 @@ def _split(im: Image.Image) -> tuple[U8, U8]:
     return array[..., 0], array[..., 1]
 
 
-def finish(array: U8) -> Planes:
-    """Planes of RGB or RGBA pixels."""
+def _finish(array: U8) -> Planes:
     rgb = np.ascontiguousarray(array[..., :3])
     planes = Planes(rgb, grey=is_grey(rgb))
     return with_alpha(planes, array[..., 3]) if array.shape[2] == 4 else planes
