@@ -346,8 +346,8 @@ def _colour_tag(metadata: Metadata) -> _ColourTag | None:
 def looks_of(metadata: Metadata) -> Metadata:
     """What decides how a picture looks: colours other than sRGB's, the shape of pixels that are not square."""
     icc = metadata.icc if metadata.icc and not _is_srgb(metadata.icc) else None
-    tag = _colour_tag(replace(metadata, icc=icc))
-    chunks = metadata.png_chunks if tag is not None and tag.field == "png_chunks" else ()
+    tag = _colour_tag(replace(metadata, icc=None))  # CICP counts more than a profile, PNG's other chunks less
+    chunks = metadata.png_chunks if tag is not None and tag.field == "png_chunks" and not metadata.icc else ()
     density = metadata.aspect or metadata.dpi
     square = density is None or math.isclose(*density, rel_tol=_SQUARE)
     return Metadata(

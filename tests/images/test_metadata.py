@@ -130,6 +130,7 @@ P3 = struct.pack(">8L", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
     [
         *((Metadata(icc=odd_profile()), target, "colour profile") for target in NATIVE),
         (Metadata(cicp=bytes((12, 13, 0, 1))), "png", "colour tag"),
+        (Metadata(cicp=bytes((12, 13, 0, 1)), icc=odd_profile()), "png", "colour profile, colour tag"),
         (Metadata(png_chunks=((b"cHRM", P3), (b"gAMA", struct.pack(">L", 45455)))), "png", "colour tag"),
         (Metadata(dpi=(300.0, 150.0)), "tiff", "resolution"),
         (Metadata(aspect=(4.0, 3.0)), "jpg", "resolution"),
@@ -149,6 +150,7 @@ def test_strip_metadata_keeps_what_the_look_depends_on(shown: Metadata, target: 
     "metadata",
     [
         Metadata(icc=rgb_profile()),
+        Metadata(icc=rgb_profile(), png_chunks=((b"gAMA", struct.pack(">L", 100000)),)),  # the profile counts more
         Metadata(cicp=bytes((1, 13, 0, 1))),
         Metadata(png_chunks=((b"gAMA", struct.pack(">L", 45455)), (b"sRGB", b"\0"))),
         Metadata(dpi=(300.0, 300.0)),
