@@ -1,10 +1,12 @@
-"""How the help of a command is laid out: options in groups, flags without a value, examples below."""
+"""How the help of a command is laid out: options in groups, flags without a value, examples below; and its class."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import typer.core
+
+from gdq_cli.commands.usage import check_words
 
 INPUT = "Input"
 OUTPUT = "Output"
@@ -95,10 +97,16 @@ def _without_types(parameters: list[Any]) -> list[Any]:
 
 
 class PlainCommand(typer.core.TyperCommand):
-    """A command with a help that is short on types."""
+    """A command with a help that is short on types, which takes no empty words."""
 
     def get_params(self, ctx: Any) -> Any:
         return _without_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        values, _, given = self.make_parser(ctx).parse_args(list(args))
+        if not ctx.resilient_parsing and not any(param.is_eager for param in given):
+            check_words(values, given)
+        return super().parse_args(ctx, args)
 
 
 class PlainGroup(typer.core.TyperGroup):

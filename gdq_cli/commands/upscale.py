@@ -290,7 +290,7 @@ def _check_meant(names: list[str], output: str | None) -> None:
         return
     first, second = map(user_path, names)
     missing = "no such file or folder"
-    if not os.path.exists(first) or not names[1] or os.path.exists(second) or why_missing(names[1], missing) != missing:
+    if not os.path.exists(first) or os.path.exists(second) or why_missing(names[1], missing) != missing:
         return
     factor = re.fullmatch(r"x?(\d+(?:\.\d+)?)x?", names[1])
     meant = f"a factor is given as --scale {factor[1]}" if factor else f"an output is given as --output {names[1]}"

@@ -1,4 +1,4 @@
-"""What Typer finds wrong with a command line, told in the one line that every error gets."""
+"""What is wrong with a command line whatever its command, told in the one line that every error gets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import Any
 
 import typer
 
+from gdq_cli.errors import OptionsError
+
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """Typer's, which has no public name: newer versions hold a copy of Click, older ones depend on it."""
+
+MAY_BE_EMPTY = ("--suffix",)
 
 _HINT = re.compile(r"^Invalid value for .*?: ", re.DOTALL)
 _PYDANTIC = re.compile(r"^Value error, |, unable to parse string as an? \w+$")
@@ -31,6 +35,25 @@ def usage_message(error: Any) -> str:
     return f"{text}; see {error.ctx.command_path} --help"
 
 
+def check_words(values: dict[str, Any], given: list[Any]) -> None:
+    """Refuse empty words, which as paths would be the current folder, and a second word for what takes one.
+
+    Args:
+        values: by the names of parameters, before they are converted.
+        given: the parameters, each as often as it is given.
+
+    Raises:
+        OptionsError: as said.
+    """
+    for param in given:
+        value, name = values[param.name], _name(param)
+        words = value if isinstance(value, list | tuple) else [value]
+        if "" in words and name not in MAY_BE_EMPTY:
+            raise OptionsError(f"{name} is empty; is a variable of the shell unset?")
+        if given.count(param) > 1 and not param.multiple and not (param.is_flag and not param.secondary_opts):
+            raise OptionsError(f"{name} is given twice; give it once")
+
+
 def _describe(error: Any) -> str:
     message = str(error.format_message())
     wrong = getattr(error, "option_name", None)
@@ -42,11 +65,16 @@ def _describe(error: Any) -> str:
     param = getattr(error, "param", None)
     if param is None:
         return message
-    options = [name for name in param.opts if name.startswith("-")]
-    name = max(options, key=len) if options else param.metavar or param.name.upper()
+    name = _name(param)
     if message.startswith("Missing "):
         return f"{name} is missing" + (f": {param.help}" if getattr(param, "help", None) else "")
     return f"{name}: {_with_value(_HINT.sub('', message), error.__cause__)}"
+
+
+def _name(param: Any) -> str:
+    """What messages call an option or argument."""
+    options = [name for name in param.opts if name.startswith("-")]
+    return str(max(options, key=len) if options else param.metavar or param.name.upper())
 
 
 def _with_value(message: str, cause: Any) -> str:

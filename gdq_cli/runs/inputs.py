@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from gdq_cli.errors import ImageError, OptionsError
+from gdq_cli.errors import ImageError
 from gdq_cli.files import is_stream, path_key, read_pipe, user_path, why_missing
 from gdq_cli.images import is_image_name
 
@@ -100,11 +100,8 @@ def collect_inputs(
         say: told what is being waited for.
 
     Raises:
-        OptionsError: if a name is empty.
         ImageError: if folders hold no pictures and nothing else was named.
     """
-    if "" in names:
-        raise OptionsError("an input is an empty name; is a variable of the shell unset?")
     found = _Collection()
     nested = 0
     for name in names:

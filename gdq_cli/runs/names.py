@@ -58,8 +58,6 @@ def choose_destination(
     """
     if output is None:
         return Destination()
-    if not output:
-        raise OptionsError("`output` is an empty name; is a variable of the shell unset?")
     one = inputs is None or inputs.one_file
     count = 1 if inputs is None else len(inputs.files) + len(inputs.problems)
     if output == "-":

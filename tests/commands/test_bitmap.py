@@ -76,7 +76,6 @@ def test_forced_widths(picture: Path, model: Path, tmp_path: Path) -> None:
         (["--bits", "7"], "--bits must be"),
         (["--bits", "6", "--budget", "5"], "contradicts"),
         (["-o", "map.gif"], "written as .png, .html, .csv or .json"),
-        (["-x", "5"], "--scale of a bit map"),
         (["--numbers"], "--numbers belongs to the overlay"),
         (["--numbers", "-o", "map.csv"], "--numbers belongs to the overlay"),
     ],

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-import typer.main
 from typer.testing import CliRunner
 
 from gdq_cli.commands import help as layout
-from tests.helpers.commands import app
+from tests.helpers.commands import COMMANDS, app
 
 PANELS = {name for name in vars(layout).values() if isinstance(name, str) and re.fullmatch(r"[A-Z][a-z ]+", name)}
-
-
-def find_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    yield path, command
-    for name, below in getattr(command, "commands", {}).items():
-        yield from find_commands(below, (*path, name))
-
-
-COMMANDS = dict(find_commands(typer.main.get_command(app)))
 
 
 def shown_help(path: tuple[str, ...], columns: str = "80", colour: str = "") -> str:

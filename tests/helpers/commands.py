@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
+import typer.main
 from typer.testing import CliRunner
 
 from gdq_cli.commands.app import build_app
@@ -13,6 +16,16 @@ from gdq_cli.errors import GdqError
 
 runner = CliRunner()
 app = build_app()
+
+
+def _find_commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _find_commands(below, (*path, name))
+
+
+COMMANDS = dict(_find_commands(typer.main.get_command(app)))
+"""Every command and group of commands, by the words that call it."""
 
 
 def gdq(*arguments: object, code: int = 0) -> str:
