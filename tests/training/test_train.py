@@ -438,7 +438,7 @@ def test_calibrate_takes_widths_of_static_layers(tmp_path: Path) -> None:
     for index in range(6):
         Image.fromarray(make_picture(64, 64, index)).save(folder / f"{index}.png")
     save_file(plain_weights(make_network(2, blocks=1)), start)
-    for wrong in ("8,8", "8,7,8", "8;6;8", ""):
+    for wrong in ("8,8", "8,7,8", "8;6;8"):
         code, text = gdq("calibrate", folder, "--from", start, "-o", output, "--static-bits", wrong)
         assert code == 2
         assert "--static-bits takes 3 widths" in text
