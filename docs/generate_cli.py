@@ -45,6 +45,8 @@ def parameters(function: Callable[..., Any]) -> Iterator[tuple[str, Any, bool, A
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
+        if hint is typer.Context:
+            continue
         assert get_origin(hint) is Annotated, f"{function.__name__}: {name} is not declared with Annotated"
         kind, *extras = get_args(hint)
         info = next(extra for extra in extras if isinstance(extra, ArgumentInfo | OptionInfo))

@@ -26,6 +26,7 @@ from gdq_cli.commands.console import (
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
 from gdq_cli.commands.help import MODEL, OUTPUT
 from gdq_cli.commands.outputs import check_output
+from gdq_cli.commands.usage import given
 from gdq_cli.commands.wording import say, tell, to_json
 from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.options import NATIVE_SCALES, UpscaleOptions
@@ -46,6 +47,7 @@ OUTPUTS = {
 
 
 def bitmap(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.")],
     output: Annotated[
         Path | None,
@@ -84,11 +86,8 @@ def bitmap(
         raise OptionsError(f"--output {output}: the bit map is written as .png, .html, .csv or .json")
     if numbers and kind != ".png":
         raise OptionsError("--numbers belongs to the overlay: give -o FILE.png, too")
-    if overwrite and output is None:
-        say("--overwrite has no effect: nothing is written without --output")
-    for option, given in (("--device", device != UpscaleOptions.device), ("--engine", engine != "auto")):
-        if given and kind != ".html":
-            say(f"{option} has no effect: only for a report.html the network runs")
+    for option in given(context, "--device", "--engine") if kind != ".html" else ():
+        say(f"{option} has no effect: only for a report.html the network runs")
     if scale not in NATIVE_SCALES:
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
     from gdq_cli.bitmaps.table import bit_map_csv, bit_map_dict
@@ -102,8 +101,7 @@ def bitmap(
     from gdq_cli.upscaling.pool import UpscalerPool, load_checkpoint
     from gdq_cli.upscaling.upscaler import Upscaler
 
-    if output is not None:
-        check_output(output, source, overwrite=overwrite)
+    check_output(output, source, overwrite=overwrite)
     result: UpscaleResult | None = None
     watch = watch_downloads(shown=True)
     with show_progress(source.name, shown=not as_json) as progress, memory_errors():

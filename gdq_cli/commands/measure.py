@@ -27,6 +27,7 @@ from gdq_cli.commands.console import (
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
 from gdq_cli.commands.help import INPUT, MODEL, OUTPUT, SPEED
 from gdq_cli.commands.outputs import check_output
+from gdq_cli.commands.usage import given
 from gdq_cli.commands.wording import tell, to_json
 from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
@@ -63,6 +64,7 @@ def split_words(given: list[str] | None) -> tuple[str, ...]:
 
 
 def eval(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures, the truth.")],
     lr: Annotated[
         Path | None,
@@ -111,7 +113,10 @@ def eval(
     as_json: JsonOption = False,
 ) -> None:
     """Score models against HR pictures: PSNR and SSIM on the luma, FAB, BitOPs, seconds; means over the pictures."""
-    _check_degrade(degrade, seed, lr, protocol)
+    if degrade is not None:
+        _check_degrade(lr, protocol)
+    elif given(context, "--seed"):
+        raise OptionsError("--seed is for what --degrade draws; give both or neither")
     options = UpscaleOptions(device=device, threads=threads)
     from gdq_cli.files import atomic_file, user_path
     from gdq_cli.measure.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, parse_degradations, row_order
@@ -121,9 +126,8 @@ def eval(
     row_order(widths, quantized=True)  # a misspelt width is said before the first model is loaded
     degradations = parse_degradations(degrade) if degrade is not None else (None,)
     pairs = find_pairs(folder, lr, scale)
-    if as_csv is not None:
-        pictures = [path for pair in pairs for path in pair if path is not None]
-        check_output(as_csv, *pictures, *map(user_path, models or []), overwrite=overwrite, option="csv")
+    pictures = [path for pair in pairs for path in pair if path is not None]
+    check_output(as_csv, *pictures, *map(user_path, models or []), overwrite=overwrite, option="csv")
     watch = watch_downloads(shown=not as_json)
     upscalers = {  # all of them before the first runs: a misspelt one must not cost the minutes of the others
         model: UpscalerPool(model, options.device, options.threads, engine, offline=offline, watch=watch).get(scale)
@@ -166,12 +170,8 @@ def _show_part(bar: Bar, what: str, index: int, parts: int, done: int, total: in
     bar.update(f"{what} {done}/{total} pictures", index + done / total, parts)
 
 
-def _check_degrade(degrade: str | None, seed: int, lr: Path | None, protocol: str) -> None:
+def _check_degrade(lr: Path | None, protocol: str) -> None:
     """What can be wrong with --degrade beside other options."""
-    if degrade is None:
-        if seed:
-            raise OptionsError("--seed is for what --degrade draws; give both or neither")
-        return
     if lr is not None:
         raise OptionsError("--degrade makes the LR pictures and --lr names others; give one of them")
     if protocol == "paper":
@@ -187,6 +187,7 @@ def _print_table(table: Table) -> None:
 
 
 def bench(
+    context: typer.Context,
     source: Annotated[
         Path | None, typer.Argument(metavar="INPUT", help="A picture; default: a made one of --size.")
     ] = None,
@@ -250,8 +251,10 @@ def bench(
     from gdq_cli.measure.machine import energy_meter, machine_facts
     from gdq_cli.upscaling.pool import load_checkpoint
 
-    if source is not None and size != DEFAULT_SIZE:
+    if source is not None and given(context, "--size"):
         raise OptionsError("--size is of the picture that is made where no INPUT is given; give one of them")
+    if source is None and given(context, "--max-pixels"):
+        raise OptionsError("--max-pixels is of INPUT; give both or neither")
     widths = split_words(bits)
     row_order(widths, quantized=True, bicubic=False)
     dimensions = _parse_size(size) if source is None else None
@@ -340,7 +343,7 @@ def compare(
         if not output.suffix:
             raise OptionsError(f"--output {output}: which format? Its name should end in .png or the like")
         chosen = find_format(output.suffix)
-        check_output(output, first, second, overwrite=overwrite)
+    check_output(output, first, second, overwrite=overwrite)
     names = (str(first), str(second))
     held = (hold_pipe(first), hold_pipe(second))
     files = [read_frames(file, max_pixels=max_pixels) for file in held]

@@ -13,6 +13,7 @@ from gdq_cli.commands.console import JsonOption, QuietOption
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
 from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
 from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
+from gdq_cli.commands.usage import given
 from gdq_cli.commands.wording import print_error, say, tell, to_json
 from gdq_cli.errors import OptionsError, WeightsError
 
@@ -33,6 +34,14 @@ ModelArgument = Annotated[
 ScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", min=2, max=4, help="Native scale: 2, 3 or 4.")]
 
 
+def _say_of_files(context: typer.Context, *names: str) -> None:
+    """A note where no model of these is found by its scale."""
+    from gdq_cli.models.store import names_file
+
+    if given(context, "--scale") and all(map(names_file, names)):
+        say("--scale has no effect: a file has one scale" if names else "--scale has no effect without a model's name")
+
+
 @models.command("list", cls=PlainCommand)
 def list_(as_json: JsonOption = False) -> None:
     """Models that have a name: bundled, and in GDQ_MODEL_DIR."""
@@ -48,6 +57,7 @@ def list_(as_json: JsonOption = False) -> None:
 
 @models.command(cls=PlainCommand, epilog=examples("models pull"))
 def pull(
+    context: typer.Context,
     model: ModelArgument,
     scale: ScaleOption = 4,
     sha256: Annotated[str | None, typer.Option("--sha256", help="SHA-256 that the file must have.")] = None,
@@ -61,25 +71,34 @@ def pull(
 
     if unverified and sha256 is not None:
         raise OptionsError("--unverified and --sha256 contradict each other; give one of them")
+    _say_of_files(context, model)
+    if unverified and not model.startswith("hf:"):
+        say("--unverified has no effect: nothing is downloaded")
     trust = hub.Trust(sha256, unverified)
     tell(hub.pull(model, scale, watch=watch_downloads(shown=not quiet), trust=trust, say=say))
 
 
 @models.command(cls=PlainCommand)
-def path(model: ModelArgument, scale: ScaleOption = 4) -> None:
+def path(context: typer.Context, model: ModelArgument, scale: ScaleOption = 4) -> None:
     """Print where a model lies on this machine; never downloads."""
     from gdq_cli.models import store as hub
 
+    _say_of_files(context, model)
     tell(hub.resolve(model, scale, offline=True))
 
 
 @models.command(cls=PlainCommand)
 def info(
-    model: ModelArgument, scale: ScaleOption = 4, offline: OfflineOption = False, as_json: JsonOption = False
+    context: typer.Context,
+    model: ModelArgument,
+    scale: ScaleOption = 4,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """What a checkpoint is: network, bit-widths, controller, and how it was made."""
     from gdq_cli.models import store as hub
 
+    _say_of_files(context, model)
     file = hub.resolve(model, scale, offline=offline, watch=watch_downloads(shown=True))
 
     from gdq_cli.models.checkpoint import read_checkpoint
@@ -114,6 +133,7 @@ def info(
 
 @models.command(cls=PlainCommand)
 def verify(
+    context: typer.Context,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL|FILE]...", help="Default: all models that are here.")
     ] = None,
@@ -123,6 +143,7 @@ def verify(
     from gdq_cli.models import store as hub
 
     failures = 0
+    _say_of_files(context, *names or ())
     if names:
         wanted = [(name, scale, name) for name in names]
     else:

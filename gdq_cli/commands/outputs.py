@@ -7,15 +7,20 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from gdq_cli.commands.wording import say
 from gdq_cli.errors import FileError, OptionsError
 
 
-def check_output(target: Path, *inputs: Path, overwrite: bool, option: str = "output") -> None:
-    """Refuse a file that cannot be written, or that is an input.
+def check_output(target: Path | None, *inputs: Path, overwrite: bool, option: str = "output") -> None:
+    """Refuse a file that cannot be written, or that is an input; where none is to be written, ``overwrite`` is in vain.
 
     Raises:
         FileError: as ``gdq_cli.files.check_target``, and for an input.
     """
+    if target is None:
+        if overwrite:
+            say(f"`overwrite` has no effect: nothing is written without `{option}`")
+        return
     from gdq_cli.files import check_target  # not at the top: gdq --help needs no files
 
     for other in inputs:

@@ -16,6 +16,7 @@ from gdq_cli.commands.completion import complete_device
 from gdq_cli.commands.console import Bar
 from gdq_cli.commands.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAINING
 from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
+from gdq_cli.commands.usage import given
 from gdq_cli.commands.wording import tell
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES
@@ -74,6 +75,8 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of every random 
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an existing checkpoint.", rich_help_panel=OUTPUT)
 ]
+
+OF_CONTROLLER = ("--fab", "--descriptor", "--gate")
 
 DEFAULT_GRAPHICS = {"fp32": 0.0, "quantized": 0.3}
 """Share of drawn patches in each stage where none is given."""
@@ -143,6 +146,7 @@ def calibrate(
 
 
 def train(
+    context: typer.Context,
     folder: FolderArgument,
     output: OutputOption,
     source: Annotated[
@@ -235,8 +239,8 @@ def train(
         raise OptionsError(
             "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
         )
-    if stage == "fp32" and (target_fab, descriptor, gate) != (DEFAULT_FAB, "band_energy", "ridge"):
-        raise OptionsError("--fab, --descriptor and --gate are of the controller, which --stage fp32 has none of")
+    if stage == "fp32":
+        _refuse(context, OF_CONTROLLER, "--stage fp32 has none")
     if stage == "quantized" and upsampler is not None:
         raise OptionsError("--upsampler belongs to --stage fp32; a quantized network keeps its own")
     if minutes is not None and not minutes > 0:
@@ -325,6 +329,7 @@ def train(
 
 
 def refine(
+    context: typer.Context,
     folder: FolderArgument,
     source: Annotated[Path, typer.Option("--from", help="Trained checkpoint: an EDSR.", rich_help_panel=INPUT)],
     output: OutputOption,
@@ -362,8 +367,11 @@ def refine(
     """Finish a trained checkpoint: average two runs, refine steps, and fit a quantized one's controller anew."""
     check_checkpoint(output, source, other, overwrite=overwrite)
     check_fab(target_fab)
-    if other is None and share != 0.5:
+    if other is None and given(context, "--share"):
         raise OptionsError("--share is of --average; give both or neither")
+    coarse_alone = coarse and other is None and not steps
+    if coarse_alone:
+        _refuse(context, (*OF_CONTROLLER, "--seed"), "--coarse alone leaves it as it is")
     from gdq_cli.models.checkpoint import read_checkpoint, write_checkpoint
     from gdq_cli.networks import parameters_of
     from gdq_cli.training.calibration.refine import add_coarse_grid, average_checkpoints, refine_steps
@@ -374,6 +382,8 @@ def refine(
     check_scale(output, start.scale)
     if other is not None:
         start = average_checkpoints(start, read_checkpoint(other), share)
+    if not start.is_quantized:
+        _refuse(context, (*OF_CONTROLLER, "--seed"), f"{source} is float32 and has none")
     if coarse:
         start = add_coarse_grid(start)
     network = _trainable(source, start.network)
@@ -383,12 +393,18 @@ def refine(
             factors = refine_steps(network, held_out, progress)
         start = replace(start, facts=start.facts | {"steps_refined": factors})
     start = replace(start, parameters=parameters_of(network), name=model_name(output))
-    if coarse and other is None and not steps:
+    if coarse_alone:
         finished = start
         write_checkpoint(output, finished, overwrite=overwrite)
     else:
         finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed, overwrite)
     tell(f"{output}: {_figures(network, finished, held_out)}")
+
+
+def _refuse(context: typer.Context, options: tuple[str, ...], why: str) -> None:
+    """Refuse options of the controller where none is made. Raises OptionsError."""
+    for option in given(context, *options):
+        raise OptionsError(f"{option} is of the controller: {why}; leave it out")
 
 
 @contextmanager

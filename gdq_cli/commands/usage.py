@@ -35,6 +35,13 @@ def usage_message(error: Any) -> str:
     return f"{text}; see {error.ctx.command_path} --help"
 
 
+def given(context: typer.Context, *options: str) -> list[str]:
+    """Those of these options that are on the command line, be it with the value that they have without."""
+    names = {flag: param.name or "" for param in context.command.params for flag in param.opts}
+    sources = {option: context.get_parameter_source(names[option]) for option in options}
+    return [option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+
+
 def check_words(values: dict[str, Any], given: list[Any]) -> None:
     """Refuse empty words, which as paths would be the current folder, and a second word for what takes one.
 

@@ -27,6 +27,7 @@ __all__ = [
     "expected_sha256",
     "list_models",
     "must_download",
+    "names_file",
     "native_scale",
     "pull",
     "resolve",
@@ -185,6 +186,17 @@ def _why_no_file(model: str) -> str:
     if on_hub and not model.endswith(".safetensors"):
         return f"no such checkpoint file; on the Hugging Face Hub it would be {PREFIX}{on_hub[1]}"
     return why_missing(model, "no such checkpoint file")
+
+
+def names_file(model: str) -> bool:
+    """Whether a model is named by one file, here or on the Hub, and so has one scale.
+
+    Raises:
+        WeightsError: for a malformed name.
+    """
+    if model.startswith(PREFIX):
+        return parse_hub_name(model).file is not None
+    return _looks_like_path(model)
 
 
 def must_download(model: str, scale: int) -> bool:

@@ -72,6 +72,29 @@ def test_a_bit_map_says_what_has_no_effect(arguments: list[object], notes: list[
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [
+        (["compare", "opaque.png", "opaque.png", "--overwrite"], "--overwrite has no effect: nothing is written"),
+        (["compare", "opaque.png", "opaque.png", "-o", "d.png", "--overwrite"], ""),
+        (["models", "path", "{model}", "-x", 4], "--scale has no effect: a file has one scale"),
+        (["models", "info", "{model}", "-x", 4], "--scale has no effect: a file has one scale"),
+        (["models", "pull", "{model}", "-x", 4], "--scale has no effect: a file has one scale"),
+        (["models", "verify", "{model}", "{model}", "-x", 2], "--scale has no effect: a file has one scale"),
+        (["models", "verify", "{model}", "edsr", "-x", 2], ""),
+        (["models", "verify", "-x", 4], "--scale has no effect without a model's name"),
+        (["models", "path", "edsr", "-x", 4], ""),
+        (["models", "pull", "edsr", "--unverified"], "--unverified has no effect: nothing is downloaded"),
+    ],
+)
+def test_other_commands_say_what_has_no_effect(arguments: list[object], note: str, model: Path) -> None:
+    lines = gdq(*(str(word).format(model=model) for word in arguments)).splitlines()
+    notes = [line for line in lines if line.startswith("note: ")]
+    assert len(notes) == (note != "")
+    assert all(line.startswith(f"note: {note}") for line in notes)
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_model_that_does_not_exist_is_told_though_nothing_runs(model: Path) -> None:
     gdq("upscale", "opaque.png", "-x", 2, "-m", model)
     assert "exists already" in gdq("upscale", "opaque.png", "-x", 2, "-m", model)

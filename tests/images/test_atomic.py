@@ -120,7 +120,7 @@ def refuse_links(*args: object, **options: object) -> None:
 def test_file_systems_without_links(in_one_step: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", refuse_links)
     if not in_one_step:
-        monkeypatch.setattr("gdq_cli.files.ctypes.CDLL", refuse_links)
+        monkeypatch.setattr("ctypes.CDLL", refuse_links)
     target = tmp_path / "out.png"
     write_image(target, Picture(RGB))
     np.testing.assert_array_equal(read_image(target).rgb, RGB)
@@ -133,7 +133,7 @@ def test_file_systems_without_links(in_one_step: bool, tmp_path: Path, monkeypat
         assert not (tmp_path / "second.png").exists()  # a kill now must not leave an empty file under that name
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gdq_cli.files.ctypes.CDLL", refuse_links)
+    monkeypatch.setattr("ctypes.CDLL", refuse_links)
     monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(KeyboardInterrupt):
         write_image(tmp_path / "second.png", Picture(RGB))
