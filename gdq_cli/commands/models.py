@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gdq_cli.commands.completion import complete_model
-from gdq_cli.commands.console import JsonOption, QuietOption
+from gdq_cli.commands.console import JsonOption
 from gdq_cli.commands.downloads import OfflineOption, watch_downloads
 from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
 from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
@@ -64,18 +65,20 @@ def pull(
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Take a file whose SHA-256 the Hub does not tell.")
     ] = False,
-    quiet: QuietOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print where it lies and errors, nothing else.")] = False,
 ) -> None:
     """Download a model, or bring it up to date; prints where it lies."""
     from gdq_cli.models import store as hub
 
     if unverified and sha256 is not None:
         raise OptionsError("--unverified and --sha256 contradict each other; give one of them")
-    _say_of_files(context, model)
-    if unverified and not model.startswith("hf:"):
-        say("--unverified has no effect: nothing is downloaded")
+    if not quiet:
+        _say_of_files(context, model)
+        if unverified and not model.startswith("hf:"):
+            say("--unverified has no effect: nothing is downloaded")
     trust = hub.Trust(sha256, unverified)
-    tell(hub.pull(model, scale, watch=watch_downloads(shown=not quiet), trust=trust, say=say))
+    told: Callable[[str], None] = (lambda text: None) if quiet else say
+    tell(hub.pull(model, scale, watch=watch_downloads(shown=not quiet), trust=trust, say=told))
 
 
 @models.command(cls=PlainCommand)

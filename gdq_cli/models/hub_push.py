@@ -61,6 +61,8 @@ def prepare_release(folder: Path, name: HubName, license: str | None = None) -> 
         checkpoints.append(checkpoint)
     own = folder / CARD
     if own.is_file():
+        if license is not None:
+            raise OptionsError(f"{own} is the card and says the licence; leave out `license`, or remove the file")
         return Release(name, files, _checked_card(own))
     licenses = {license} if license else {str(c.facts["license"]) for c in checkpoints if "license" in c.facts}
     if len(licenses) != 1:
@@ -75,6 +77,7 @@ def push_release(release: Release, *, private: bool = False) -> str:
         Address of the commit.
 
     Raises:
+        OptionsError: if it is to be private and is there already, for all to see.
         WeightsError: if the Hub refuses, or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -85,6 +88,8 @@ def push_release(release: Release, *, private: bool = False) -> str:
     try:
         with bounded_answers():
             api.create_repo(release.name.repo, private=private, exist_ok=True)
+            if private and not api.model_info(release.name.repo).private:
+                raise OptionsError(f"{release.name} is there already and public; `private` would not hide the upload")
             commit = api.create_commit(
                 release.name.repo,
                 operations,
@@ -92,6 +97,8 @@ def push_release(release: Release, *, private: bool = False) -> str:
                 revision=None if release.name.revision == "main" else release.name.revision,
             )
             return str(commit.commit_url)
+    except OptionsError:
+        raise
     except Exception as error:  # the client's errors differ by version; all of them mean: not uploaded
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
@@ -170,7 +177,10 @@ def _index_entry(checkpoint: Checkpoint, dataset: str, values: dict[str, float])
 
 def _checked_card(path: Path) -> str:
     """The folder's own card, if its front matter says what the Hub must know."""
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise OptionsError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     parts = text.split("---\n", 2)
     front = parts[1] if len(parts) == 3 and not parts[0].strip() else ""
     keys = {line.partition(":")[0] for line in front.splitlines() if ":" in line and not line.startswith(" ")}

@@ -17,7 +17,7 @@ from gdq_cli.training.start import read_start
 from tests.helpers.checkpoints import rewrite
 from tests.helpers.commands import gdq
 from tests.helpers.edsr_state import edsr_names, edsr_state
-from tests.helpers.hub_server import HubServer, error_line, run
+from tests.helpers.hub_server import HubServer, Repository, error_line, run
 from tests.helpers.networks import make_network
 from tests.helpers.pictures import make_picture
 from tests.helpers.release_state import make_release_state
@@ -179,6 +179,9 @@ def test_push_needs_a_licence_and_sound_files(folder: Path, tmp_path: Path) -> N
     assert "--license" in gdq("models", "push", folder, "hf:gdq/small", "--dry-run", code=2)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# mine\n")
     assert "lacks library_name, pipeline_tag" in gdq("models", "push", folder, "hf:gdq/small", "--dry-run", code=2)
+    assert "leave out --license" in gdq("models", "push", folder, "hf:gdq/a", "--license", "mit", "--dry-run", code=2)
+    (folder / "README.md").write_bytes(b"\xff")
+    assert "cannot be read as UTF-8" in gdq("models", "push", folder, "hf:gdq/small", "--dry-run", code=2)
     (folder / "README.md").unlink()
     (folder / "small_x2.safetensors").rename(folder / "small_x4.safetensors")
     assert "must be named" in gdq("models", "push", folder, "hf:gdq/small", "--dry-run", code=4)
@@ -200,3 +203,14 @@ def test_push_then_pull(folder: Path, server: HubServer, tmp_path: Path) -> None
     assert front_matter(files["README.md"].decode())["license"] == "mit"
     stdout, _ = run(server, tmp_path / "b", "models", "pull", "hf:gdq/new", "-x", 2)
     assert Path(stdout.strip()).read_bytes() == content
+
+
+def test_what_is_to_be_private_is_not_pushed_where_all_see_it(folder: Path, server: HubServer, tmp_path: Path) -> None:
+    server.repositories["gdq/seen"] = Repository()
+    token = {"HF_TOKEN": "hf_writer", "HF_HUB_DISABLE_XET": "1"}
+    push = ("models", "push", folder, "--license", "mit", "--private")
+    assert "is there already and public" in error_line(run(server, tmp_path, *push, "hf:gdq/seen", code=2, **token)[1])
+    assert server.repositories["gdq/seen"].files == {}
+    run(server, tmp_path, *push, "hf:gdq/hidden", **token)
+    assert server.repositories["gdq/hidden"].private
+    assert "small_x2.safetensors" in server.repositories["gdq/hidden"].files

@@ -27,6 +27,7 @@ class Repository:
     revisions: tuple[str, ...] = ("main", COMMIT)
     token: str | None = None
     gated: bool = False
+    private: bool = False
 
 
 class HubServer(ThreadingHTTPServer):
@@ -111,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
             self._fail(404, "RevisionNotFound")
         elif info:
             siblings = [{"rfilename": name} for name in repository.files]
-            self._json({"id": found[1], "sha": COMMIT, "siblings": siblings, "private": False, "tags": []})
+            self._json({"id": found[1], "sha": COMMIT, "siblings": siblings, "private": repository.private, "tags": []})
         elif found[3] not in repository.files:
             self._fail(404, "EntryNotFound")
         else:
@@ -166,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
-            self.server.repositories.setdefault(name, Repository())
+            self.server.repositories.setdefault(name, Repository(private=_is_private(asked)))
             self._json({"url": f"{self.server.url}/{name}", "name": name})
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
@@ -234,6 +235,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("X-Error-Message", code)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+
+def _is_private(asked: dict[str, Any]) -> bool:
+    """What a client asks for a new repository, in the words of older and of newer ones."""
+    return bool(asked.get("private")) or asked.get("visibility") == "private"
 
 
 def _mode(path: str) -> str:
