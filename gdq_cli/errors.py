@@ -6,6 +6,8 @@ options of them.
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -46,16 +48,27 @@ class DeviceError(GdqError):
     exit_code = 5
 
 
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc|DataLoader worker.*Killed")
+"""What torch says where the computer's own memory ran out."""
+
+
 @contextmanager
-def memory_errors() -> Iterator[None]:
-    """Running out of memory, on the CPU or a device, is an error with an exit code, not a traceback."""
+def memory_errors(cure: str = "give smaller pictures", cure_here: str | None = None) -> Iterator[None]:
+    """Running out of memory, on the CPU or a device, is an error with an exit code, not a traceback.
+
+    Args:
+        cure: what to do about it.
+        cure_here: where it is the computer's own memory; by default the same.
+    """
     try:
         yield
-    except MemoryError as error:
-        raise DeviceError(
-            "out of memory: close other programs, lower `memory`, or upscale a smaller picture"
-        ) from error
-    except RuntimeError as error:
-        if "out of memory" in str(error) or "can't allocate memory" in str(error):
-            raise DeviceError(f"out of memory on the device ({str(error).splitlines()[0]})") from error
-        raise
+    except (MemoryError, OSError, RuntimeError) as error:
+        text = str(error)
+        enough = isinstance(error, OSError) and error.errno != errno.ENOMEM
+        if isinstance(error, RuntimeError):
+            if "out of memory" in text:
+                raise DeviceError(f"out of memory on the device: {cure} ({text.splitlines()[0]})") from error
+            enough = _NO_MEMORY.search(text) is None
+        if enough:
+            raise
+        raise DeviceError(f"out of memory: {cure_here or cure}, or close other programs") from error

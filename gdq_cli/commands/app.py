@@ -16,7 +16,7 @@ from gdq_cli._version import __version__
 from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
 from gdq_cli.commands.usage import UsageError, usage_message
 from gdq_cli.commands.wording import prepare_streams, print_error, tell
-from gdq_cli.errors import FileError, GdqError, OptionsError
+from gdq_cli.errors import FileError, GdqError, OptionsError, memory_errors
 
 COMMANDS = {
     "upscale": "upscale",
@@ -37,11 +37,12 @@ INTERRUPTED = 130
 
 
 class _Group(PlainGroup):
-    """All commands; Ctrl-C ends each of them with a word, if it has none of its own."""
+    """All commands; Ctrl-C and a lack of memory end each of them with a word, if it has none of its own."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with memory_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             tell("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None

@@ -28,7 +28,7 @@ from gdq_cli.commands.help import MODEL, OUTPUT
 from gdq_cli.commands.outputs import check_output
 from gdq_cli.commands.usage import given
 from gdq_cli.commands.wording import say, tell, to_json
-from gdq_cli.errors import OptionsError, memory_errors
+from gdq_cli.errors import OptionsError
 from gdq_cli.options import NATIVE_SCALES, UpscaleOptions
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def bitmap(
     check_output(output, source, overwrite=overwrite)
     result: UpscaleResult | None = None
     watch = watch_downloads(shown=True)
-    with show_progress(source.name, shown=not as_json) as progress, memory_errors():
+    with show_progress(source.name, shown=not as_json) as progress:
         start = time.perf_counter()
         file = hold_pipe(source)
         picture = read_image(file, max_pixels=max_pixels)
@@ -147,7 +147,7 @@ def bitmap(
         tell(_summary(str(source), plan, name, decided_by))
     if output is None:
         return
-    with show_progress(f"writing {output.name}", shown=not as_json), memory_errors():
+    with show_progress(f"writing {output.name}", shown=not as_json):
         if kind == ".png":
             write_overlay(output, file, plan.bit_map, overwrite, max_pixels, numbers)
         else:

@@ -29,7 +29,7 @@ from gdq_cli.commands.help import INPUT, MODEL, OUTPUT, SPEED
 from gdq_cli.commands.outputs import check_output
 from gdq_cli.commands.usage import given
 from gdq_cli.commands.wording import tell, to_json
-from gdq_cli.errors import OptionsError, memory_errors
+from gdq_cli.errors import OptionsError
 from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
 
 if TYPE_CHECKING:
@@ -139,17 +139,16 @@ def eval(
     try:
         for index, (degradation, (model, upscaler)) in enumerate(work):
             what = f"{model} x{scale}" if degradation is None else f"{model} x{scale} {degradation}"
-            with memory_errors():
-                evaluation = evaluate(
-                    upscaler,
-                    pairs,
-                    bits=widths,
-                    protocol=protocol,
-                    lr_source=BICUBIC if lr is None else str(lr),
-                    degradation=degradation,
-                    seed=seed,
-                    progress=partial(_show_part, bar, what, index, len(work)),
-                )
+            evaluation = evaluate(
+                upscaler,
+                pairs,
+                bits=widths,
+                protocol=protocol,
+                lr_source=BICUBIC if lr is None else str(lr),
+                degradation=degradation,
+                seed=seed,
+                progress=partial(_show_part, bar, what, index, len(work)),
+            )
             evaluations.append(evaluation)
             bar.stop()
             if as_json:
@@ -264,7 +263,7 @@ def bench(
     upscalers, missing = find_engines(checkpoint, place, engines or ())
     energy = energy_meter(place)
     rows_to_time = row_order(widths, checkpoint.is_quantized)
-    with tempfile.TemporaryDirectory() as folder, memory_errors():
+    with tempfile.TemporaryDirectory() as folder:
         file = source
         if file is None:
             file = Path(folder) / "in.png"

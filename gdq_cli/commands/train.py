@@ -18,7 +18,7 @@ from gdq_cli.commands.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAIN
 from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
 from gdq_cli.commands.usage import given
 from gdq_cli.commands.wording import tell
-from gdq_cli.errors import OptionsError, WeightsError
+from gdq_cli.errors import OptionsError, WeightsError, memory_errors
 from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ DEFAULT_RATES = {"fp32": 1e-3, "quantized": 4e-4}
 """Learning rate of each stage where none is given."""
 
 
+@memory_errors("give fewer or smaller pictures")
 def calibrate(
     folder: FolderArgument,
     source: FromOption,
@@ -145,6 +146,7 @@ def calibrate(
     tell(f"{output}: calibrated in {time.perf_counter() - start:.0f} s")
 
 
+@memory_errors("give a smaller `batch` or `patch`, or fewer pictures")
 def train(
     context: typer.Context,
     folder: FolderArgument,
@@ -328,6 +330,7 @@ def train(
             raise typer.Exit(128 + trainer.stopped_by)
 
 
+@memory_errors("give fewer or smaller pictures")
 def refine(
     context: typer.Context,
     folder: FolderArgument,

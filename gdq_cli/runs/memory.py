@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 from gdq_cli.errors import ImageError, OptionsError
 
+CURE = "lower `memory`, give smaller pictures"
+"""What a run can do that ran out of this computer's memory."""
+
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _FALLBACK = 2 << 30  # where the system does not tell

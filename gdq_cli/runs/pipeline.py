@@ -18,7 +18,7 @@ from gdq_cli.errors import DeviceError, GdqError, ImageError, memory_errors
 from gdq_cli.files import OutputExistsError, remove_stale_parts
 from gdq_cli.images import Frame
 from gdq_cli.options import UpscaleOptions
-from gdq_cli.runs.memory import MemoryGate, default_budget
+from gdq_cli.runs.memory import CURE, MemoryGate, default_budget
 from gdq_cli.runs.plan import Plan, Planned, plan_again
 from gdq_cli.runs.report import Listener, Outcome, RunSummary
 from gdq_cli.runs.task import Task
@@ -78,7 +78,7 @@ def as_failure(error: Exception, name: str) -> GdqError:
     if isinstance(error, GdqError):
         return error if name in str(error) else type(error)(f"{name}: {error}")
     try:
-        with memory_errors():
+        with memory_errors(cure_here=CURE):
             raise error
     except GdqError as known:
         return as_failure(known, name)

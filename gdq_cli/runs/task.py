@@ -23,7 +23,7 @@ from gdq_cli.images import Frame, Picture, bleed_colour, read_frames, write_fram
 from gdq_cli.images.mark import Mark
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.runs.marks import make_mark
-from gdq_cli.runs.memory import ArrayStore
+from gdq_cli.runs.memory import CURE, ArrayStore
 from gdq_cli.runs.plan import Planned, check_disk
 from gdq_cli.upscaling.progress import in_turn
 from gdq_cli.upscaling.record import PictureRecord
@@ -135,7 +135,7 @@ class Task:
         notes: list[str] = []
         twice = picture.alpha is not None and self.options.alpha == "network"
         progress, progress_alpha = in_turn(progress, 1, 1) if twice and progress is not None else (progress, None)
-        with memory_errors():
+        with memory_errors(cure_here=CURE):
             rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
             native = self.store.empty((picture.size[0] * scale, picture.size[1] * scale, 3))
             result = upscaler.upscale(
