@@ -118,6 +118,7 @@ def info(
         **config.to_dict(),
         "parameters": checkpoint.parameters.count,
         "static_bits": list(config.static_bits),
+        "halo": checkpoint.halo,
         "controller": None
         if controller is None
         else {"descriptor": controller.descriptor, "thresholds": list(controller.thresholds)},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from gdq_cli.bits.patches import HALO, MAX_HALO
 from gdq_cli.commands.completion import complete_device
 from gdq_cli.commands.console import Bar
 from gdq_cli.commands.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAINING
@@ -100,11 +101,11 @@ def calibrate(
         typer.Option(
             "--halo",
             min=0,
-            max=64,
-            help="LR pixels of context around a patch; 28 leaves no join of a photo network to be seen.",
+            max=MAX_HALO,
+            help="LR pixels of context around a patch; more where a network sees farther: gdq models info photo.",
             rich_help_panel=MODEL,
         ),
-    ] = 4,
+    ] = HALO,
     static_bits: Annotated[
         str | None,
         typer.Option(

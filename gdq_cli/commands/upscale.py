@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
@@ -61,7 +61,10 @@ def upscale(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", help="File, folder (made if need be), address, or - for stdout.", rich_help_panel=OUTPUT
+            "--output",
+            "-o",
+            help="File, folder (made if need be), address, or - for stdout (text and --json then go to stderr).",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     width: Annotated[
@@ -253,7 +256,8 @@ def upscale(
         _say_without_effect(plan, options, inputs, recursive)
 
     if dry_run:
-        raise typer.Exit(_print_plan(_rehearse(plan, options, make_pool, quiet), as_json, quiet))
+        also = [file for file in (bitmap_file, report_file) if file is not None]
+        raise typer.Exit(_print_plan(_rehearse(plan, options, make_pool, quiet), as_json, quiet, also))
 
     from gdq_cli.commands.printer import RunPrinter
     from gdq_cli.commands.report import open_report
@@ -378,8 +382,8 @@ def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
         check_output(target, *inputs, overwrite=overwrite, option="bitmap")
 
 
-def _print_plan(plan: Plan, as_json: bool, quiet: bool) -> int:
-    """Say what a run would do; the exit code it would have."""
+def _print_plan(plan: Plan, as_json: bool, quiet: bool, also: Sequence[Path] = ()) -> int:
+    """Say what a run would do, and which other files it would write; the exit code it would have."""
     from gdq_cli.commands.summary import planned_line
     from gdq_cli.runs.plan import Failed
 
@@ -396,10 +400,14 @@ def _print_plan(plan: Plan, as_json: bool, quiet: bool) -> int:
                 say(f"{job.name}: {note}")
     planned, failed = len(plan.planned), len(problems)
     skipped = len(plan.jobs) - planned - failed
+    files = {str(file): file.exists() for file in also} if planned else {}
     if as_json:
         counts = {"planned": planned, "skipped": skipped, "failed": failed}
-        print_json({"summary": counts | {"ignored": plan.ignored, "earlier_outputs": plan.earlier}})
-    elif len(plan.jobs) > 1 and not quiet:
+        counts |= {"ignored": plan.ignored, "earlier_outputs": plan.earlier}
+        print_json({"summary": counts | {"also": [{"output": name, "exists": there} for name, there in files.items()]}})
+    elif not quiet:
+        tell(*(f"{name} would be {'replaced' if there else 'written'}, too" for name, there in files.items()))
+    if len(plan.jobs) > 1 and not (as_json or quiet):
         size = sum(job.disk_bytes for job in plan.planned) / 2**20
         tell(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail")
     if not problems:

@@ -119,6 +119,21 @@ def test_dry_run_decodes(folder: Path, model: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_dry_run_names_all_that_would_be_written(model: Path) -> None:
+    arguments = ["upscale", "opaque.png", "-x", 2, "-m", model, "--report", "page.html", "--bitmap", "map.png"]
+    output = gdq(*arguments, "--dry-run")
+    assert "map.png would be written, too\npage.html would be written, too\n" in output
+    Path("page.html").touch()
+    assert "page.html would be replaced, too" in gdq(*arguments, "--dry-run", "--overwrite")
+    summary = json.loads(gdq(*arguments, "--dry-run", "--overwrite", "--json").splitlines()[-1])["summary"]
+    assert summary["also"] == [{"output": "map.png", "exists": False}, {"output": "page.html", "exists": True}]
+    Path("page.html").unlink()
+    gdq("upscale", "opaque.png", "-x", 2, "-m", model)
+    assert "page.html" not in gdq(*arguments, "--dry-run")  # the picture is skipped
+    assert not Path("page.html").exists()
+
+
+@pytest.mark.usefixtures("folder")
 def test_dry_run_tries_models_and_devices(model: Path) -> None:
     assert "no model 'absent'" in gdq("upscale", "opaque.png", "-m", "absent", "--dry-run", code=4)
     assert "cannot upscale x3" in gdq("upscale", "opaque.png", "-m", model, "-x", 3, "--dry-run", code=4)

@@ -61,7 +61,10 @@ def keys(value: Any) -> Iterator[str]:
     ("command", "arguments"),
     [
         ("upscale", ["{picture}", "-x", "2", "-m", "{model}", "-o", "{folder}/out.png"]),
-        ("upscale --dry-run", ["{picture}", "-x", "2", "-m", "{model}", "-o", "{folder}/out.png"]),
+        (
+            "upscale --dry-run",
+            ["{picture}", "-x", "2", "-m", "{model}", "-o", "{folder}/out.png", "--report", "{folder}/a.html"],
+        ),
         ("bitmap", ["{picture}", "-x", "2", "-m", "{model}"]),
         ("eval", ["{folder}", "-x", "2", "-m", "{model}", "-b", "auto", "-b", "bicubic"]),
         ("bench", ["{picture}", "-x", "2", "-m", "{model}", "-b", "4", "--repeats", "1", "-j", "1"]),

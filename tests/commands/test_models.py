@@ -61,6 +61,7 @@ def test_info(folder: Path, small_checkpoint: Checkpoint) -> None:
     assert (values["name"], values["network"], values["scale"]) == ("small", "edsr", 2)
     assert (values["blocks"], values["features"], values["bit_widths"]) == (config.blocks, 64, [4, 5, 6, 8])
     assert values["facts"] == small_checkpoint.facts
+    assert values["halo"] == small_checkpoint.halo
     assert values["parameters"] == sum(p.numel() for p in small_checkpoint.network.parameters())
     assert values["controller"]["descriptor"] == "band_energy"
 
