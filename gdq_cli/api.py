@@ -14,7 +14,7 @@ from gdq_cli.errors import ImageError, OptionsError, memory_errors
 from gdq_cli.images import bleed_colour, luma, read_compression
 from gdq_cli.models.choice import choose_model
 from gdq_cli.models.store import native_scale
-from gdq_cli.options import AUTO_MODEL, NATIVE_SCALES, Prefer, UpscaleOptions
+from gdq_cli.options import AUTO_MODEL, NATIVE_SCALES, Prefer, UpscaleOptions, check_bits
 from gdq_cli.upscaling.pool import UpscalerPool
 from gdq_cli.upscaling.resample import resize_into
 from gdq_cli.upscaling.upscaler import UpscaleResult
@@ -85,17 +85,31 @@ class Model:
 
         Raises:
             OptionsError: if the image or the options are not of this kind.
+            ImageError: if Pillow cannot read the image.
             WeightsError: if the model has no such bit-width, or the one chosen cannot be had.
             DeviceError: if memory does not suffice, or the network gives values that are no numbers.
         """
+        check_bits(str(bits), budget, prefer)
+        if progress is not None and not callable(progress):
+            raise OptionsError(f"`progress` must be a function or None, not {progress!r}")
+        with memory_errors():
+            return self._upscale(image, str(bits), budget, prefer, progress)
+
+    def _upscale(
+        self,
+        image: Image.Image | NDArray[np.uint8],
+        bits: str,
+        budget: float | None,
+        prefer: Prefer,
+        progress: Progress | None,
+    ) -> UpscaleResult:
         compression = read_compression(image) if isinstance(image, Image.Image) else None
         model, reason = choose_model(self._model, compression)
         rgb, alpha, grey = _to_planes(image)
         if alpha is not None:
             rgb = bleed_colour(rgb, alpha)
         upscaler = self._get(model)
-        with memory_errors():
-            result = upscaler.upscale(rgb, bits=str(bits), budget=budget, prefer=prefer, progress=progress)
+        result = upscaler.upscale(rgb, bits=bits, budget=budget, prefer=prefer, progress=progress)
         pixels = result.image
         if upscaler.scale != self.scale:
             pixels = np.empty((rgb.shape[0] * self.scale, rgb.shape[1] * self.scale, 3), np.uint8)
@@ -125,25 +139,39 @@ def load_model(model: str | os.PathLike[str], scale: int, device: str, threads: 
 
 def _to_planes(image: Image.Image | NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, bool]:
     """RGB (H, W, 3), alpha (H, W) or None, and whether the picture is grey."""
-    grey = False
     if isinstance(image, Image.Image):
         if image.mode in _DEEP_MODES:
             raise OptionsError(
                 f"a Pillow image of mode {image.mode} has no fixed range; convert it to 8 bits first (mode L)"
             )
         try:
-            image.load()
-        except OSError as error:
+            array, grey = _from_pillow(image)
+        except MemoryError:
+            raise
+        except Exception as error:  # a plugin's, or of a palette or transparency that makes no sense
             raise ImageError(f"the Pillow image cannot be read ({error})") from error
-        image = ImageOps.exif_transpose(image)
-        transparent = image.has_transparency_data
-        grey = image.mode in _GREY_MODES and not transparent
-        array = np.asarray(image.convert("RGBA" if transparent else "RGB"))
     else:
-        array = np.asarray(image)
-        if array.dtype != np.uint8 or 0 in array.shape or not (array.ndim == 2 or array.shape[2:] in ((3,), (4,))):
+        if isinstance(image, np.ma.MaskedArray):
+            raise OptionsError("a masked array is no image, since a pixel has no way to be absent; fill it first")
+        try:
+            array = np.asarray(image)
+        except ValueError as error:
+            raise OptionsError(f"an image is a uint8 array or a Pillow image, not a {type(image).__name__}") from error
+        grey = array.ndim == 2
+        if array.dtype != np.uint8 or 0 in array.shape or not (grey or array.shape[2:] in ((3,), (4,))):
             raise OptionsError(f"an image is uint8 (H, W, 3), (H, W, 4) or (H, W), not {array.shape} {array.dtype}")
-        if array.ndim == 2:
-            grey, array = True, np.repeat(array[:, :, None], 3, axis=2)
+        if grey:
+            array = np.repeat(array[:, :, None], 3, axis=2)
     alpha = np.ascontiguousarray(array[:, :, 3]) if array.shape[2] == 4 else None
     return np.ascontiguousarray(array[:, :, :3]), alpha, grey
+
+
+def _from_pillow(image: Image.Image) -> tuple[NDArray[np.uint8], bool]:
+    """RGB or RGBA samples, upright, and whether the picture is grey."""
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "La":  # Pillow knows one way out of it
+        image = image.convert("LA")
+    transparent = image.has_transparency_data
+    array = np.asarray(image.convert("RGBA" if transparent else "RGB"))
+    return array, image.mode in _GREY_MODES and not transparent

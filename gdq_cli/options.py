@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, cast, get_args
 
 from gdq_cli.bits.widths import BIT_WIDTHS
@@ -29,8 +29,23 @@ Prefer = Literal["bits", "time"]
 BITS_CHOICES = ("auto", *map(str, BIT_WIDTHS), "fp32")
 
 
-def check_prefer(prefer: str, bits: str, budget: float | None) -> None:
-    """Raise OptionsError unless ``prefer`` is one of ``Prefer``, and leaves bits and budget their meaning."""
+def all_digits(number: float) -> str:
+    """A number as messages about a limit say it: rounded it could be the limit itself."""
+    return str(number).removesuffix(".0")
+
+
+def check_bits(bits: str, budget: object, prefer: str) -> None:
+    """Raise OptionsError unless each of the three is what it may be, and leaves the others their meaning."""
+    if bits not in BITS_CHOICES:
+        mixed = "; auto mixes the widths" if "," in bits else ""
+        raise OptionsError(f"`bits` must be one of {', '.join(BITS_CHOICES)}, not {bits or 'empty'}{mixed}")
+    if budget is not None:
+        if bits != "auto":
+            raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={bits}`")
+        if isinstance(budget, bool) or not isinstance(budget, Real):
+            raise OptionsError(f"`budget` must be a number or None, not {budget!r}")
+        if not 4 <= float(budget) <= 8:  # also catches NaN
+            raise OptionsError(f"`budget` must be between 4 and 8 bits, not {all_digits(float(budget))}")
     if prefer not in get_args(Prefer):
         raise OptionsError(f"`prefer` must be bits or time, not {prefer}")
     if prefer == "time" and (bits != "auto" or budget is not None):
@@ -56,7 +71,7 @@ class TargetSize:
         if len(given) > 1:
             raise OptionsError(f"`{given[0]}` and `{given[1]}` contradict each other; give one of them")
         if self.scale is not None and not 1 <= self.scale <= MAX_SCALE:  # also catches NaN
-            raise OptionsError(f"`scale` must be between 1 and {MAX_SCALE:g}, not {self.scale:g}")
+            raise OptionsError(f"`scale` must be between 1 and {MAX_SCALE:g}, not {all_digits(self.scale)}")
         for name in ("width", "height", "longest"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -167,15 +182,7 @@ class UpscaleOptions:
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS_CHOICES:
-            mixed = "; auto mixes the widths" if "," in self.bits else ""
-            raise OptionsError(f"`bits` must be one of {', '.join(BITS_CHOICES)}, not {self.bits or 'empty'}{mixed}")
-        if self.budget is not None:
-            if self.bits != "auto":
-                raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={self.bits}`")
-            if not 4 <= self.budget <= 8 or math.isnan(self.budget):
-                raise OptionsError(f"`budget` must be between 4 and 8 bits, not {self.budget:g}")
-        check_prefer(self.prefer, self.bits, self.budget)
+        check_bits(self.bits, self.budget, self.prefer)
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise OptionsError(f"`threads` must be between 1 and 1024, not {self.threads}")
         if self.max_pixels < 1:

@@ -83,12 +83,14 @@ def test_options(model: gdq_cli.Model) -> None:
     assert calls == sorted(calls)
 
 
-@pytest.mark.parametrize(("mode", "result"), [("L", "L"), ("1", "L"), ("RGBA", "RGBA"), ("LA", "RGBA"), ("P", "RGB")])
+@pytest.mark.parametrize(
+    ("mode", "result"), [("L", "L"), ("1", "L"), ("RGBA", "RGBA"), ("LA", "RGBA"), ("La", "RGBA"), ("P", "RGB")]
+)
 def test_modes(model: gdq_cli.Model, mode: str, result: str) -> None:
     image = Image.fromarray(make_picture(20, 30))
-    if "A" in mode:
+    if "A" in mode.upper():
         image.putalpha(Image.linear_gradient("L").resize((30, 20)))
-    upscaled = model.upscale(image.convert(mode))
+    upscaled = model.upscale((image.convert("LA") if mode == "La" else image).convert(mode))
     assert (upscaled.pil.mode, upscaled.pil.size) == (result, (60, 40))
     if result == "RGBA":
         gradient = Image.linear_gradient("L").resize((30, 20)).resize((60, 40), Image.Resampling.LANCZOS)
@@ -116,11 +118,53 @@ def test_orientation_is_applied(model: gdq_cli.Model) -> None:
         np.zeros((1, 4, 4, 3), np.uint8),
         Image.new("I", (3, 3)),
         Image.new("F", (3, 3)),
+        np.ma.masked_greater(np.zeros((4, 4, 3), np.uint8), 3),
+        [[1, 2], [3]],
+        "picture.png",
+        None,
     ],
 )
 def test_what_is_no_image(model: gdq_cli.Model, image: object) -> None:
     with pytest.raises(gdq_cli.OptionsError):
         model.upscale(image)  # type: ignore[arg-type]
+
+
+def closed() -> Image.Image:
+    image = Image.new("RGB", (3, 3))
+    image.close()
+    return image
+
+
+def with_transparency(mode: str, transparency: object) -> Image.Image:
+    image = Image.new(mode, (3, 3))
+    image.info["transparency"] = transparency
+    return image
+
+
+@pytest.mark.parametrize("image", [closed(), with_transparency("P", bytes(300)), with_transparency("RGB", "x")])
+def test_what_pillow_cannot_read(model: gdq_cli.Model, image: Image.Image) -> None:
+    with pytest.raises(ImageError, match="the Pillow image cannot be read"):
+        model.upscale(image)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"budget": budget} for budget in ("5", True, float("nan"), [5], 5 + 0j, np.array([5]), 3, 8.5)),
+        *({"bits": bits} for bits in (None, True, 4.0, [4], "", "FP32", b"auto")),
+        *({"prefer": prefer} for prefer in (None, True, "Time", [], {})),
+        *({"progress": progress} for progress in (3, "x", True)),
+    ],
+    ids=str,
+)
+def test_options_of_a_wrong_kind(model: gdq_cli.Model, options: dict[str, Any]) -> None:
+    with pytest.raises(OptionsError, match=f"`{next(iter(options))}` must be"):
+        model.upscale(make_picture(4, 4), **options)
+
+
+def test_numbers_of_numpy(model: gdq_cli.Model) -> None:
+    assert model.upscale(make_picture(4, 4), budget=np.float32(4)).fab == 4
+    assert model.upscale(make_picture(4, 4), bits=np.int64(6)).fab == 6
 
 
 def test_bad_arguments(path: str, model: gdq_cli.Model) -> None:

@@ -15,14 +15,14 @@ from PIL import Image
 
 from gdq_cli.bits.controller import BitChoice, spend_budget
 from gdq_cli.bits.patches import PatchPlan, plan_patches
-from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.bits.windows import Window, count_pixels, map_bits, plan_windows
 from gdq_cli.engines import Engine
 from gdq_cli.engines.threads import thread_count
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import controller_head
-from gdq_cli.options import Prefer, check_prefer
+from gdq_cli.options import Prefer, check_bits
 from gdq_cli.program import cost
 from gdq_cli.program.operations import Program
 from gdq_cli.upscaling.choosing import Chooser
@@ -190,17 +190,13 @@ class Upscaler:
         """
         start = time.perf_counter()
         patches = plan_patches((image.shape[0], image.shape[1]), halo=self.checkpoint.halo)
-        check_prefer(prefer, bits, budget)
-        if bits != "auto" and budget is not None:
-            raise OptionsError(f"`budget` chooses bit-widths, so it contradicts `bits={bits}`")
+        check_bits(bits, budget, prefer)
         choices: tuple[BitChoice, ...] = ()
         if bits == "fp32":
             windows = plan_windows(patches, (FP32_BITS,) * len(patches))
         elif not self.checkpoint.is_quantized:
             raise WeightsError(f"{self.checkpoint.name} x{self.scale} is a float32 checkpoint: use `bits=fp32`")
         elif bits != "auto":
-            if bits not in map(str, BIT_WIDTHS):
-                raise OptionsError(f"`bits` must be auto, fp32 or one of {BIT_WIDTHS}, not {bits}")
             windows = plan_windows(patches, (int(bits),) * len(patches))
         else:
             choices = self._chooser.choose(image, patches, progress)
@@ -220,10 +216,6 @@ class Upscaler:
     def _spend(self, patches: PatchPlan, choices: Sequence[BitChoice], budget: float) -> tuple[Window, ...]:
         """Windows whose patches have at most ``budget`` bits on average, those that their neighbours bring included."""
         logits = np.array([choice.logits for choice in choices])
-        try:
-            spend_budget(logits, budget)
-        except ValueError as error:
-            raise OptionsError(str(error)) from error
         for wanted in np.linspace(budget, 4, _BUDGET_STEPS).tolist():
             windows = plan_windows(patches, spend_budget(logits, wanted), self._prices)
             if map_bits(patches, windows).mean() <= budget + 1e-9:
