@@ -48,6 +48,11 @@ class DeviceError(GdqError):
     exit_code = 5
 
 
+def mebibytes(size: int) -> int:
+    """A size that is more than a limit, as a message says it: rounded up, since rounded down it could be the limit."""
+    return -(-size >> 20)
+
+
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc|DataLoader worker.*Killed")
 """What torch says where the computer's own memory ran out."""
 

@@ -20,7 +20,7 @@ from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
 from gdq_cli.commands.usage import given
 from gdq_cli.commands.wording import tell
 from gdq_cli.errors import OptionsError, WeightsError, memory_errors
-from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES
+from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES, all_digits
 
 if TYPE_CHECKING:
     from gdq_cli.bits.controller import Descriptor
@@ -432,7 +432,7 @@ def _show_work() -> Iterator[Callable[[str, int, int], None]]:
 def check_fab(target_fab: float) -> None:
     """Refuse an average that no mixture of widths has. Raises OptionsError."""
     if not 4 <= target_fab <= 8:
-        raise OptionsError(f"--fab must be between 4 and 8 bits, not {target_fab:g}")
+        raise OptionsError(f"--fab must be between 4 and 8 bits, not {all_digits(target_fab)}")
 
 
 def _static_bits(text: str | None, config: NetworkConfig) -> tuple[int, ...]:

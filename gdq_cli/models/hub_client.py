@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any, BinaryIO
 from urllib.parse import quote, urljoin, urlsplit
 
-from gdq_cli.errors import WeightsError
+from gdq_cli.errors import WeightsError, mebibytes
 from gdq_cli.models.hub_names import HubName
 
 MAX_FILE = 1 << 29
@@ -103,7 +103,7 @@ def ask_facts(name: HubName, file: str) -> FileFacts:
     if not re.fullmatch(r"[1-9][0-9]{0,17}", size):
         raise _senseless(name, "a file without a size")
     if int(size) > MAX_FILE:
-        raise WeightsError(f"{name}: {file} has {int(size) >> 20} MiB; a checkpoint has at most {MAX_FILE >> 20}")
+        raise WeightsError(f"{name}: {file} has {mebibytes(int(size))} MiB; a checkpoint has at most {MAX_FILE >> 20}")
     return FileFacts(commit, etag if SHA256.fullmatch(etag) else None, int(size))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gdq_cli.bits.patches import HALO, MAX_HALO
-from gdq_cli.errors import WeightsError
+from gdq_cli.errors import WeightsError, mebibytes
 from gdq_cli.networks import KINDS, NetworkConfig
 
 FORMAT = 1
@@ -78,7 +78,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
             raise WeightsError(f"{path}: not a file")
         if status.st_size > MAX_FILE:
-            raise WeightsError(f"{path}: {status.st_size >> 20} MiB; a checkpoint has at most {MAX_FILE >> 20}")
+            raise WeightsError(f"{path}: {mebibytes(status.st_size)} MiB; a checkpoint has at most {MAX_FILE >> 20}")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER, status.st_size - 8):

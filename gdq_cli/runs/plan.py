@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, ClassVar
 
-from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
+from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError, mebibytes
 from gdq_cli.files import check_link, is_stream, path_key
 from gdq_cli.images import (
     FORMATS,
@@ -361,5 +361,5 @@ def check_disk(job: Planned, extra: int = 0) -> None:
     need = job.disk_bytes + extra
     if need > free:
         raise ImageError(
-            f"{job.target}: the output takes about {need >> 20} MiB, but {folder} has only {free >> 20} MiB free"
+            f"{job.target}: the output takes about {mebibytes(need)} MiB, but {folder} has only {free >> 20} MiB free"
         )

@@ -22,6 +22,7 @@ from gdq_cli.errors import FileError, GdqError, OptionsError, WeightsError
 from gdq_cli.files import atomic_file
 from gdq_cli.models.archive import check_archive
 from gdq_cli.networks.edsr.network import Edsr
+from gdq_cli.options import all_digits
 from gdq_cli.training.data import PatchSampler
 from gdq_cli.training.muon import Muon
 from gdq_cli.training.stages import Stage, fit_bound_grids
@@ -51,9 +52,9 @@ class TrainOptions:
             if getattr(self, name) < 1:
                 raise OptionsError(f"`{name}` must be at least 1, not {getattr(self, name)}")
         if not 0 < self.rate < 1:
-            raise OptionsError(f"`rate` must lie between 0 and 1, not {self.rate:g}")
+            raise OptionsError(f"`rate` must lie between 0 and 1, not {all_digits(self.rate)}")
         if not 0 <= self.ema < 1:
-            raise OptionsError(f"`ema` must be at least 0 and below 1, not {self.ema:g}")
+            raise OptionsError(f"`ema` must be at least 0 and below 1, not {all_digits(self.ema)}")
 
 
 class DivergedError(GdqError):

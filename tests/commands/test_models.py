@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from gdq_cli.models.schema import MAX_FILE
 from gdq_cli.models.store import bundled_manifest
 from gdq_cli.training.start import read_start
 from tests.helpers.checkpoints import rewrite
@@ -83,6 +84,14 @@ def test_verify(folder: Path) -> None:
     assert "error: " in output
     assert "not positive" in output
     assert "no such checkpoint" in gdq("models", "verify", folder / "absent.safetensors", code=4)
+
+
+def test_a_file_that_is_a_byte_too_large_is_said_to_be_larger(tmp_path: Path) -> None:
+    file = tmp_path / "large_x2.safetensors"
+    with file.open("wb") as stream:
+        stream.truncate(MAX_FILE + 1)
+    limit = MAX_FILE >> 20
+    assert f"{limit + 1} MiB; a checkpoint has at most {limit}" in gdq("models", "info", file, code=4)
 
 
 def test_convert_the_release(tmp_path: Path) -> None:
