@@ -72,7 +72,10 @@ DegradationOption = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of every random draw.", rich_help_panel=TRAINING)]
+SeedOption = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=2**63 - 1, help="Of every random draw.", rich_help_panel=TRAINING),  # torch's
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an existing checkpoint.", rich_help_panel=OUTPUT)
 ]

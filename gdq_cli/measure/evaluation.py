@@ -137,7 +137,7 @@ def row_order(bits: Sequence[str], quantized: bool, *, bicubic: bool = True) -> 
     known = (*((BICUBIC,) if bicubic else ()), *QUANTIZED_ROWS)
     for name in bits:
         if name not in known:
-            raise OptionsError(f"`bits` must be one of {', '.join(known)}, not {name}")
+            raise OptionsError(f"`bits` must be one of {', '.join(known)}, not {name or 'empty'}")
     chosen = dict.fromkeys(bits or (QUANTIZED_ROWS if quantized else ("fp32",)))
     return tuple(sorted(chosen, key=lambda name: {BICUBIC: 0, "fp32": 1}.get(name, 2)))
 

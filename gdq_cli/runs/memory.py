@@ -37,14 +37,16 @@ def parse_size(text: str) -> int:
     """Bytes of ``2GiB``, ``800M``, ``1.5g`` or a plain number; all units are powers of 1024.
 
     Raises:
-        OptionsError: if it is none of these, or less than ``MINIMUM``.
+        OptionsError: if it is none of these, less than ``MINIMUM``, or more than any machine has.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise OptionsError(f"`memory` takes a size such as 2GiB or 800M, not {text!r}")
     size = float(match[1]) * _UNITS[match[2].lower()]
-    if not MINIMUM <= size < 2**60:
+    if size < MINIMUM:
         raise OptionsError(f"`memory` must be at least {MINIMUM >> 20} MiB, not {text!r}")
+    if size >= 2**60:
+        raise OptionsError(f"`memory` {text[:30]!r} is more than any machine has")
     return int(size)
 
 

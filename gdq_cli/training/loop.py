@@ -28,6 +28,9 @@ from gdq_cli.training.muon import Muon
 from gdq_cli.training.stages import Stage, fit_bound_grids
 
 GRADIENT_CLIP = 0.5
+MAX_BATCH = 1 << 16
+"""More than any machine has memory for; drawing so many patches would take all of it, patch by patch."""
+
 WARM_UP = 50  # steps of linear growth of the learning rate, so that Adam's averages fill up first
 
 
@@ -51,6 +54,8 @@ class TrainOptions:
         for name in ("steps", "batch", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise OptionsError(f"`{name}` must be at least 1, not {getattr(self, name)}")
+        if self.batch > MAX_BATCH:
+            raise OptionsError(f"`batch` must be at most {MAX_BATCH}, not {self.batch}")
         if not 0 < self.rate < 1:
             raise OptionsError(f"`rate` must lie between 0 and 1, not {all_digits(self.rate)}")
         if not 0 <= self.ema < 1:
