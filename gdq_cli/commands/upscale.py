@@ -405,8 +405,8 @@ def _print_plan(plan: Plan, as_json: bool, quiet: bool, also: Sequence[Path] = (
         counts = {"planned": planned, "skipped": skipped, "failed": failed}
         counts |= {"ignored": plan.ignored, "earlier_outputs": plan.earlier}
         print_json({"summary": counts | {"also": [{"output": name, "exists": there} for name, there in files.items()]}})
-    elif not quiet:
-        tell(*(f"{name} would be {'replaced' if there else 'written'}, too" for name, there in files.items()))
+    for name, there in files.items() if not (as_json or quiet) else ():
+        tell(f"{name} would be {'replaced' if there else 'written'}, too")
     if len(plan.jobs) > 1 and not (as_json or quiet):
         size = sum(job.disk_bytes for job in plan.planned) / 2**20
         tell(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail")

@@ -250,7 +250,14 @@ def test_dry_run_touches_nothing(tmp_path: Path) -> None:
     assert "2 to upscale" in output
     lines = [json.loads(line) for line in gdq(*arguments, "--json", code=1).splitlines()]
     assert [line["status"] for line in lines[:-1]] == ["planned", "planned", "failed"]
-    assert lines[-1]["summary"] == {"planned": 2, "skipped": 0, "failed": 1, "ignored": 0, "earlier_outputs": 0}
+    assert lines[-1]["summary"] == {
+        "planned": 2,
+        "skipped": 0,
+        "failed": 1,
+        "ignored": 0,
+        "earlier_outputs": 0,
+        "also": [],
+    }
     assert lines[0]["out_size"] == [40, 48]
     assert not (tmp_path / "out").exists()
 
