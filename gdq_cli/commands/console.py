@@ -35,6 +35,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Nothing here multiplies matrices with NumPy that are large enough for threads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# Read by pydantic, which Typer checks values with: it would look through all packages for plugins that change this.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 InputArgument = Annotated[
     list[str],
     typer.Argument(metavar="INPUT...", help="Files, folders or globs, of paths or addresses (s3://); - is stdin."),

@@ -11,7 +11,6 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +111,8 @@ def _remember(timings: dict[str, dict[str, float]]) -> None:
 
 
 def _torch_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and hardly ever asked
+
     try:
         return version("torch")
     except PackageNotFoundError:
