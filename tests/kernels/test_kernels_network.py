@@ -546,6 +546,24 @@ def test_interrupt_stops_at_once_and_other_threads_go_on() -> None:
     assert stopped - sent[0] < 0.5  # 0.03 s on a quiet machine
 
 
+def test_calls_that_need_the_same_weights_first() -> None:
+    """A width's weights are packed by the call that runs it first, while others wait for them."""
+    integers, windows = draw_network(2), draw_windows(4, 13, 18)
+    expected = run(make(integers), windows, [6] * 4, [(0, 0, 13, 18)] * 4)
+    network, found = make(integers), {}
+
+    def call(number: int) -> None:
+        found[number] = run(network, windows, [6] * 4, [(0, 0, 13, 18)] * 4)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert all(np.array_equal(pixels, expected) for pixels in found.values())
+
+
 def test_no_windows() -> None:
     network = make(draw_network(2))
     none, out = np.empty((0, 4), np.int32), np.zeros((16, 16, 3), np.uint8)
