@@ -48,8 +48,13 @@ class _Group(PlainGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The app with these commands; all, unless it is known which one will run: making options takes time."""
+def build_app(names: Iterable[str] = COMMANDS, *, listed: bool = False) -> typer.Typer:
+    """The app with these commands; all, unless it is known which one will run: making options takes time.
+
+    Args:
+        names: of ``COMMANDS``.
+        listed: the commands are named by the help and none will run, so they need no options.
+    """
     app = typer.Typer(
         cls=_Group,
         help="Upscale images with real Granular-DQ: every patch gets the bit-width it deserves.",
@@ -60,7 +65,10 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     app.callback()(_root)
     for name in names:
         command = getattr(import_module(f"gdq_cli.commands.{COMMANDS[name]}"), name)
-        if isinstance(command, typer.Typer):
+        if listed:
+            text = command.info.help if isinstance(command, typer.Typer) else command.__doc__
+            app.command(name, help=text)(lambda: None)
+        elif isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
             app.command(cls=PlainCommand, epilog=examples(name))(command)
@@ -87,7 +95,8 @@ def main() -> None:
     _end_by_signals()
     try:
         asked = sys.argv[1:2]
-        app = build_app(asked if asked and asked[0] in COMMANDS else COMMANDS)
+        listed = asked in ([], ["-h"], ["--help"]) and "_GDQ_COMPLETE" not in os.environ  # else the tab key asks
+        app = build_app(asked if asked and asked[0] in COMMANDS else COMMANDS, listed=listed)
         sys.exit(app(standalone_mode=False, prog_name="gdq"))
     except GdqError as error:
         print_error(error)

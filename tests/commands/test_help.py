@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gdq_cli.commands import help as layout
+from gdq_cli.commands.app import build_app
 from tests.helpers.commands import COMMANDS, app
 
 PANELS = {name for name in vars(layout).values() if isinstance(name, str) and re.fullmatch(r"[A-Z][a-z ]+", name)}
@@ -62,3 +63,9 @@ def test_examples_are_command_lines(line: str) -> None:
     path = max((path for path in COMMANDS if tuple(words[: len(path)]) == path), key=len)
     COMMANDS[path].make_context("gdq", words[len(path) :])  # raises for what the command does not take
     assert any(line == shown for shown, _ in layout.EXAMPLES[" ".join(path)])
+
+
+def test_commands_that_are_only_listed() -> None:
+    """The help of all commands, for which their options are not made, is the one that it would be with them."""
+    listed, whole = (CliRunner().invoke(one, ["--help"]).output for one in (build_app(listed=True), app))
+    assert listed == whole

@@ -531,7 +531,8 @@ def test_interrupt_leaves_nothing_behind(tmp_path: Path, model: Path) -> None:
 
 def test_interrupt_within_exec_has_the_same_exit_code(tmp_path: Path) -> None:
     """Ctrl-C while an import builds a dataclass: the interrupt passes through exec(str), which CPython remembers."""
-    code = "import gdq_cli.commands.app as cli\ncli.build_app = lambda _: exec('raise KeyboardInterrupt')\ncli.main()\n"
+    build = "lambda *_, **__: exec('raise KeyboardInterrupt')"
+    code = f"import gdq_cli.commands.app as cli\ncli.build_app = {build}\ncli.main()\n"
     (tmp_path / "interrupted_gdq.py").write_text(code)
     done = subprocess.run([sys.executable, "-m", "interrupted_gdq"], capture_output=True, timeout=60, cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (130, b"interrupted")

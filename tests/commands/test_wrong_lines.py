@@ -51,7 +51,7 @@ def surroundings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is the current one, standard input is empty, the network is out of bounds."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    monkeypatch.setattr(commands, "build_app", lambda names: BUILD(tuple(names)))
+    monkeypatch.setattr(commands, "build_app", lambda names, **_: BUILD(tuple(names)))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("GDQ_MODEL_DIR", "FORCE_COLOR"):
