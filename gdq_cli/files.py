@@ -6,6 +6,7 @@ A reader, or a run that continues after a kill, finds either no file or a whole 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import io
 import os
@@ -257,8 +258,6 @@ def _rename(part: Path, final: Path) -> None:
     Linux does it in one step. Elsewhere a look comes first, and what appears in the instant after it is replaced: an
     empty file that claims the name would be left under it by a kill.
     """
-    import ctypes
-
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError, TypeError):
