@@ -71,10 +71,10 @@ def plan_windows(
     """Put neighbouring patches into windows of at most ``MOST_PATCHES`` on a side.
 
     The grid is cut into blocks of this size, and each block by straight cuts into the windows that cost least, context
-    included (half of it: the later a layer, the less it needs). A window has one bit-width, at least that of each of
-    its patches: where the context of a window of its own costs more than fewer bits save, a patch gets more of them.
-    All windows of as many rows and columns of patches have one shape: they are moved inwards where they would leave the
-    image, so the zero padding of the convolutions stands only at its border, as in a whole-image run.
+    included. A window has one bit-width, at least that of each of its patches: where the context of a window of its own
+    costs more than fewer bits save, a patch gets more of them. All windows of as many rows and columns of patches have
+    one shape: they are moved inwards where they would leave the image, so the zero padding of the convolutions stands
+    only at its border, as in a whole-image run.
 
     Args:
         plan: of the image.
@@ -88,40 +88,36 @@ def plan_windows(
     rows, cols = plan.grid
     height, width = plan.rows[0].core_size, plan.cols[0].core_size
 
-    def at_once(block: _Block) -> tuple[float, int]:
-        """What a pixel of a window of all its patches costs, and the bit-width."""
+    def run_at_once(block: _Block) -> tuple[float, Window]:
+        """The window of all patches of a block, and its price."""
+        y, y_stop = plan.rows[block.top].core, plan.rows[block.bottom - 1].core_stop
+        x, x_stop = plan.cols[block.left].core, plan.cols[block.right - 1].core_stop
+        seen_y, seen_height = _see(y, (block.bottom - block.top) * height, plan.size[0], plan.halo)
+        seen_x, seen_width = _see(x, (block.right - block.left) * width, plan.size[1], plan.halo)
+        core, seen = Box(y, x, y_stop - y, x_stop - x), Box(seen_y, seen_x, seen_height, seen_width)
         spans = [slice(row * cols + block.left, row * cols + block.right) for row in range(block.top, block.bottom)]
         wanted = {bits for span in spans for bits in bit_widths[span]}
-        if prices is None:
-            return (1 if len(wanted) == 1 else math.inf), max(wanted)
-        bits = min((bits for bits in prices if bits >= max(wanted)), key=lambda bits: (prices[bits], -bits))
-        return prices[bits], bits
+        bits, price = max(wanted), 1.0 if len(wanted) == 1 else math.inf
+        if prices is not None:
+            bits = min((one for one in prices if one >= bits), key=lambda one: (prices[one], -one))
+            price = prices[bits]
+        return price * seen.pixels, Window(bits, block.patches, core, seen)
 
     @cache
-    def divide(block: _Block) -> tuple[float, tuple[tuple[_Block, int], ...]]:
-        """The least price of a block, and its windows."""
-        price, bits = at_once(block)
-        sizes = ((block.bottom - block.top) * height, plan.size[0]), ((block.right - block.left) * width, plan.size[1])
-        for length, side in sizes:
-            price *= length + _see(0, length, side, plan.halo)[1]
-        found: tuple[float, tuple[tuple[_Block, int], ...]] = price, ((block, bits),)
+    def divide(block: _Block) -> tuple[float, tuple[Window, ...]]:
+        """The windows of a block that cost least, and their price."""
+        price, window = run_at_once(block)
+        windows: tuple[Window, ...] = (window,)
         for one, other in block.cuts():
             first, second = divide(one), divide(other)
-            if first[0] + second[0] < found[0]:
-                found = first[0] + second[0], first[1] + second[1]
-        return found
+            if first[0] + second[0] < price:
+                price, windows = first[0] + second[0], first[1] + second[1]
+        return price, windows
 
-    windows = []
     tall, broad = _even(rows), _even(cols)
-    for top, left in product(range(0, rows, tall), range(0, cols, broad)):
-        for block, bits in divide(_Block(top, min(top + tall, rows), left, min(left + broad, cols)))[1]:
-            y, y_stop = plan.rows[block.top].core, plan.rows[block.bottom - 1].core_stop
-            x, x_stop = plan.cols[block.left].core, plan.cols[block.right - 1].core_stop
-            seen_y, seen_height = _see(y, (block.bottom - block.top) * height, plan.size[0], plan.halo)
-            seen_x, seen_width = _see(x, (block.right - block.left) * width, plan.size[1], plan.halo)
-            seen = Box(seen_y, seen_x, seen_height, seen_width)
-            windows.append(Window(bits, block.patches, Box(y, x, y_stop - y, x_stop - x), seen))
-    return tuple(windows)
+    corners = product(range(0, rows, tall), range(0, cols, broad))
+    blocks = (_Block(top, min(top + tall, rows), left, min(left + broad, cols)) for top, left in corners)
+    return tuple(window for block in blocks for window in divide(block)[1])
 
 
 class _Block(NamedTuple):
