@@ -80,7 +80,7 @@ class Model:
                 Lanczos.
             bits: ``auto``, one of 4, 5, 6, 8 to force a width everywhere, or ``fp32``; a number may be a string.
             budget: spend at most this average bit-width (4 to 8) instead of the controller's own choice.
-            prefer: ``time`` gives a patch the most bits that take no longer on this engine; pixels then depend on it.
+            prefer: ``time`` spends bits where they take no longer on this engine; pixels then depend on it.
             progress: called with the finished and all units of work; may raise to end the run.
 
         Raises:
