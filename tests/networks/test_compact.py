@@ -175,7 +175,7 @@ def test_upscaler(compact: Checkpoint) -> None:
     upscaler = Upscaler(compact, choose_engine(compact.network).engine)
     result = upscaler.upscale(picture, budget=4.5)
     assert result.image.shape == (100 * scale, 150 * scale, 3)
-    assert sorted(result.plan.bit_widths) == [4, 5]
+    assert 4 <= result.fab <= 4.5
     slow = Upscaler(compact, ReferenceEngine(compact.network)).upscale(picture, budget=4.5)
     assert np.array_equal(result.image, slow.image)
     assert np.array_equal(result.bit_map, slow.bit_map)

@@ -176,7 +176,7 @@ def test_it_goes_its_way_through_the_program(stride: Checkpoint) -> None:
     picture = make_picture(100, 150)
     result = Upscaler(stride, engine).upscale(picture, budget=4.5)
     assert result.image.shape == (200, 300, 3)
-    assert sorted(result.plan.bit_widths) == [4, 5]
+    assert 4 <= result.fab <= 4.5
     slow = Upscaler(stride, ReferenceEngine(stride.network)).upscale(picture, budget=4.5)
     assert np.array_equal(result.image, slow.image)
     assert result.bitops_g == pytest.approx(slow.bitops_g)

@@ -329,7 +329,6 @@ Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm a
         if (!fits(weight, cout, cin, algorithm)) throw std::invalid_argument("transformed weights do not fit in int8");
     }
     Conv conv;
-    conv.packed = {};
     conv.packed.algorithm = algorithm;
     conv.packed.cin = padded(cin), conv.packed.cout = padded(cout);
     conv.packed.signed_in = codes.lo < 0;

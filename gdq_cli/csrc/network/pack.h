@@ -39,16 +39,16 @@ struct Range {
 inline int zero_of(Range codes) { return codes.lo < 0 ? kSignedZero : 0; }
 
 struct Conv {
-    PackedConv packed;
+    PackedConv packed{};
     Aligned weights, init;
     std::vector<float> peaks;  // of the accumulators, in the order of the weights given
 };
 struct Tail {
-    PackedTail packed;
+    PackedTail packed{};
     Aligned weights, init, affine;
 };
 struct Head {
-    PackedHead packed;
+    PackedHead packed{};
     Aligned weights;
     std::vector<float> peaks;  // of the accumulators
 };
