@@ -253,7 +253,8 @@ def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Pl
 def _divided(samples: U16) -> U16:
     """The colours of premultiplied RGBA without their alpha."""
     alpha = np.maximum(samples[..., 3:], 1).astype(np.uint32)
-    colours: U16 = np.minimum((samples[..., :3] * np.uint32(65535) + alpha // 2) // alpha, 65535).astype(np.uint16)
+    scaled = samples[..., :3].astype(np.uint32) * np.uint32(65535)  # NumPy 1 keeps 16 bits for a number that fits them
+    colours: U16 = np.minimum((scaled + alpha // 2) // alpha, 65535).astype(np.uint16)
     return colours
 
 
