@@ -57,7 +57,7 @@ bool LazyConv::equals(const LazyConv& other) const {
 const PackedConv& LazyConv::packed() const {
     std::call_once(once_, [this] {
         conv_ = pack_conv(weight_.data(), cout_, cin_, codes_, algorithm_, order_, kernels_);
-        weight_ = {};
+        std::vector<int8_t>().swap(weight_);  // an assignment would keep its memory
     });
     return conv_.packed;
 }
