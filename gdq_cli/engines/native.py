@@ -122,8 +122,7 @@ class NativeEngine(Engine):
     def prices(self) -> dict[int, float]:
         """By the algorithms of each bit-width's layers."""
         networks = [part for part in self._parts if isinstance(part, kernels.Network)]
-        widths = self.parameters.config.bit_widths
-        return {bits: sum(network.price(bits) for network in networks) for bits in widths}
+        return {bits: sum(network.price(bits) for network in networks) for bits in networks[0].bit_widths}
 
     def accumulators(self, codes: Tensor, conv: IntegerConv) -> Tensor:
         import torch

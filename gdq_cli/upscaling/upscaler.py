@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ from gdq_cli.upscaling.choosing import Chooser
 from gdq_cli.upscaling.progress import Progress, in_turn
 from gdq_cli.upscaling.record import PictureRecord
 
-_BUDGET_STEPS = 17
-"""Averages that are tried: what windows of several patches add to a map is known when they are planned."""
+_BUDGET_STEPS = 32
+"""Averages per bit that are tried: what windows add to a map is known when they are planned."""
 
 NETWORK_WORK = 50
 """What running a patch costs, for progress, where choosing its bit-width costs 1; both differ between machines."""
@@ -216,8 +217,9 @@ class Upscaler:
     def _spend(self, patches: PatchPlan, choices: Sequence[BitChoice], budget: float) -> tuple[Window, ...]:
         """Windows whose patches have at most ``budget`` bits on average, those that their neighbours bring included."""
         logits = np.array([choice.logits for choice in choices])
-        for wanted in np.linspace(budget, 4, _BUDGET_STEPS).tolist():
-            windows = plan_windows(patches, spend_budget(logits, wanted), self._prices)
+        steps = min(len(patches), _BUDGET_STEPS)
+        for step in range(math.floor((budget - 4) * steps + 1e-9), -1, -1):  # at 4 bits windows add nothing
+            windows = plan_windows(patches, spend_budget(logits, 4 + step / steps), self._prices)
             if map_bits(patches, windows).mean() <= budget + 1e-9:
                 break
         return windows
