@@ -161,6 +161,14 @@ def test_a_budget_holds_with_what_windows_add(budget: float) -> None:
     assert budget - 0.5 < plan.fab <= budget
 
 
+def test_a_larger_budget_never_gives_fewer_bits() -> None:
+    upscaler = Upscaler(load_checkpoint("edsr", 4), None)
+    image = np.asarray(Image.open(ROOT / "examples" / "coffee.jpg").convert("RGB"))[:256, :300]
+    found = [upscaler.plan_bits(image, budget=4 + step / 10).fab for step in range(41)]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (4, 8)
+
+
 @pytest.mark.parametrize(("bits", "budget"), [("7", None), ("4", 5.0), ("auto", 9.0)])
 def test_bad_widths(upscaler: Upscaler, bits: str, budget: float | None) -> None:
     with pytest.raises(OptionsError):
