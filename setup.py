@@ -79,6 +79,7 @@ class BuildKernels(build_ext):
             base = ["/EHsc", *(f"/clang:{flag}" for flag in FLAGS)]
         ext.extra_compile_args = base
         ext.extra_link_args = [*extra, *([] if is_msvc or sys.platform == "darwin" else ["-pthread"])]
+        # Not among the sources, which sdists hold; nanobind is built without strict aliasing.
         ext.extra_objects += self.compiler.compile(
             [str(NANOBIND / "src/nb_combined.cpp")],
             output_dir=self.build_temp,

@@ -38,8 +38,8 @@ from peers import Peers, find_peers, versions
 from PIL import Image
 
 from gdq_cli.bits.patches import plan_patches
-from gdq_cli.bits.windows import plan_windows
-from gdq_cli.engines import choose_engine, kernels
+from gdq_cli.bits.windows import Window
+from gdq_cli.engines import Engine, choose_engine, kernels
 from gdq_cli.errors import DeviceError
 from gdq_cli.measure.benchmark import interleave
 from gdq_cli.measure.machine import cpu_name
@@ -117,7 +117,6 @@ class NetworkTable:
 
     def _ours(self, notes: dict[str, str]) -> dict[str, Callable[[], NDArray[np.uint8]]]:
         runs: dict[str, Callable[[], NDArray[np.uint8]]] = {}
-        plan = plan_patches(self.image.shape[:2])
         scale = self.checkpoint.scale
         target = np.empty((self.image.shape[0] * scale, self.image.shape[1] * scale, 3), np.uint8)
         for name in ("onednn", "native"):
@@ -126,16 +125,15 @@ class NetworkTable:
             except DeviceError as error:
                 notes[f"gdq {name}"] = f"not run: {error}"
                 continue
-            auto = Upscaler(self.checkpoint, engine).plan_bits(self.image)
-            widths = {f"{bits} bits": (bits,) * len(plan) for bits in ((8, 6, 5, 4) if name == "native" else (8,))}
-            if name == "native":
-                widths[f"auto, {auto.fab:.2f} bits"] = auto.bit_widths
-            for label, bit_widths in widths.items():
+            upscaler = Upscaler(self.checkpoint, engine)
+            for bits in ("8", "6", "5", "4", "auto") if name == "native" else ("8",):
+                plan = upscaler.plan_bits(self.image, bits=bits)
 
-                def run(engine: object = engine, bit_widths: tuple[int, ...] = bit_widths) -> NDArray[np.uint8]:
-                    engine.run(self.image, plan_windows(plan, bit_widths), target)  # type: ignore[attr-defined]
+                def run(engine: Engine = engine, windows: tuple[Window, ...] = plan.windows) -> NDArray[np.uint8]:
+                    engine.run(self.image, windows, target)
                     return target.transpose(2, 0, 1)
 
+                label = f"auto, {plan.fab:.2f} bits" if bits == "auto" else f"{bits} bits"
                 runs[f"gdq {name}, {label}"] = run
         return runs
 

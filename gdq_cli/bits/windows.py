@@ -88,15 +88,17 @@ def plan_windows(
     rows, cols = plan.grid
     height, width = plan.rows[0].core_size, plan.cols[0].core_size
 
-    def run_at_once(block: _Block) -> tuple[float, Window]:
+    def wanted_in(block: _Block) -> set[int]:
+        spans = [slice(row * cols + block.left, row * cols + block.right) for row in range(block.top, block.bottom)]
+        return {bits for span in spans for bits in bit_widths[span]}
+
+    def run_at_once(block: _Block, wanted: set[int]) -> tuple[float, Window]:
         """The window of all patches of a block, and its price."""
         y, y_stop = plan.rows[block.top].core, plan.rows[block.bottom - 1].core_stop
         x, x_stop = plan.cols[block.left].core, plan.cols[block.right - 1].core_stop
         seen_y, seen_height = _see(y, (block.bottom - block.top) * height, plan.size[0], plan.halo)
         seen_x, seen_width = _see(x, (block.right - block.left) * width, plan.size[1], plan.halo)
         core, seen = Box(y, x, y_stop - y, x_stop - x), Box(seen_y, seen_x, seen_height, seen_width)
-        spans = [slice(row * cols + block.left, row * cols + block.right) for row in range(block.top, block.bottom)]
-        wanted = {bits for span in spans for bits in bit_widths[span]}
         bits, price = max(wanted), 1.0 if len(wanted) == 1 else math.inf
         if prices is not None:
             bits = min((one for one in prices if one >= bits), key=lambda one: (prices[one], -one))
@@ -106,9 +108,10 @@ def plan_windows(
     @cache
     def divide(block: _Block) -> tuple[float, tuple[Window, ...]]:
         """The windows of a block that cost least, and their price."""
-        price, window = run_at_once(block)
+        wanted = wanted_in(block)
+        price, window = run_at_once(block, wanted)
         windows: tuple[Window, ...] = (window,)
-        for one, other in block.cuts():
+        for one, other in block.cuts() if len(wanted) > 1 else ():  # else a cut adds context and saves nothing
             first, second = divide(one), divide(other)
             if first[0] + second[0] < price:
                 price, windows = first[0] + second[0], first[1] + second[1]
