@@ -36,14 +36,9 @@ BITS = {"direct": 8, "winograd_f4": 8, "winograd_gauss": 4}
 
 
 def draw_weight(outputs: int, inputs: int, kind: str) -> NDArray[np.int8]:
-    """Bell-shaped weights on the wide grid, or on one whose fastest exact algorithm is ``kind``."""
+    """Bell-shaped weights on the wide grid, or on one that every algorithm takes."""
     spread, peak = (30, 127) if kind == "direct" else (4, 14)
-    weight = np.clip(np.rint(RANDOM.normal(0, spread, (outputs, inputs, 3, 3))), -peak, peak).astype(np.int8)
-    if kind in ("winograd_corners", "winograd_plain"):  # doubled fits int8 or does not, its quadruple never does
-        weight[0, 0] = np.diag([60 if kind == "winograd_corners" else 100, 0, 0])
-    if kind == "winograd_split":
-        weight[0, 0] = 28  # the centre position is the sum of nine
-    return weight
+    return np.clip(np.rint(RANDOM.normal(0, spread, (outputs, inputs, 3, 3))), -peak, peak).astype(np.int8)
 
 
 def make_conv(

@@ -11,16 +11,11 @@ constexpr int kSignedZero = 128;    // a signed code q is stored as the byte q +
 
 enum class Algorithm : int {
     direct = 0,            // 9 taps, any 8-bit codes
-    // F(2x2,3x3) with G's rows (1,0,0), (1,1,1), (1,-1,1), (0,0,1). Inner positions count double then, so either outer weights
-    // are doubled too, where they fit int8, or sums are halved (exactly) on the way, which takes time:
-    winograd = 1,          // all outer weights doubled: result is 4 times the convolution, no halving
-    winograd_corners = 2,  // only the four corner positions doubled: result is twice the convolution, a third of the halving
-    winograd_plain = 3,    // none doubled
-    winograd_split = 4,    // none doubled, the four centre positions as the sum of two int8 weights
-    winograd_f4 = 5,       // F(4x4,3x3) in 16 bits, any 8-bit codes: see winograd_f4.h
-    winograd_gauss = 6,    // F(4x4,3x3) in bytes, codes of 4 bits: see winograd_gauss.h
+    winograd = 1,          // F(2x2,3x3) in bytes, codes of 6 bits: see winograd.h
+    winograd_f4 = 2,       // F(4x4,3x3) in 16 bits, any 8-bit codes: see winograd_f4.h
+    winograd_gauss = 3,    // F(4x4,3x3) in bytes, codes of 4 bits: see winograd_gauss.h
 };
-constexpr int kAlgorithms = 7;
+constexpr int kAlgorithms = 4;
 constexpr unsigned bit_of(Algorithm a) { return 1u << static_cast<int>(a); }
 
 // How a kernel wants its weights laid out; pack.cpp obeys it.

@@ -42,18 +42,10 @@ except ImportError as error:  # not built, or built for another Python
     _PROBLEM = str(error)
 _MISSING = f"the compiled kernels are missing ({_PROBLEM}); install a C++ compiler and reinstall"
 
-ALGORITHMS = (
-    "direct",
-    "winograd",
-    "winograd_corners",
-    "winograd_plain",
-    "winograd_split",
-    "winograd_f4",
-    "winograd_gauss",
-)
+ALGORITHMS = ("direct", "winograd", "winograd_f4", "winograd_gauss")
 """Convolution algorithms by their number in csrc/types.h."""
 
-_TIMES = dict(zip(ALGORITHMS, (2.0, 1.0, 1.0, 1.0, 1.25, 1.25, 0.87), strict=True))
+_TIMES = dict(zip(ALGORITHMS, (2.0, 1.0, 1.25, 0.87), strict=True))
 """About how long their layers take next to each other in a network with VNNI; without it there is one for all."""
 
 LARGEST_GIVEN = 2.0**16

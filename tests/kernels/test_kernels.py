@@ -69,16 +69,8 @@ def draw_weight(rng: np.random.Generator, outputs: int, inputs: int, peak: int, 
     return rng.integers(-peak, peak + 1, shape).astype(np.int8)
 
 
-PEAKS = {
-    "direct": 127,
-    "winograd": 14,
-    "winograd_corners": 14,
-    "winograd_plain": 14,
-    "winograd_split": 28,
-    "winograd_f4": 127,
-    "winograd_gauss": 14,
-}
-"""Weight bounds under which any weight fits: nine weights sum to at most 127 (254 where halves are split)."""
+PEAKS = {"direct": 127, "winograd": 14, "winograd_f4": 127, "winograd_gauss": 14}
+"""Weight bounds under which any weight fits: nine weights sum to at most 127."""
 
 KINDS = ("uniform", "ends", "max", "min", "alternating")
 
@@ -274,20 +266,18 @@ def test_fastest_exact_algorithm_is_chosen() -> None:
     assert all(chosen(small, bounds) == wide for bounds in (signed_range(8), unsigned_range(8)))
     corner = small.copy()
     corner[5, 6] = 0
-    corner[5, 6, 0, 0] = 63  # 4 * 63 does not fit, 2 * 63 does
-    assert chosen(corner, signed_range(6)) == "winograd_corners"
-    corner[5, 6, 0, 0] = 64
-    assert chosen(corner, signed_range(6)) == "winograd_plain"
+    corner[5, 6, 0, 0] = 127
+    assert chosen(corner, signed_range(6)) == "winograd"
     centre = small.copy()
-    centre[5, 6] = 28  # sums to 252
-    assert chosen(centre, signed_range(6)) == "winograd_split"
-    centre[5, 6] = 29
+    centre[5, 6] = 14
+    centre[5, 6, 1, 1] = 15  # sums to 127
+    assert chosen(centre, signed_range(6)) == "winograd"
+    centre[5, 6, 1, 1] = 16
     assert chosen(centre, signed_range(6)) == wide
     four = chosen(small, signed_range(4))  # measured, too
     assert four in ("winograd", "winograd_gauss")
     assert chosen(small, unsigned_range(4)) == four
-    centre[5, 6] = 15  # sums to 135, halves of which fit
-    assert chosen(centre, signed_range(4)) == "winograd_split"
+    assert chosen(centre, signed_range(4)) == wide
 
 
 @pytest.mark.parametrize("isa", RUNNABLE)
@@ -301,7 +291,7 @@ def test_inexact_layers_are_refused(isa: str) -> None:
             kernels.Layer(np.ones((64, 64, 3, 3), np.int8), signed_range(6), isa=isa, algorithm=absent)
     if "winograd" in ALGORITHMS[isa]:
         with pytest.raises(ValueError, match="int8"):
-            kernels.Layer(weight, signed_range(6), isa=isa, algorithm="winograd_split")
+            kernels.Layer(weight, signed_range(6), isa=isa, algorithm="winograd")
         with pytest.raises(ValueError, match="6 bits"):
             kernels.Layer(np.ones((64, 64, 3, 3), np.int8), signed_range(8), isa=isa, algorithm="winograd")
         with pytest.raises(ValueError, match="int8"):

@@ -38,7 +38,7 @@ struct Direct {
             }
             const ptrdiff_t block_bytes = static_cast<ptrdiff_t>(9) * cin * kBlock;
             for (int first = 0; first < p.cout; first += kBlock) {
-                const Emit<kStore> emit(e, first, 1.0f);
+                const Emit<kStore> emit(e, first);
                 const int8_t* weights = p.weights + first / kBlock * block_bytes;
                 for (int g = 0; g < used; g++) group(groups[g], p, first, in_row, weights, emit, strides.px);
             }

@@ -18,7 +18,7 @@ class Emit {
   public:
     // first: channel of this block of 2 * kLanes output channels.
     // gain: power of two by which the kernel's accumulators exceed the convolution; folding it into m is exact.
-    GDQ_INLINE Emit(const Epilogue& e, int first, float gain) : constants_(e) {
+    GDQ_INLINE Emit(const Epilogue& e, int first, float gain = 1) : constants_(e) {
         Constants& k = constants_;
         k.channel = first;
         k.e = e;

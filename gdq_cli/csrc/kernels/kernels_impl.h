@@ -15,10 +15,7 @@ void conv_stored(const PackedConv& p, const uint8_t* in, ptrdiff_t in_row, const
         if (p.algorithm == Algorithm::direct) return Direct<kStore>::run(p, in, in_row, r, e);
         if constexpr (kStore != Store::pixels) {
             switch (p.algorithm) {
-                case Algorithm::winograd: return Winograd<kStore, Algorithm::winograd>::run(p, in, in_row, r, e, scratch);
-                case Algorithm::winograd_corners: return Winograd<kStore, Algorithm::winograd_corners>::run(p, in, in_row, r, e, scratch);
-                case Algorithm::winograd_plain: return Winograd<kStore, Algorithm::winograd_plain>::run(p, in, in_row, r, e, scratch);
-                case Algorithm::winograd_split: return Winograd<kStore, Algorithm::winograd_split>::run(p, in, in_row, r, e, scratch);
+                case Algorithm::winograd: return Winograd<kStore>::run(p, in, in_row, r, e, scratch);
                 case Algorithm::winograd_gauss: return WinogradGauss<kStore>::run(p, in, in_row, r, e, scratch);
                 default: break;
             }
@@ -58,7 +55,7 @@ void head(const PackedHead& p, const int16_t* in, ptrdiff_t in_row, const Region
 void pass(int channels, const Region& r, const Epilogue& e) {
     const Strides strides(Store::stream, e);
     for (int first = 0; first < channels; first += 2 * Vec::kLanes) {
-        const Emit<Store::stream> emit(e, first, 1.0f);
+        const Emit<Store::stream> emit(e, first);
         for (int y = r.y0; y < r.y1; y++)
             for (int x = r.x0; x < r.x1; x++) emit(Vec::zero(), Vec::zero(), strides.at(y, x));
     }

@@ -10,7 +10,7 @@ struct Head {
         const Strides strides(kStore, e);
         for (int y = r.y0; y < r.y1; y++)
             for (int first = 0; first < p.cout; first += kBlock) {
-                const Emit<kStore> emit(e, first, 1.0f);
+                const Emit<kStore> emit(e, first);
                 const int16_t* weights = p.weights + first * 30;  // 3 rows x 5 pairs x 2
                 for (int x = r.x0; x < r.x1; x += kPixels) 
                     group(in + y * in_row + x * 3, in_row, weights, emit, strides.at(y, x), strides.px, r.x1 - x);

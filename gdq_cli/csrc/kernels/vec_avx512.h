@@ -22,7 +22,6 @@ struct Vec {
     static GDQ_INLINE I add32(I a, I b) { return _mm512_add_epi32(a, b); }
     static GDQ_INLINE I sub32(I a, I b) { return _mm512_sub_epi32(a, b); }
     static GDQ_INLINE I half(I a) { return _mm512_srai_epi32(a, 1); }
-    static GDQ_INLINE I quarter(I a) { return _mm512_srai_epi32(a, 2); }
     static GDQ_INLINE I lanes(uint32_t v) { return _mm512_set1_epi32(static_cast<int>(v)); }
     static GDQ_INLINE I mul32(I a, I b) { return _mm512_mullo_epi32(a, b); }
     static GDQ_INLINE I shl32(I a, int by) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(by)); }

@@ -23,7 +23,6 @@ struct Vec {
     static GDQ_INLINE I add32(I a, I b) { return vaddq_s32(a, b); }
     static GDQ_INLINE I sub32(I a, I b) { return vsubq_s32(a, b); }
     static GDQ_INLINE I half(I a) { return vshrq_n_s32(a, 1); }
-    static GDQ_INLINE I quarter(I a) { return vshrq_n_s32(a, 2); }
     static GDQ_INLINE I lanes(uint32_t v) { return vreinterpretq_s32_u32(vdupq_n_u32(v)); }
     static GDQ_INLINE I mul32(I a, I b) { return vmulq_s32(a, b); }
     static GDQ_INLINE I shl32(I a, int by) { return vshlq_s32(a, vdupq_n_s32(by)); }

@@ -3,7 +3,8 @@
 // A tile is a 2x2 block of outputs; the tiles of all rows form one sequence that is cut into blocks of kBlockTiles, so any
 // width is as fast as a multiple of the block. Per block: the input transform writes 16 positions (i, j) of every tile as
 // bytes (value + 128, which fits because codes have at most 6 bits), then 16 small matrix products run against transformed
-// weights, with the output transform between them. Tricks, each measured in the prototype:
+// weights, with the output transform between them. G's rows are (1,0,0), (1,1,1), (1,-1,1), (0,0,1), so inner positions count
+// double and their sums are halved, exactly, on the way. Tricks, each measured in the prototype:
 // - the transform of the next block is interleaved with the products of this one (`next.step()`): additions run beside VNNI;
 // - the products of positions j = 1 and 2 are turned into sum and difference in registers, j = 0 and 3 accumulate on top;
 // - the sign of row 3 of A^T is folded into the weights, the +128 of the data into the initial accumulators.
@@ -125,15 +126,10 @@ GDQ_INLINE void multiply(Vec::I (&acc)[Vec::kTiles][2], const uint8_t* v, const 
     }
 }
 
-template <Store kStore, Algorithm kAlgorithm>
+template <Store kStore>
 struct Winograd {
-    static constexpr bool kSplit = kAlgorithm == Algorithm::winograd_split;
-    static constexpr bool kHalfCentre = kAlgorithm != Algorithm::winograd;  // rows 1 and 2
-    static constexpr bool kHalfOuter = kHalfCentre && kAlgorithm != Algorithm::winograd_corners;  // rows 0 and 3, and between rows
-    static constexpr int kGain = kHalfOuter ? 1 : kHalfCentre ? 2 : 4;      // of the results over the convolution
     static constexpr int kTiles = Vec::kTiles;
     static constexpr int kBlock = 2 * Vec::kLanes;
-    static constexpr int kProducts = kSplit ? 6 : 4;                           // matrix products of one row i (centre rows)
 
     // acc += v x w over all input channels; a rolled loop: its body stays in the micro-op cache
     static GDQ_INLINE void product(Vec::I (&acc)[kTiles][2], const uint8_t* v, const int8_t* w, int cin) {
@@ -143,10 +139,11 @@ struct Winograd {
         }
     }
 
-    // One row i of positions for kTiles tiles: calls done(column, result) for both output columns.
-    template <bool kCentre, class Done>
-    static GDQ_INLINE void row(const uint8_t* v, const int8_t* w, const int32_t* init, int cout, int cin, const Done& done) {
-        constexpr bool kHalfRow = kCentre ? kHalfCentre : kHalfOuter;
+    // One row i of positions for kTiles tiles: calls done(column, result) for both output columns. with(column, k, n, sum) adds what
+    // the other rows have, before sums are halved.
+    template <class With, class Done>
+    static GDQ_INLINE void row(const uint8_t* v, const int8_t* w, const int32_t* init, int cout, int cin, const With& with,
+                               const Done& done) {
         const ptrdiff_t next = static_cast<ptrdiff_t>(cin / 4) * kWeightStep;
         Vec::I s[kTiles][2], d[kTiles][2];
         GDQ_UNROLL(8)
@@ -157,16 +154,12 @@ struct Winograd {
             }
         product(s, v, w, cin);
         product(d, v + kPosition, w + next, cin);
-        if (kSplit && kCentre) {
-            product(s, v, w + 4 * next, cin);
-            product(d, v + kPosition, w + 5 * next, cin);
-        }
         GDQ_UNROLL(8)
         for (int t = 0; t < kTiles; t++)
             for (int n = 0; n < 2; n++) {
                 const Vec::I a = Vec::add32(s[t][n], d[t][n]), b = Vec::sub32(s[t][n], d[t][n]);
-                s[t][n] = kHalfRow ? Vec::half(a) : a;  // exact: the sum is even
-                d[t][n] = kHalfRow ? Vec::half(b) : b;
+                s[t][n] = Vec::half(with(0, t, n, a));  // exact: the sum is even
+                d[t][n] = Vec::half(with(1, t, n, b));
                 Vec::pin(s[t][n]);
                 Vec::pin(d[t][n]);
             }
@@ -191,7 +184,7 @@ struct Winograd {
             const int tiles = size(done);
             const int rest = done + tiles < total ? size(done + tiles) : 0;
             next.start(s, which ^ 1, rest);
-            const ptrdiff_t row_bytes = static_cast<ptrdiff_t>(kProducts) * (p.cin / 4) * kWeightStep;
+            const ptrdiff_t row_bytes = static_cast<ptrdiff_t>(p.cin) * kWeightStep;
             for (int first = 0; first < p.cout; first += kBlock)
                 block(s, which, tiles, p, first, p.weights + first / kBlock * 4 * row_bytes, row_bytes, e, next);
             while (!next.done()) next.step();
@@ -201,7 +194,7 @@ struct Winograd {
     static GDQ_INLINE void block(TileScratch& s, int which, int tiles, const PackedConv& p, int first, const int8_t* w,
                                  ptrdiff_t row_bytes, const Epilogue& e, TileWalk& next) {
         const Strides strides(kStore, e);
-        const Emit<kStore> emit(e, first, static_cast<float>(kGain));
+        const Emit<kStore> emit(e, first);
         const uint8_t* v = s.v[which];
         constexpr ptrdiff_t row_data = 4 * kPosition;
         const int32_t* init = p.init + first;
@@ -223,7 +216,8 @@ struct Winograd {
 
     static GDQ_NOINLINE void row_centre(TileScratch& s, int i, int t, const uint8_t* v, const int8_t* w, const int32_t* init,
                                         const PackedConv& p) {
-        row<true>(v + t * kGroup, w, init, p.cout, p.cin, [&](int column, Vec::I(&a)[kTiles][2]) GDQ_LAMBDA {
+        const auto alone = [](int, int, int, Vec::I sum) GDQ_LAMBDA { return sum; };
+        row(v + t * kGroup, w, init, p.cout, p.cin, alone, [&](int column, Vec::I(&a)[kTiles][2]) GDQ_LAMBDA {
             GDQ_UNROLL(8)
             for (int k = 0; k < kTiles; k++)
                 for (int n = 0; n < 2; n++) s.z[i - 1][column][t + k][n] = a[k][n];
@@ -236,20 +230,17 @@ struct Winograd {
                                        const PackedConv& p, const Strides& strides, const Emit<kStore>& emit) {
         const Place* to = s.to[which] + t;
         const uint8_t* outputs = s.outputs[which] + t;
-        row<false>(v + t * kGroup, w, init, p.cout, p.cin, [&](int column, Vec::I(&a)[kTiles][2]) GDQ_LAMBDA {
+        const auto with_centre = [&](int column, int k, int n, Vec::I sum) GDQ_LAMBDA {
+            const Vec::I z1 = s.z[0][column][t + k][n], z2 = s.z[1][column][t + k][n];
+            return Vec::add32(sum, kLower ? Vec::sub32(z1, z2) : Vec::add32(z1, z2));
+        };
+        row(v + t * kGroup, w, init, p.cout, p.cin, with_centre, [&](int column, Vec::I(&a)[kTiles][2]) GDQ_LAMBDA {
             const Place shift = {(kLower ? strides.row.code : 0) + (column ? strides.px.code : 0),
                                  (kLower ? strides.row.x : 0) + (column ? strides.px.x : 0)};
             const int output = 1 << (2 * kLower + column);
             GDQ_UNROLL(8)
             for (int k = 0; k < kTiles; k++) {
-                if (!(outputs[k] & output)) continue;
-                for (int n = 0; n < 2; n++) {
-                    const Vec::I z1 = s.z[0][column][t + k][n], z2 = s.z[1][column][t + k][n];
-                    const Vec::I inner = kLower ? Vec::sub32(z1, z2) : Vec::add32(z1, z2);
-                    a[k][n] = Vec::add32(a[k][n], kHalfOuter ? Vec::half(inner) : inner);
-                    if (kStore == Store::raw && kGain > 1) a[k][n] = kGain == 2 ? Vec::half(a[k][n]) : Vec::quarter(a[k][n]);
-                }
-                emit(a[k][0], a[k][1], to[k] + shift);
+                if (outputs[k] & output) emit(a[k][0], a[k][1], to[k] + shift);
             }
         });
     }

@@ -43,7 +43,7 @@ struct WinogradF4 {
             }
             const ptrdiff_t position = static_cast<ptrdiff_t>(p.cin) * kBlock;
             for (int first = 0; first < p.cout; first += kBlock) {
-                const Emit<kStore> emit(e, first, 1.0f);
+                const Emit<kStore> emit(e, first);
                 const int16_t* w = weights + first / kBlock * kPositions * position;
                 for (int at = 0; at < kPositions; at++) {
                     if (stream && at < count) prefetch(s.tiles[at], strides, stream + first);

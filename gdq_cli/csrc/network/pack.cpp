@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -19,24 +20,18 @@ namespace {
 constexpr int64_t kExact = 1 << 24;                // integers below it are exact in float32
 constexpr int kRowOrder[4] = {1, 2, 0, 3};         // positions j in the order in which the kernel consumes them
 
-bool is_outer(int i) { return i == 0 || i == 3; }
+// A 3x3 kernel at the positions of winograd.h, in the order of rows and columns; the sign of row and column 3 is that of A^T.
+struct Forms {
+    static constexpr int kPositions = 16;
 
-// A 3x3 kernel in the Winograd domain, before any factor; the sign of row and column 3 belongs to A^T.
-struct Transformed {
-    explicit Transformed(const int8_t* w) {
+    explicit Forms(const int8_t* w) {
         int rows[4][3];
         for (int b = 0; b < 3; b++) combine(w[b], w[3 + b], w[6 + b], rows[0] + b, 3);
-        for (int i = 0; i < 4; i++) combine(rows[i][0], rows[i][1], rows[i][2], sums[i], 1);
+        for (int i = 0; i < 4; i++) combine(rows[i][0], rows[i][1], rows[i][2], sums + 4 * i, 1);
+        for (int i = 0; i < 3; i++) sums[4 * i + 3] = -sums[4 * i + 3], sums[12 + i] = -sums[12 + i];
     }
 
-    int at(int i, int j, Algorithm algorithm) const {
-        const int sum = sums[i][j];
-        if (algorithm == Algorithm::winograd) return sum * (is_outer(i) ? 2 : 1) * (is_outer(j) ? 2 : 1);
-        if (algorithm == Algorithm::winograd_corners && is_outer(i) && is_outer(j)) return 2 * sum;
-        return sum;
-    }
-
-    int sums[4][4];
+    int sums[kPositions];
 
   private:
     static void combine(int a, int b, int c, int* to, int step) {
@@ -78,28 +73,12 @@ struct GaussForms {
     };
 };
 
-// Whether the kernel halves the sums of j = 1, 2 in row i.
-bool halves_row(Algorithm algorithm, int i) {
-    return algorithm != Algorithm::winograd && !(algorithm == Algorithm::winograd_corners && is_outer(i));
-}
-
-int sign(int i, int j) { return (i == 3) != (j == 3) ? -1 : 1; }
-
-bool is_centre(int i, int j) { return !is_outer(i) && !is_outer(j); }
-
-bool fits(const int8_t* weight, int cout, int cin, Algorithm algorithm) {
-    for (int64_t n = 0; n < static_cast<int64_t>(cout) * cin; n++) {
-        if (algorithm == Algorithm::winograd_gauss) {
-            for (int sum : GaussForms(weight + 9 * n).sums)
-                if (std::abs(sum) > 127) return false;
-            continue;
-        }
-        const Transformed kernel(weight + 9 * n);
-        for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 4; j++)
-                if (std::abs(kernel.at(i, j, algorithm)) > (algorithm == Algorithm::winograd_split && is_centre(i, j) ? 254 : 127))
-                    return false;
-    }
+// Whether transformed weights fit int8.
+template <class AnyForms>
+bool fits(const int8_t* weight, int cout, int cin) {
+    for (int64_t n = 0; n < static_cast<int64_t>(cout) * cin; n++)
+        for (int sum : AnyForms(weight + 9 * n).sums)
+            if (std::abs(sum) > 127) return false;
     return true;
 }
 
@@ -160,41 +139,30 @@ void pack_direct(Conv& conv, const int8_t* weight, int cout, int cin, const std:
 }
 
 void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
-    PackedConv& p = conv.packed;
-    const int products = p.algorithm == Algorithm::winograd_split ? 6 : 4;
+    const PackedConv& p = conv.packed;
     const Writer writer(layout, p.cin);
-    conv.weights = Aligned(writer.matrix_bytes() * 4 * products * (p.cout / writer.block()));
+    conv.weights = Aligned(writer.matrix_bytes() * Forms::kPositions * (p.cout / writer.block()));
     for (int o = 0; o < cout; o++) {
-        int sums[4][4] = {};
-        int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * 4 * products * writer.matrix_bytes();
+        int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * Forms::kPositions * writer.matrix_bytes();
+        int totals[Forms::kPositions] = {};
         for (int k = 0; k < cin; k++) {
-            const Transformed kernel(weight + (static_cast<size_t>(order[o]) * cin + k) * 9);
+            const Forms forms(weight + (static_cast<size_t>(order[o]) * cin + k) * 9);
+            int8_t* to = block + writer.place(o % writer.block(), k);
             for (int i = 0; i < 4; i++)
-                for (int at = 0; at < 4; at++) {
-                    const int j = kRowOrder[at];
-                    int u = sign(i, j) * kernel.at(i, j, p.algorithm);
-                    sums[i][j] += u;
-                    int8_t* row = block + i * products * writer.matrix_bytes();
-                    if (products == 6 && is_centre(i, j)) {
-                        const int half = u / 2;
-                        u -= half;
-                        writer.put(row + (4 + at) * writer.matrix_bytes(), o % writer.block(), k, half);
-                    }
-                    writer.put(row + at * writer.matrix_bytes(), o % writer.block(), k, u);
-                }
+                for (int j : kRowOrder) *to = static_cast<int8_t>(forms.sums[4 * i + j]), to += writer.matrix_bytes();
+            for (int at = 0; at < Forms::kPositions; at++) totals[at] += forms.sums[at];
         }
-        // The kernel adds sum * offset at every position; initial values s and d undo it for both output columns:
-        // column 0 is s + d + n0, column 1 is s - d + n3, where s + d and s - d may be halved.
+        // The kernel adds total * offset at every position; initial values s and d undo it for both output columns:
+        // column 0 is (s + d) / 2 + n0, column 1 is (s - d) / 2 + n3.
         for (int i = 0; i < 4; i++) {
             int c[4];
             for (int j = 0; j < 4; j++) {
                 const bool plain_sum = !p.signed_in && i == 1 && j == 1;  // kept without the +128
-                c[j] = -((plain_sum ? 0 : kSignedZero) + layout.data_bias) * sums[i][j];
+                c[j] = -((plain_sum ? 0 : kSignedZero) + layout.data_bias) * totals[4 * i + j];
             }
             int32_t* init = conv.init.as<int32_t>() + static_cast<ptrdiff_t>(i) * 2 * p.cout + o;
-            const bool halved = halves_row(p.algorithm, i);
-            init[0] = halved ? c[1] + c[0] + c[3] : c[1] + (c[0] + c[3]) / 2;
-            init[p.cout] = halved ? c[2] + c[0] - c[3] : c[2] + (c[0] - c[3]) / 2;
+            init[0] = c[1] + c[0] + c[3];
+            init[p.cout] = c[2] + c[0] - c[3];
         }
     }
 }
@@ -308,12 +276,11 @@ void check_value(double magnitude) {
 }
 
 Algorithm choose_algorithm(const int8_t* weight, int cout, int cin, Range codes, const Kernels& kernels) {
-    constexpr Algorithm kGauss = Algorithm::winograd_gauss;
-    if (kernels.algorithms & bit_of(kGauss) && codes_fit_gauss(codes) && fits(weight, cout, cin, kGauss) &&
-        faster(kernels, Algorithm::winograd, kGauss) == kGauss)
+    constexpr Algorithm kF2 = Algorithm::winograd, kGauss = Algorithm::winograd_gauss;
+    if (kernels.algorithms & bit_of(kGauss) && codes_fit_gauss(codes) && fits<GaussForms>(weight, cout, cin) &&
+        faster(kernels, kF2, kGauss) == kGauss)
         return kGauss;
-    for (Algorithm a : {Algorithm::winograd, Algorithm::winograd_corners, Algorithm::winograd_plain, Algorithm::winograd_split})
-        if (kernels.algorithms & bit_of(a) && codes_fit(codes) && fits(weight, cout, cin, a)) return a;
+    if (kernels.algorithms & bit_of(kF2) && codes_fit(codes) && fits<Forms>(weight, cout, cin)) return kF2;
     return faster(kernels, Algorithm::direct, Algorithm::winograd_f4);
 }
 
@@ -321,24 +288,22 @@ Conv pack_conv(const int8_t* weight, int cout, int cin, Range codes, Algorithm a
                const Kernels& kernels) {
     std::vector<float> peaks = accumulator_peaks(weight, cout, cin, codes);
     if (!(kernels.algorithms & bit_of(algorithm))) throw std::invalid_argument("these kernels have no such convolution");
-    const bool is_direct = algorithm == Algorithm::direct, is_f4 = algorithm == Algorithm::winograd_f4;
-    const bool is_gauss = algorithm == Algorithm::winograd_gauss;
+    const bool is_f2 = algorithm == Algorithm::winograd, is_gauss = algorithm == Algorithm::winograd_gauss;
+    if (is_f2 && !codes_fit(codes)) throw std::invalid_argument("the Winograd kernel F(2x2) takes codes of at most 6 bits");
     if (is_gauss && !codes_fit_gauss(codes)) throw std::invalid_argument("the Gaussian Winograd kernel takes codes of at most 4 bits");
-    if (!is_direct && !is_f4) {
-        if (!codes_fit(codes)) throw std::invalid_argument("Winograd kernels F(2x2) take codes of at most 6 bits");
-        if (!fits(weight, cout, cin, algorithm)) throw std::invalid_argument("transformed weights do not fit in int8");
-    }
+    if ((is_f2 && !fits<Forms>(weight, cout, cin)) || (is_gauss && !fits<GaussForms>(weight, cout, cin)))
+        throw std::invalid_argument("transformed weights do not fit in int8");
     Conv conv;
     conv.packed.algorithm = algorithm;
     conv.packed.cin = padded(cin), conv.packed.cout = padded(cout);
     conv.packed.signed_in = codes.lo < 0;
-    const size_t inits = is_f4 ? 0 : is_direct ? 1 : is_gauss ? GaussForms::kPositions : 8;
-    conv.init = Aligned(inits * static_cast<size_t>(conv.packed.cout) * sizeof(int32_t));
-    std::vector<int> identity;
-    if (order.empty())
-        for (int o = 0; o < cout; o++) identity.push_back(o);
-    const std::vector<int>& from = order.empty() ? identity : order;
-    (is_direct ? pack_direct : is_f4 ? pack_winograd_f4 : is_gauss ? pack_winograd_gauss : pack_winograd)(conv, weight, cout, cin, from, kernels.layout);
+    constexpr size_t kInits[kAlgorithms] = {1, 8, 0, GaussForms::kPositions};
+    constexpr decltype(&pack_direct) kPack[kAlgorithms] = {pack_direct, pack_winograd, pack_winograd_f4, pack_winograd_gauss};
+    const int number = static_cast<int>(algorithm);
+    conv.init = Aligned(kInits[number] * static_cast<size_t>(conv.packed.cout) * sizeof(int32_t));
+    std::vector<int> from = order;
+    if (from.empty()) from.resize(cout), std::iota(from.begin(), from.end(), 0);
+    kPack[number](conv, weight, cout, cin, from, kernels.layout);
     conv.packed.weights = conv.weights.as<int8_t>();
     conv.packed.init = conv.init.as<int32_t>();
     conv.peaks = std::move(peaks);
