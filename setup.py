@@ -87,7 +87,7 @@ class BuildKernels(build_ext):
             extra_postargs=[*base, *([] if is_msvc else ["-fno-strict-aliasing"])],
         )
         for name, flags in machine_isas().items():
-            source = SOURCES / "kernels" / f"isa_{name.lower()}.cpp"
+            source = SOURCES / "isa" / f"{name.lower()}.cpp"
             arguments = [*base, *flags, *ISA_FLAGS]
             try:
                 ext.extra_objects += self.compiler.compile(
@@ -105,8 +105,10 @@ class BuildKernels(build_ext):
 
 
 COMMON = {
-    "kernels": ["portable", "isa", "selftest"],
-    "network": ["pack", "network", "forward", "describe", "runner", "layer"],
+    "isa": ["isa"],
+    "kernels": ["portable"],
+    "layers": ["pack", "layer", "selftest"],
+    "network": ["network", "forward", "describe", "runner"],
     "python": ["module", "module_describe", "module_network"],
 }
 NANOBIND = Path(nanobind.include_dir()).parent
@@ -118,7 +120,7 @@ setup(
             sources=[str(SOURCES / room / f"{name}.cpp") for room, names in COMMON.items() for name in names],
             include_dirs=[str(SOURCES), nanobind.include_dir(), str(NANOBIND / "ext/robin_map/include")],
             define_macros=[("NB_FREE_THREADED", "1")] if sysconfig.get_config_var("Py_GIL_DISABLED") else [],
-            depends=sorted(str(path) for path in [*SOURCES.rglob("*.h"), *SOURCES.rglob("isa_*.cpp")]),
+            depends=sorted(str(path) for path in [*SOURCES.rglob("*.h"), *SOURCES.glob("isa/*.cpp")]),
             language="c++",
             optional=True,
         )

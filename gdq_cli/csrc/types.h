@@ -18,7 +18,7 @@ enum class Algorithm : int {
 constexpr int kAlgorithms = 4;
 constexpr unsigned bit_of(Algorithm a) { return 1u << static_cast<int>(a); }
 
-// How a kernel wants its weights laid out; pack.cpp obeys it.
+// How a kernel wants its weights laid out; layers/pack.cpp obeys it.
 struct Layout {
     int lanes;         // int32 lanes of a vector; a block is two vectors of output channels. 0: the portable layout
     int data_bias;     // added to stored bytes before the dot product (-128 where the instruction wants signed data)

@@ -8,11 +8,11 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$root/gdq_cli/csrc"
 flags="-std=c++17 -O2 -ffp-contract=off -Wall -Wextra -I."
-common="kernels/isa.cpp kernels/portable.cpp kernels/selftest.cpp network/*.cpp $root/tests/kernels/selftest.cpp"
+common="isa/isa.cpp kernels/portable.cpp layers/*.cpp network/*.cpp $root/tests/kernels/selftest.cpp"
 avx512="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni"
 
 compile() { # target, instruction set, flags
-    $zig -target "$1" $flags $3 -c "kernels/isa_$2.cpp" -o "$work/$1-$2.o"
+    $zig -target "$1" $flags $3 -c "isa/$2.cpp" -o "$work/$1-$2.o"
 }
 
 target=x86_64-windows-gnu

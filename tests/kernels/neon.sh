@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$root/gdq_cli/csrc"
 flags="-std=c++17 -O2 -ffp-contract=off -Wall -Wextra -DGDQ_NEON -I."
-$cxx $flags -march=armv8.2-a+dotprod -c kernels/isa_neon.cpp -o "$work/isa_neon.o"
-$cxx $flags -static kernels/isa.cpp kernels/portable.cpp kernels/selftest.cpp network/pack.cpp network/layer.cpp \
-    "$root/tests/kernels/selftest.cpp" "$work/isa_neon.o" -o "$work/selftest"
+$cxx $flags -march=armv8.2-a+dotprod -c isa/neon.cpp -o "$work/neon.o"
+$cxx $flags -static isa/isa.cpp kernels/portable.cpp layers/*.cpp "$root/tests/kernels/selftest.cpp" "$work/neon.o" \
+    -o "$work/selftest"
 qemu-aarch64 -cpu max "$work/selftest"

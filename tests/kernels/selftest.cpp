@@ -1,8 +1,8 @@
 // Runs the kernels' self-test without Python, for cross-compiled kernels in an emulator (tests/kernels/neon.sh, cross.sh).
 #include <cstdio>
 
-#include "kernels/isa.h"
-#include "network/layer.h"
+#include "isa/isa.h"
+#include "layers/layer.h"
 
 using gdq::Algorithm;
 

@@ -7,12 +7,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp -r "$root/gdq_cli/csrc" "$work/csrc"
 cd "$work/csrc"
-sed -i 's/__asm__("" : "+v"(a));//' kernels/vec_avx512.h # there is no such register
-sed -i 's/f\.avx512vnni}/true}/; s/f\.avxvnni}/true}/' kernels/isa.cpp
+sed -i 's/__asm__("" : "+v"(a));//' isa/vec_avx512.h # there is no such register
+sed -i 's/f\.avx512vnni}/true}/; s/f\.avxvnni}/true}/' isa/isa.cpp
 flags="-std=c++17 -O1 -ffp-contract=off -Wall -Wno-psabi -I."
 for isa in avx512vnni avxvnni; do
-    ${CXX:-g++} $flags -mavx2 -I"$root/tests/kernels/vnni" -c kernels/isa_$isa.cpp -o "$work/$isa.o"
+    ${CXX:-g++} $flags -mavx2 -I"$root/tests/kernels/vnni" -c isa/$isa.cpp -o "$work/$isa.o"
 done
-${CXX:-g++} $flags -DGDQ_AVX512VNNI -DGDQ_AVXVNNI kernels/isa.cpp kernels/portable.cpp kernels/selftest.cpp network/pack.cpp \
-    network/layer.cpp "$root/tests/kernels/selftest.cpp" "$work"/*.o -o "$work/selftest"
+${CXX:-g++} $flags -DGDQ_AVX512VNNI -DGDQ_AVXVNNI isa/isa.cpp kernels/portable.cpp layers/*.cpp \
+    "$root/tests/kernels/selftest.cpp" "$work"/*.o -o "$work/selftest"
 "$work/selftest"

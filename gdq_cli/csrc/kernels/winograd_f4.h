@@ -2,9 +2,9 @@
 // epilogue.h.
 //
 // A tile is a 4x4 block of outputs: 36 multiplications replace 144. Operands are words: with rows of G in whole numbers
-// (pack.cpp) transformed weights reach 49 * 128 and transformed codes 68 * 255 (100 * 128 signed). The sums that come out are 2^n * 9
-// times the convolution, which may leave 32 bits; but they are right modulo 2^32, where 9 has an inverse, and what is left, at
-// most 2^6 times a sum below 2^24, fits. So every 8-bit convolution is exact, whatever the weights.
+// (layers/pack.cpp) transformed weights reach 49 * 128 and transformed codes 68 * 255 (100 * 128 signed). The sums that come out
+// are 2^n * 9 times the convolution, which may leave 32 bits; but they are right modulo 2^32, where 9 has an inverse, and what
+// is left, at most 2^6 times a sum below 2^24, fits. So every 8-bit convolution is exact, whatever the weights.
 //
 // The tiles of all rows form one sequence, as in winograd.h. Per block of them: the input transform of all channels, then for
 // each block of output channels 36 small matrix products, each with the weights of one position in the first-level cache, and

@@ -2,7 +2,7 @@
 #pragma once
 #include <functional>
 
-#include "pack.h"
+#include "layers/pack.h"
 
 namespace gdq {
 

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-#include "pack.h"
+#include "layers/pack.h"
 #include "team.h"
 
 namespace gdq {

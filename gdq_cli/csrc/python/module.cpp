@@ -7,8 +7,8 @@
 #include <tuple>
 #include <vector>
 
-#include "kernels/isa.h"
-#include "network/layer.h"
+#include "isa/isa.h"
+#include "layers/layer.h"
 
 namespace gdq {
 

@@ -11,10 +11,9 @@
 namespace gdq {
 namespace {
 #include "vec_256.h"
-#include "kernels_impl.h"
+#include "kernels/kernels.h"
 }  // namespace
 
-const Kernels kAvxVnni = {"avx-vnni", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, kHas, scratch_bytes,
-                          conv, head, add_cell, pass, Tail::run};
+const Kernels kAvxVnni = make_kernels("avx-vnni");
 
 }  // namespace gdq

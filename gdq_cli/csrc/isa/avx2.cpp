@@ -9,10 +9,9 @@
 namespace gdq {
 namespace {
 #include "vec_256.h"
-#include "kernels_impl.h"
+#include "kernels/kernels.h"
 }  // namespace
 
-const Kernels kAvx2 = {"avx2", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, kHas, scratch_bytes,
-                       conv, head, add_cell, pass, Tail::run};
+const Kernels kAvx2 = make_kernels("avx2");
 
 }  // namespace gdq

@@ -14,7 +14,7 @@
 namespace gdq {
 namespace {
 
-constexpr int kBorder = 3;  // one pixel before, two behind: see forward.cpp
+constexpr int kBorder = 3;  // one pixel before, two behind: see network/forward.cpp
 
 // (height, width, cin) bytes into a bordered map of padded channels.
 Aligned bordered(const uint8_t* codes, int height, int width, int cin, int zero) {

@@ -60,3 +60,7 @@ void pass(int channels, const Region& r, const Epilogue& e) {
             for (int x = r.x0; x < r.x1; x++) emit(Vec::zero(), Vec::zero(), strides.at(y, x));
     }
 }
+
+constexpr Kernels make_kernels(const char* name) {
+    return {name, {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, kHas, scratch_bytes, conv, head, add_cell, pass, Tail::run};
+}

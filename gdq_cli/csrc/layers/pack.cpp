@@ -18,25 +18,31 @@ namespace gdq {
 namespace {
 
 constexpr int64_t kExact = 1 << 24;                // integers below it are exact in float32
-constexpr int kRowOrder[4] = {1, 2, 0, 3};         // positions j in the order in which the kernel consumes them
 
-// A 3x3 kernel at the positions of winograd.h, in the order of rows and columns; the sign of row and column 3 is that of A^T.
+// A 3x3 kernel as it is.
+struct Taps {
+    static constexpr int kPositions = 9;
+
+    explicit Taps(const int8_t* w) { std::copy(w, w + kPositions, sums); }
+
+    int sums[kPositions];
+};
+
+// A 3x3 kernel at the positions of winograd.h, row by row, in the order of columns in which the kernel consumes them: 1, 2, 0, 3.
 struct Forms {
     static constexpr int kPositions = 16;
 
     explicit Forms(const int8_t* w) {
         int rows[4][3];
-        for (int b = 0; b < 3; b++) combine(w[b], w[3 + b], w[6 + b], rows[0] + b, 3);
-        for (int i = 0; i < 4; i++) combine(rows[i][0], rows[i][1], rows[i][2], sums + 4 * i, 1);
-        for (int i = 0; i < 3; i++) sums[4 * i + 3] = -sums[4 * i + 3], sums[12 + i] = -sums[12 + i];
+        for (int j = 0; j < 3; j++) {
+            const int a = w[j], b = w[3 + j], c = w[6 + j];
+            rows[0][j] = a, rows[1][j] = a + b + c, rows[2][j] = a - b + c, rows[3][j] = -c;  // the sign is that of A^T
+        }
+        int* to = sums;
+        for (const auto& [a, b, c] : rows) *to++ = a + b + c, *to++ = a - b + c, *to++ = a, *to++ = -c;
     }
 
     int sums[kPositions];
-
-  private:
-    static void combine(int a, int b, int c, int* to, int step) {
-        to[0] = a, to[step] = a + b + c, to[2 * step] = a - b + c, to[3 * step] = c;
-    }
 };
 
 // A 3x3 kernel at the positions of winograd_gauss.h, in their order.
@@ -88,31 +94,48 @@ bool codes_fit(Range codes) { return codes.lo >= 0 ? codes.hi <= 63 : codes.lo >
 // Here 16 times a code and a span of 241.
 bool codes_fit_gauss(Range codes) { return codes.lo >= 0 ? codes.hi <= 15 : codes.lo >= -8 && codes.hi <= 7; }
 
-// Writes weights in the kernel's order: blocks of 2 * lanes outputs, rows of four inputs.
-class Writer {
+// Where weights lie in the kernel's order: blocks of 2 * lanes outputs, rows of four inputs.
+class Order {
   public:
-    Writer(const Layout& layout, int cin) : layout_(layout), cin_(cin) {}
+    Order(const Layout& layout, int cin) : lanes_(layout.lanes), cin_(cin) {}
 
-    int block() const { return 2 * layout_.lanes; }
+    int block() const { return 2 * lanes_; }
     // bytes of one (taps = 1) matrix of a block
     size_t matrix_bytes() const { return static_cast<size_t>(cin_) * block(); }
-
-    size_t place(int output, int input) const {
-        const int lane = output % layout_.lanes, n = output / layout_.lanes, k = input % 4;
-        return ((static_cast<size_t>(input / 4) * 2 + n) * layout_.lanes + lane) * 4 + k;
-    }
-    void put(int8_t* matrix, int output, int input, int value) const { matrix[place(output, input)] = static_cast<int8_t>(value); }
+    // in a matrix
+    size_t place(int output, int input) const { return (static_cast<size_t>(input / 4) * block() + output) * 4 + input % 4; }
 
   private:
-    Layout layout_;
-    int cin_;
+    const int lanes_, cin_;
 };
 
 // What is added to the true value of a code before the dot product.
 int data_offset(bool signed_in, const Layout& layout) { return (signed_in ? kSignedZero : 0) + layout.data_bias; }
 
+// Weights at the positions of a kernel, a matrix for each; calls done(o, totals) with their sums over all input channels.
+template <class AnyForms, class Done>
+void pack_forms(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout,
+                const Done& done) {
+    constexpr int kPositions = AnyForms::kPositions;
+    const Order in_kernel(layout, conv.packed.cin);
+    conv.weights = Aligned(in_kernel.matrix_bytes() * kPositions * (conv.packed.cout / in_kernel.block()));
+    for (int o = 0; o < cout; o++) {
+        int8_t* block = conv.weights.as<int8_t>() + (o / in_kernel.block()) * kPositions * in_kernel.matrix_bytes();
+        int totals[kPositions] = {};
+        for (int k = 0; k < cin; k++) {
+            const AnyForms forms(weight + (static_cast<size_t>(order[o]) * cin + k) * 9);
+            int8_t* to = block + in_kernel.place(o % in_kernel.block(), k);
+            for (int at = 0; at < kPositions; at++, to += in_kernel.matrix_bytes()) {
+                *to = static_cast<int8_t>(forms.sums[at]);
+                totals[at] += forms.sums[at];
+            }
+        }
+        done(o, totals);
+    }
+}
+
 void pack_direct(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
-    PackedConv& p = conv.packed;
+    const PackedConv& p = conv.packed;
     if (layout.lanes == 0) {
         conv.weights = Aligned(static_cast<size_t>(p.cout) * 9 * p.cin * sizeof(int16_t));
         int16_t* to = conv.weights.as<int16_t>();
@@ -122,70 +145,37 @@ void pack_direct(Conv& conv, const int8_t* weight, int cout, int cin, const std:
                     to[(static_cast<size_t>(o) * 9 + tap) * p.cin + k] = weight[(static_cast<size_t>(order[o]) * cin + k) * 9 + tap];
         return;
     }
-    const Writer writer(layout, p.cin);
-    conv.weights = Aligned(writer.matrix_bytes() * 9 * (p.cout / writer.block()));
-    const int offset = data_offset(p.signed_in, layout);
-    for (int o = 0; o < cout; o++) {
-        int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * 9 * writer.matrix_bytes();
-        int sum = 0;
-        for (int k = 0; k < cin; k++)
-            for (int tap = 0; tap < 9; tap++) {
-                const int w = weight[(static_cast<size_t>(order[o]) * cin + k) * 9 + tap];
-                writer.put(block + tap * writer.matrix_bytes(), o % writer.block(), k, w);
-                sum += w;
-            }
-        conv.init.as<int32_t>()[o] = -offset * sum;
-    }
+    pack_forms<Taps>(conv, weight, cout, cin, order, layout, [&](int o, const int* totals) {
+        conv.init.as<int32_t>()[o] = -data_offset(p.signed_in, layout) * std::accumulate(totals, totals + Taps::kPositions, 0);
+    });
 }
+
+// The position whose data are sums of codes alone. Those of unsigned codes need the whole byte and are kept without the +128.
+constexpr int kSumsF2 = 4, kSumsGauss = 0;
 
 void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
     const PackedConv& p = conv.packed;
-    const Writer writer(layout, p.cin);
-    conv.weights = Aligned(writer.matrix_bytes() * Forms::kPositions * (p.cout / writer.block()));
-    for (int o = 0; o < cout; o++) {
-        int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * Forms::kPositions * writer.matrix_bytes();
-        int totals[Forms::kPositions] = {};
-        for (int k = 0; k < cin; k++) {
-            const Forms forms(weight + (static_cast<size_t>(order[o]) * cin + k) * 9);
-            int8_t* to = block + writer.place(o % writer.block(), k);
-            for (int i = 0; i < 4; i++)
-                for (int j : kRowOrder) *to = static_cast<int8_t>(forms.sums[4 * i + j]), to += writer.matrix_bytes();
-            for (int at = 0; at < Forms::kPositions; at++) totals[at] += forms.sums[at];
-        }
+    pack_forms<Forms>(conv, weight, cout, cin, order, layout, [&](int o, int* totals) {
         // The kernel adds total * offset at every position; initial values s and d undo it for both output columns:
         // column 0 is (s + d) / 2 + n0, column 1 is (s - d) / 2 + n3.
+        for (int at = 0; at < Forms::kPositions; at++)
+            totals[at] *= -((!p.signed_in && at == kSumsF2 ? 0 : kSignedZero) + layout.data_bias);
         for (int i = 0; i < 4; i++) {
-            int c[4];
-            for (int j = 0; j < 4; j++) {
-                const bool plain_sum = !p.signed_in && i == 1 && j == 1;  // kept without the +128
-                c[j] = -((plain_sum ? 0 : kSignedZero) + layout.data_bias) * totals[4 * i + j];
-            }
+            const int* c = totals + 4 * i;
             int32_t* init = conv.init.as<int32_t>() + static_cast<ptrdiff_t>(i) * 2 * p.cout + o;
-            init[0] = c[1] + c[0] + c[3];
-            init[p.cout] = c[2] + c[0] - c[3];
+            init[0] = c[0] + c[2] + c[3];
+            init[p.cout] = c[1] + c[2] - c[3];
         }
-    }
+    });
 }
 
 void pack_winograd_gauss(Conv& conv, const int8_t* weight, int cout, int cin, const std::vector<int>& order, const Layout& layout) {
-    constexpr int kPositions = GaussForms::kPositions;
     const PackedConv& p = conv.packed;
-    const Writer writer(layout, p.cin);
-    conv.weights = Aligned(writer.matrix_bytes() * kPositions * (p.cout / writer.block()));
-    for (int o = 0; o < cout; o++) {
-        int8_t* block = conv.weights.as<int8_t>() + (o / writer.block()) * kPositions * writer.matrix_bytes();
-        int totals[kPositions] = {};
-        for (int k = 0; k < cin; k++) {
-            const GaussForms forms(weight + (static_cast<size_t>(order[o]) * cin + k) * 9);
-            int8_t* to = block + writer.place(o % writer.block(), k);
-            for (int at = 0; at < kPositions; at++, to += writer.matrix_bytes()) *to = static_cast<int8_t>(forms.sums[at]);
-            for (int at = 0; at < kPositions; at++) totals[at] += forms.sums[at];
-        }
-        for (int at = 0; at < kPositions; at++) {
-            const bool plain_sum = !p.signed_in && at == 0;  // (1, 1), kept without the +128
-            conv.init.as<int32_t>()[at * p.cout + o] = -((plain_sum ? 0 : kSignedZero) + layout.data_bias) * totals[at];
-        }
-    }
+    pack_forms<GaussForms>(conv, weight, cout, cin, order, layout, [&](int o, const int* totals) {
+        for (int at = 0; at < GaussForms::kPositions; at++)
+            conv.init.as<int32_t>()[at * p.cout + o] =
+                -((!p.signed_in && at == kSumsGauss ? 0 : kSignedZero) + layout.data_bias) * totals[at];
+    });
 }
 
 // Rows of G in whole numbers: (6,0,0), (1,1,1), (1,-1,1), (1,2,4), (1,-2,4), (0,0,6).

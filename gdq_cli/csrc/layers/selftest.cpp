@@ -2,8 +2,8 @@
 #include <cstring>
 #include <vector>
 
-#include "network/layer.h"
-#include "portable.h"
+#include "kernels/portable.h"
+#include "layer.h"
 
 namespace gdq {
 namespace {

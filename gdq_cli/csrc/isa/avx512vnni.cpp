@@ -7,10 +7,9 @@
 namespace gdq {
 namespace {
 #include "vec_avx512.h"
-#include "kernels_impl.h"
+#include "kernels/kernels.h"
 }  // namespace
 
-const Kernels kAvx512Vnni = {"avx512-vnni", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, kHas, scratch_bytes,
-                             conv, head, add_cell, pass, Tail::run};
+const Kernels kAvx512Vnni = make_kernels("avx512-vnni");
 
 }  // namespace gdq

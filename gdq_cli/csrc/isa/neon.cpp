@@ -7,10 +7,9 @@
 namespace gdq {
 namespace {
 #include "vec_neon.h"
-#include "kernels_impl.h"
+#include "kernels/kernels.h"
 }  // namespace
 
-const Kernels kNeon = {"neon-dotprod", {Vec::kLanes, Vec::kDataBias, Vec::kLeastWeight}, kHas, scratch_bytes,
-                       conv, head, add_cell, pass, Tail::run};
+const Kernels kNeon = make_kernels("neon-dotprod");
 
 }  // namespace gdq

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <string>
 
-#include "portable.h"
+#include "kernels/portable.h"
 
 #if defined(__x86_64__) || defined(__i386__)
 #define GDQ_X86 1
