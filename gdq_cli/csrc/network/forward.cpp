@@ -135,9 +135,9 @@ Epilogue Network::finished(Epilogue e, const Finish& f, int height, int width, W
         e.code_row = row;
         e.code_px = features_;
     }
-    e.slope = f.slope.as<float>();
-    e.inv = f.factor.as<float>();
-    e.shift = f.shift.as<float>();
+    e.slope = f.slope.empty() ? nullptr : f.slope.data();
+    e.inv = f.factor.data();
+    e.shift = f.shift.data();
     e.x_in = f.add < 0 ? nullptr : streams[f.add];
     e.x_factor = f.add_factor;
     e.x_out = f.keep < 0 ? nullptr : streams[f.keep];

@@ -8,16 +8,15 @@
 namespace gdq {
 namespace {
 
-Aligned checked_floats(const float* values, int n, const char* what) {
-    if (!values) return {};
-    for (int i = 0; i < n; i++)
-        if (!std::isfinite(values[i])) throw std::invalid_argument(std::string(what) + " must be finite");
-    return padded_floats(values, n);
-}
-
-double largest(const Aligned& values, int n) {
+// Largest magnitude. Throws std::invalid_argument unless there are none or n, all of them finite.
+double largest(const std::vector<float>& values, int n, const char* what) {
+    if (!values.empty() && values.size() != static_cast<size_t>(n))
+        throw std::invalid_argument(std::string(what) + ": " + std::to_string(values.size()) + " instead of " + std::to_string(n));
     double most = 0;
-    for (int i = 0; i < n; i++) most = std::max(most, static_cast<double>(std::fabs(values.as<float>()[i])));
+    for (float value : values) {
+        if (!std::isfinite(value)) throw std::invalid_argument(std::string(what) + " must be finite");
+        most = std::max(most, static_cast<double>(std::fabs(value)));
+    }
     return most;
 }
 
@@ -82,12 +81,11 @@ void Network::set_head(const int16_t* weight, const float* m, const float* c, co
 }
 
 // Follows the largest possible values through the layers: kernels convert them to int32 without a clamp of their own.
-Finish Network::make_finish(const Ending& ending, double peak) {
+Finish Network::make_finish(Ending ending, double peak) {
     check_buffer(ending.add, -1), check_buffer(ending.keep, -1), check_buffer(ending.to, -1);
-    Finish finish;
-    finish.add = ending.add, finish.add_factor = ending.add_factor, finish.keep = ending.keep, finish.to = ending.to;
-    finish.slope = checked_floats(ending.slope, features_, "slopes");
-    if (ending.slope) peak *= std::max(1.0, largest(finish.slope, features_));
+    const double slope = largest(ending.slope, features_, "slopes"), factor = largest(ending.factor, features_, "factors");
+    const double shift = largest(ending.shift, features_, "shifts");
+    peak *= std::max(1.0, slope);
     if (ending.add >= 0) {
         if (ending.add >= static_cast<int>(peaks_.size()) || peaks_[ending.add] < 0)
             throw std::invalid_argument("a stream is added before it is kept");
@@ -98,23 +96,21 @@ Finish Network::make_finish(const Ending& ending, double peak) {
         peaks_[ending.keep] = peak;
         streams_ = std::max(streams_, static_cast<int>(peaks_.size()));
     }
-    if (ending.to < 0) return finish;
+    const bool is_plain = ending.slope.empty() && ending.add < 0 && ending.keep < 0;
     const Range codes = ending.codes;
+    Finish finish{std::move(ending)};
+    if (finish.to < 0) return finish;
     if (codes.lo > 0 || codes.hi < codes.lo || codes.hi > (codes.lo < 0 ? 127 : 255) || codes.lo < -128)
         throw std::invalid_argument("codes are of 8 bits at most");
-    finish.codes = codes;
-    if (ending.factor && ending.shift) {
-        finish.factor = checked_floats(ending.factor, features_, "factors");
-        finish.shift = checked_floats(ending.shift, features_, "shifts");
-        check_value(peak * largest(finish.factor, features_) + largest(finish.shift, features_));
+    if (!finish.factor.empty() && !finish.shift.empty()) {
+        check_value(peak * factor + shift);
     } else {
-        if (ending.slope || ending.add >= 0 || ending.keep >= 0)
-            throw std::invalid_argument("codes without a factor come straight from a layer");
+        if (!is_plain) throw std::invalid_argument("codes without a factor come straight from a layer");
         finish.store = Store::codes;
         check_value(peak);
     }
-    if (ending.to >= static_cast<int>(borders_.size())) borders_.resize(ending.to + 1, -1);
-    if (borders_[ending.to] != zero_of(codes)) finish.border = borders_[ending.to] = zero_of(codes);
+    if (finish.to >= static_cast<int>(borders_.size())) borders_.resize(finish.to + 1, -1);
+    if (borders_[finish.to] != zero_of(codes)) finish.border = borders_[finish.to] = zero_of(codes);
     maps_ = std::max(maps_, static_cast<int>(borders_.size()));
     return finish;
 }
@@ -132,29 +128,29 @@ void Network::begin(int bit_width, int end) {
     sequences_[bit_width].end = end;
 }
 
-void Network::add_step(int bit_width, Step::Reads reads, int source, std::shared_ptr<const Layer> layer, const Ending& ending) {
+void Network::add_step(int bit_width, Step::Reads reads, int source, std::shared_ptr<const Layer> layer, Ending ending) {
     if (!has_bit_width(bit_width)) throw std::invalid_argument("the bit-width was not begun");
     const double peak = layer->peak;
-    sequences_.at(bit_width).steps.push_back({reads, std::move(layer), source, make_finish(ending, peak)});
+    sequences_.at(bit_width).steps.push_back({reads, std::move(layer), source, make_finish(std::move(ending), peak)});
 }
 
-void Network::add_head(int bit_width, const Ending& ending) {
+void Network::add_head(int bit_width, Ending ending) {
     if (!has_head()) throw std::invalid_argument("the network has no head");
-    add_step(bit_width, Step::Reads::pixels, -1, head_layer_, ending);
+    add_step(bit_width, Step::Reads::pixels, -1, head_layer_, std::move(ending));
 }
 
-void Network::add_pass(int bit_width, const Ending& ending) {
+void Network::add_pass(int bit_width, Ending ending) {
     if (ending.add < 0) throw std::invalid_argument("there is no stream to become codes");
-    add_step(bit_width, Step::Reads::nothing, -1, no_layer_, ending);
+    add_step(bit_width, Step::Reads::nothing, -1, no_layer_, std::move(ending));
 }
 
 void Network::add_conv(int bit_width, int source, const int8_t* weight, const float* m, const float* c, Range codes,
-                       const Ending& ending) {
+                       Ending ending) {
     if (source < 0 || source >= static_cast<int>(borders_.size()) || borders_[source] != zero_of(codes))
         throw std::invalid_argument("a layer reads codes that are not there");
     if (source == ending.to) throw std::invalid_argument("a layer cannot write to the map that it reads");
     auto layer = std::make_shared<Layer>(make_layer(weight, features_, codes, m, c, {}));
-    add_step(bit_width, Step::Reads::codes, source, std::move(layer), ending);
+    add_step(bit_width, Step::Reads::codes, source, std::move(layer), std::move(ending));
 }
 
 void Network::add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, Range made) {

@@ -41,24 +41,20 @@ struct Layer {
     double peak = 0;   // largest possible magnitude of a * m + c
 };
 
-// What becomes of a layer's values: buffers by number, -1 for none; null arrays are not there.
+// What becomes of a layer's values: buffers by number, -1 for none; of each channel of the features, or empty:
 struct Ending {
-    const float* slope;          // (features,): factor of negative values
-    int add;                     // stream, times add_factor
-    float add_factor;
-    int keep;                    // stream
-    int to;                      // map of codes
-    const float *factor, *shift; // (features,): values -> codes; null: m and c give codes as they are stored
-    Range codes;                 // that are made
+    std::vector<float> slope;          // factor of negative values
+    int add = -1;                      // stream, times add_factor
+    float add_factor = 1;
+    int keep = -1;                     // stream
+    int to = -1;                       // map of codes
+    std::vector<float> factor, shift;  // values -> codes; empty: m and c give codes as they are stored
+    Range codes{};                     // that are made
 };
 
-// An Ending as it is kept.
-struct Finish {
-    Aligned slope, factor, shift;
-    int add = -1, keep = -1, to = -1;
-    float add_factor = 1;
+// An Ending in its place among others.
+struct Finish : Ending {
     Store store = Store::stream;
-    Range codes{};
     int border = -1;     // byte around the map, where it is another than what is there
 };
 
@@ -135,9 +131,9 @@ class Network {
     // Begins the operations of a bit-width. end: map that the upsampler or tail reads, -1 without one
     void begin(int bit_width, int end);
     // The next operation of a bit-width: the head; a stream that becomes codes; a convolution. codes: of its input
-    void add_head(int bit_width, const Ending& ending);
-    void add_pass(int bit_width, const Ending& ending);
-    void add_conv(int bit_width, int source, const int8_t* weight, const float* m, const float* c, Range codes, const Ending& ending);
+    void add_head(int bit_width, Ending ending);
+    void add_pass(int bit_width, Ending ending);
+    void add_conv(int bit_width, int source, const int8_t* weight, const float* m, const float* c, Range codes, Ending ending);
     // The layers behind, of all bit-widths. codes: of its input; made: of its output, both signed
     void add_up(const int8_t* weight, const float* m, const float* c, int r, Range codes, Range made);
     // r: pixel shuffle factor of the pixels; above 1 the tail stands alone, without an upsampler.
@@ -167,8 +163,8 @@ class Network {
 
   private:
     Layer make_layer(const int8_t* weight, int cout, Range codes, const float* m, const float* c, const std::vector<int>& order);
-    Finish make_finish(const Ending& ending, double peak);
-    void add_step(int bit_width, Step::Reads reads, int source, std::shared_ptr<const Layer> layer, const Ending& ending);
+    Finish make_finish(Ending ending, double peak);
+    void add_step(int bit_width, Step::Reads reads, int source, std::shared_ptr<const Layer> layer, Ending ending);
     Epilogue epilogue(const Layer& layer) const;
     Epilogue finished(Epilogue e, const Finish& finish, int height, int width, Workspace& w,
                       const std::vector<float*>& streams) const;

@@ -12,15 +12,13 @@
 namespace gdq {
 namespace {
 
-// What becomes of a layer's values.
-struct EndingArrays {
-    MaybeFloats slope, factor, shift;
-    Ending ending;
-
-    EndingArrays(MaybeFloats slope_, int add, float add_factor, int keep, int to, MaybeFloats factor_, MaybeFloats shift_, int lo, int hi)
-        : slope(std::move(slope_)), factor(std::move(factor_)), shift(std::move(shift_)),
-          ending{data_of(slope), add, add_factor, keep, to, data_of(factor), data_of(shift), {lo, hi}} {}
-};
+void make_ending(Ending* at, const MaybeFloats& slope, int add, float add_factor, int keep, int to, const MaybeFloats& factor,
+                 const MaybeFloats& shift, int lo, int hi) {
+    const auto copied = [](const MaybeFloats& values) {
+        return values ? std::vector<float>(values->data(), values->data() + values->size()) : std::vector<float>();
+    };
+    new (at) Ending{copied(slope), add, add_factor, keep, to, copied(factor), copied(shift), {lo, hi}};
+}
 
 // A network changes only until it is finished: afterwards threads may share it.
 class PyNetwork {
@@ -33,12 +31,12 @@ class PyNetwork {
         open().set_head(weight.data(), m.data(), c.data(), mean.data());
     }
     void begin(int bit_width, int end) { open().begin(bit_width, end); }
-    void add_head(int bit_width, const EndingArrays& ending) { open().add_head(bit_width, checked(ending)); }
-    void add_pass(int bit_width, const EndingArrays& ending) { open().add_pass(bit_width, checked(ending)); }
+    void add_head(int bit_width, const Ending& ending) { open().add_head(bit_width, ending); }
+    void add_pass(int bit_width, const Ending& ending) { open().add_pass(bit_width, ending); }
     void add_conv(int bit_width, int source, const Array<const int8_t, 4>& weight, const Floats& m, const Floats& c, int lo, int hi,
-                  const EndingArrays& ending) {
+                  const Ending& ending) {
         check_conv(weight, m, c, network_.features(), network_.features());
-        open().add_conv(bit_width, source, weight.data(), m.data(), c.data(), {lo, hi}, checked(ending));
+        open().add_conv(bit_width, source, weight.data(), m.data(), c.data(), {lo, hi}, ending);
     }
     void add_up(const Array<const int8_t, 4>& weight, const Floats& m, const Floats& c, int r, int in_lo, int in_hi, int lo, int hi) {
         if (r < 2 || r > 4) throw std::invalid_argument("pixel shuffle factors are 2 to 4, not " + std::to_string(r));
@@ -135,11 +133,6 @@ class PyNetwork {
     static void check_conv(const Array<T, 4>& weight, const Floats& m, const Floats& c, int64_t cout, int64_t cin) {
         check(weight, "weight", {cout, cin, 3, 3}), check(m, "multiplier", {cout}), check(c, "offset", {cout});
     }
-    const Ending& checked(const EndingArrays& arrays) const {
-        const int64_t features = network_.features();
-        check(arrays.slope, "slope", {features}), check(arrays.factor, "factor", {features}), check(arrays.shift, "shift", {features});
-        return arrays.ending;
-    }
     Network& open() {
         if (finished_) throw std::invalid_argument("the network is finished and cannot be changed");
         return network_;
@@ -157,9 +150,9 @@ class PyNetwork {
 
 void bind_network(nb::module_& m) {
     using nb::arg;
-    nb::class_<EndingArrays>(m, "Ending", "What becomes of a layer's values.")
-        .def(nb::init<MaybeFloats, int, float, int, int, MaybeFloats, MaybeFloats, int, int>(), array("slope"), arg("add"),
-             arg("add_factor"), arg("keep"), arg("to"), array("factor"), array("shift"), arg("lo"), arg("hi"));
+    nb::class_<Ending>(m, "Ending", "What becomes of a layer's values.")
+        .def("__init__", make_ending, array("slope"), arg("add"), arg("add_factor"), arg("keep"), arg("to"), array("factor"),
+             array("shift"), arg("lo"), arg("hi"));
     nb::class_<PyNetwork>(m, "Network", "Operations of every bit-width, in order, then `finish`, then `run`.")
         .def(nb::init<const char*, int, int, std::vector<int>, int, float>(), arg("isa"), arg("features"), arg("scale"), arg("outer"),
              arg("given"), arg("largest"))
