@@ -14,6 +14,8 @@ import platform
 import shutil
 import sys
 import sysconfig
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import nanobind
@@ -68,7 +70,7 @@ def find_clang_cl() -> str:
 
 
 class BuildKernels(build_ext):
-    """Compiles the instruction-set files by themselves, then the extension that links them."""
+    """Compiles all files at a time, those of the instruction sets with flags of their own, then links them."""
 
     def build_extension(self, ext: Extension) -> None:
         extra = SANITIZE if os.environ.get("GDQ_SANITIZE") else []
@@ -79,48 +81,46 @@ class BuildKernels(build_ext):
             base = ["/EHsc", *(f"/clang:{flag}" for flag in FLAGS)]
         ext.extra_compile_args = base
         ext.extra_link_args = [*extra, *([] if is_msvc or sys.platform == "darwin" else ["-pthread"])]
-        # Not among the sources, which sdists hold; nanobind is built without strict aliasing.
-        ext.extra_objects += self.compiler.compile(
-            [str(NANOBIND / "src/nb_combined.cpp")],
-            output_dir=self.build_temp,
-            include_dirs=ext.include_dirs,
-            extra_postargs=[*base, *([] if is_msvc else ["-fno-strict-aliasing"])],
-        )
-        for name, flags in machine_isas().items():
-            source = SOURCES / "isa" / f"{name.lower()}.cpp"
-            arguments = [*base, *flags, *ISA_FLAGS]
-            try:
-                ext.extra_objects += self.compiler.compile(
-                    [str(source)],
-                    output_dir=self.build_temp,
-                    include_dirs=ext.include_dirs,
-                    depends=ext.depends,
-                    extra_postargs=arguments,
-                )
-            except CCompilerError as error:
-                self.announce(f"{source} left out: {error}", level=3)
+
+        def start(source: Path, flags: Sequence[str]) -> Future[list[str]]:
+            return pool.submit(
+                self.compiler.compile,
+                [str(source)],
+                output_dir=self.build_temp,
+                macros=list(ext.define_macros),
+                include_dirs=ext.include_dirs,
+                extra_postargs=[*base, *flags],
+            )
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            isas = {
+                name: start(SOURCES / f"isa/{name.lower()}.cpp", [*flags, *ISA_FLAGS])
+                for name, flags in machine_isas().items()
+            }
+            # nanobind is built without strict aliasing.
+            objects = [start(NANOBIND / "src/nb_combined.cpp", [] if is_msvc else ["-fno-strict-aliasing"])]
+            objects += [start(path, []) for path in PLAIN]
+        for name, made in isas.items():
+            if isinstance(made.exception(), CCompilerError):
+                self.announce(f"the {name} kernels are left out: {made.exception()}", level=3)
             else:
+                objects.append(made)
                 ext.define_macros.append((f"GDQ_{name}", "1"))
-        super().build_extension(ext)
+        ext.extra_objects = [made for one in objects for made in one.result()]
+        super().build_extension(ext)  # compiles isa.cpp, which asks for these macros
 
 
-COMMON = {
-    "isa": ["isa"],
-    "kernels": ["portable"],
-    "layers": ["pack", "layer", "selftest"],
-    "network": ["network", "forward", "describe", "runner"],
-    "python": ["module", "module_describe", "module_network"],
-}
+PLAIN = sorted(path for room in ("kernels", "layers", "network", "python") for path in (SOURCES / room).glob("*.cpp"))
 NANOBIND = Path(nanobind.include_dir()).parent
 
 setup(
     ext_modules=[
         Extension(
             "gdq_cli._kernels",
-            sources=[str(SOURCES / room / f"{name}.cpp") for room, names in COMMON.items() for name in names],
+            sources=[str(SOURCES / "isa/isa.cpp")],
             include_dirs=[str(SOURCES), nanobind.include_dir(), str(NANOBIND / "ext/robin_map/include")],
             define_macros=[("NB_FREE_THREADED", "1")] if sysconfig.get_config_var("Py_GIL_DISABLED") else [],
-            depends=sorted(str(path) for path in [*SOURCES.rglob("*.h"), *SOURCES.glob("isa/*.cpp")]),
+            depends=sorted(str(path) for path in SOURCES.rglob("*.*")),
             language="c++",
             optional=True,
         )
