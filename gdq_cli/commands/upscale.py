@@ -337,9 +337,9 @@ def _rehearse(plan: Plan, options: UpscaleOptions, make_pool: Callable[[], Upsca
 def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:
     """What to read and where to write."""
     from gdq_cli.files import announced, user_path
-    from gdq_cli.runs.inputs import collect_inputs
+    from gdq_cli.runs.inputs import collect_inputs, read_stdin
     from gdq_cli.runs.names import choose_destination
-    from gdq_cli.runs.plan import plan_batch, plan_stream
+    from gdq_cli.runs.plan import plan_batch
 
     if output in _STDOUT:
         output = "-"
@@ -360,10 +360,10 @@ def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, rec
         if sys.stdin.isatty():
             raise OptionsError("- (stdin) is a terminal; name a picture, or pipe one in")
         with announced(say, "waiting for all that goes into standard input"):
-            data = sys.stdin.buffer.read()
-        return plan_stream(data, options, choose_destination(output, stdout, None, say))
-    exclude = None if output is None or output == "-" else user_path(output)
-    inputs = collect_inputs(names, recursive=recursive, exclude=exclude, say=say)
+            inputs = read_stdin(sys.stdin.buffer)
+    else:
+        exclude = None if output is None or output == "-" else user_path(output)
+        inputs = collect_inputs(names, recursive=recursive, exclude=exclude, say=say)
     return plan_batch(inputs, options, choose_destination(output, stdout, inputs, say))
 
 

@@ -19,7 +19,7 @@ from gdq_cli.models.store import must_download
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.places import Place
 from gdq_cli.runs.pipeline import as_failure, run_batch
-from gdq_cli.runs.plan import Failed, Job, Planned, plan_staged
+from gdq_cli.runs.plan import Failed, Job, Plan, Planned, plan_job
 from gdq_cli.runs.rehearsal import rehearse
 from gdq_cli.runs.report import Listener, Outcome
 from gdq_cli.upscaling.record import PictureRecord
@@ -65,7 +65,7 @@ def work_batch(
         with staging_folder() as folder, ThreadPoolExecutor(_TRANSFERS) as transfers:
             staged = _stage(batch, folder, transfers, told)
             delivery = _Delivery(staged, batch, options.overwrite, transfers, told)
-            plan = plan_staged(staged, options)
+            plan = Plan(tuple(plan_job(job, options) for job in staged))
             if not dry_run:
                 fatal = run_batch(plan, options, make_pool, delivery).fatal
                 delivery.end()

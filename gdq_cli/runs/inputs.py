@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +21,23 @@ class Found:
     """One picture to upscale.
 
     Attributes:
-        path: of the file.
+        path: of the file; of standard input, what outputs are called after.
         below: its folder relative to the folder that was named; kept below the folder of the outputs.
         listed: found in a folder or by a glob, not named itself.
         stream: what a pipe held, which can be read but once.
+        shown: what messages call it, where that is not the path.
     """
 
     path: Path
     below: Path = Path()
     listed: bool = False
     stream: BinaryIO | None = None
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.shown or str(self.path)
 
     @property
     def source(self) -> Path | BinaryIO:
@@ -125,6 +133,11 @@ def collect_inputs(
         raise ImageError(f"{', '.join(names)}: no pictures in this folder{hint}")
     one_file = len(names) == 1 and [file.listed for file in found.files.values()] in ([], [False])
     return Inputs(tuple(found.files.values()), found.ignored, tuple(found.problems), one_file)
+
+
+def read_stdin(stream: BinaryIO) -> Inputs:
+    """The one picture of standard input, once all of it is there."""
+    return Inputs((Found(Path("stdin"), stream=io.BytesIO(stream.read()), shown="standard input"),), one_file=True)
 
 
 def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: Path | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gdq_cli.errors import ImageError, WeightsError
@@ -50,7 +50,7 @@ def make_mark(job: Planned, options: UpscaleOptions) -> Mark:
         source = fingerprint(job.source)
     except OSError as error:
         raise ImageError(f"{job.name}: cannot be read ({error.strerror or error})") from error
-    return Mark(name_digest(PurePath(job.name)), source, digest(repr(facts).encode()))
+    return Mark(name_digest(job.name), source, digest(repr(facts).encode()))
 
 
 def _model_digest(model: str, scale: int) -> str:

@@ -42,9 +42,9 @@ class Destination:
 
 
 def choose_destination(
-    output: str | None, stdout: BinaryIO, inputs: Inputs | None, say: Callable[[str], None] = lambda text: None
+    output: str | None, stdout: BinaryIO, inputs: Inputs, say: Callable[[str], None] = lambda text: None
 ) -> Destination:
-    """What ``output`` means for these inputs (None: standard input). A pipe or device is opened.
+    """What ``output`` means for these inputs. A pipe or device is opened.
 
     Args:
         output: as given; ``-`` is ``stdout``.
@@ -58,8 +58,7 @@ def choose_destination(
     """
     if output is None:
         return Destination()
-    one = inputs is None or inputs.one_file
-    count = 1 if inputs is None else len(inputs.files) + len(inputs.problems)
+    count = len(inputs.files) + len(inputs.problems)
     if output == "-":
         if count != 1:
             raise OptionsError("`output` - is one picture; give exactly one input")
@@ -75,7 +74,7 @@ def choose_destination(
             raise FileError(f"{output}: cannot be written ({error.strerror or error})") from error
     if os.path.isdir(path) or output.endswith(("/", os.sep)):
         return Destination(folder=path)
-    if one or (count == 1 and is_image_name(path)):
+    if inputs.one_file or (count == 1 and is_image_name(path)):
         return Destination(file=path)
     if os.path.exists(path) or is_image_name(path):
         raise OptionsError(f"`output` {output} is one file, but there are {count} inputs; give a folder")
@@ -110,7 +109,7 @@ class OutputNames:
     def probe(self, found: Found) -> ImageHeader:
         if found.path not in self.headers:
             limit = self.options.max_pixels
-            self.headers[found.path] = probe_image(found.source, max_pixels=limit, name=str(found.path))
+            self.headers[found.path] = probe_image(found.source, max_pixels=limit, name=found.name)
         return self.headers[found.path]
 
     def suffix(self, source: PurePath, header: Callable[[], ImageHeader]) -> str:
@@ -170,9 +169,9 @@ class OutputNames:
         return self.template.render(values)
 
 
-def name_digest(path: PurePath) -> str:
-    """Of a file's name, as marks hold it."""
-    return digest(os.fsencode(path.name))
+def name_digest(name: str) -> str:
+    """Of a file's name, without its folders, as marks hold it."""
+    return digest(os.fsencode(PurePath(name).name))
 
 
 def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[Found], int]:
@@ -187,7 +186,7 @@ def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[
     by_name: dict[str, list[Found]] = defaultdict(list)
     targets: dict[str, Found] = {}
     for found in files:
-        by_name[name_digest(found.path)].append(found)
+        by_name[name_digest(found.name)].append(found)
         with suppress(ImageError):  # a picture that cannot be read has no output
             if names.destination.file is None:
                 targets[path_key(names.target(found), follow=False)] = found
@@ -209,7 +208,7 @@ def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[
 def _is_source(found: Found, mark: Mark) -> bool:
     """Whether a file bears the mark of having been made of this one."""
     with suppress(OSError):
-        return mark.name == name_digest(found.path) and mark.source == fingerprint(found.source)
+        return mark.name == name_digest(found.name) and mark.source == fingerprint(found.source)
     return False
 
 
@@ -268,4 +267,4 @@ class Targets:
 
     def _is_free(self, found: Found, target: Path) -> bool:
         mark = None if path_key(target) in self._taken else read_mark(target)
-        return path_key(target) not in self._taken and (mark is None or mark.name == name_digest(found.path))
+        return path_key(target) not in self._taken and (mark is None or mark.name == name_digest(found.name))
