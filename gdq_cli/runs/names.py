@@ -26,6 +26,7 @@ from gdq_cli.images import (
 from gdq_cli.images.mark import Mark, digest, fingerprint, read_mark
 from gdq_cli.models.choice import choose_model
 from gdq_cli.options import AUTO_MODEL, UpscaleOptions
+from gdq_cli.places import Place, parse_place
 from gdq_cli.runs.inputs import Found, Inputs
 from gdq_cli.runs.templates import NameTemplate, choose_template
 
@@ -72,13 +73,42 @@ def choose_destination(
                 return Destination(file=path.open("wb"))
         except OSError as error:
             raise FileError(f"{output}: cannot be written ({error.strerror or error})") from error
-    if os.path.isdir(path) or output.endswith(("/", os.sep)):
+    if is_folder(parse_place(output), output, count, one_file=inputs.one_file):
         return Destination(folder=path)
-    if inputs.one_file or (count == 1 and is_image_name(path)):
-        return Destination(file=path)
-    if os.path.exists(path) or is_image_name(path):
-        raise OptionsError(f"`output` {output} is one file, but there are {count} inputs; give a folder")
-    return Destination(folder=path)
+    return Destination(file=path)
+
+
+def is_folder(place: Place, output: str, count: int, *, one_file: bool) -> bool:
+    """Whether outputs go into ``output``, there or to be made, or it is the one output itself.
+
+    Args:
+        place: that it names.
+        output: as given.
+        count: of inputs, whatever comes of them.
+        one_file: a single file was named, nothing else.
+
+    Raises:
+        OptionsError: if one file is to hold several pictures.
+    """
+    kind, is_picture = place.kind(), is_image_name(place.name)
+    if kind == "folder" or output.endswith(("/", os.sep)):
+        return True
+    if one_file or (count == 1 and is_picture):
+        return False
+    if kind == "file" or is_picture:
+        raise OptionsError(f"`output` {place} is one file, but there are {count} inputs; give a folder")
+    return True
+
+
+def choose_format(format: str | None, suffix: str, output: object) -> str:
+    """The name of the format that is asked for, or of the output's suffix.
+
+    Raises:
+        OptionsError: if gdq does not write it, or there is neither.
+    """
+    if format is None and not suffix:
+        raise OptionsError(f"`output` {output}: no such folder (end it with / to have it made), and no image suffix")
+    return find_format(suffix if format is None else format).name
 
 
 @dataclass
@@ -95,14 +125,16 @@ class OutputNames:
         """By the options or the default.
 
         Raises:
-            OptionsError: as ``choose_template``; also if options contradict the one file that is the output.
+            OptionsError: as ``choose_template``; also if gdq does not write the format, or options contradict the one
+                file that is the output.
         """
         template = choose_template(options.name, options.suffix, options.size)
         file, format = destination.file, options.encoding.format
         if file is not None and (options.name is not None or options.suffix is not None):
             given = "name" if options.name is not None else "suffix"
             raise OptionsError(f"`output` names the one output itself, so it contradicts `{given}`")
-        if format is not None and isinstance(file, Path) and format_of_suffix(file) not in (None, find_format(format)):
+        chosen = None if format is None else find_format(format)
+        if chosen is not None and isinstance(file, Path) and format_of_suffix(file) not in (None, chosen):
             raise OptionsError(f"`output` {file} and `format={format}` contradict each other; give one of them")
         return cls(options, destination, template)
 
@@ -112,7 +144,7 @@ class OutputNames:
             self.headers[found.path] = probe_image(found.source, max_pixels=limit, name=found.name)
         return self.headers[found.path]
 
-    def suffix(self, source: PurePath, header: Callable[[], ImageHeader]) -> str:
+    def _suffix(self, source: PurePath, header: Callable[[], ImageHeader]) -> str:
         """The suffix of an output, with the dot; ``header`` is called where the input's name does not tell."""
         if self.options.encoding.format is not None:
             return suffix_of_format(self.options.encoding.format)
@@ -126,47 +158,60 @@ class OutputNames:
         return suffix_of_format(name)
 
     def target(self, found: Found, *, keep_suffix: bool = False, number: int = 1) -> Path:
-        """The output's path.
-
-        Args:
-            found: the input.
-            keep_suffix: put the input's whole name where the template has its stem.
-            number: of outputs that would have this name, from 1.
-        """
+        """The output's path. Arguments as of ``name``."""
         path = found.path
         if found.stream is not None and self.destination.folder is None:
             raise ImageError(f"{path}: is a pipe, and beside it is no place for a file; give `output`")
-        suffix = self.suffix(path, lambda: self.probe(found))
-        name = self.render(path.name if keep_suffix else path.stem, path.name, suffix, lambda: self.probe(found))
-        if number > 1:
-            name = f"{name.removesuffix(suffix)}-{number}{suffix}"
         folder = path.parent if self.destination.folder is None else self.destination.folder / found.below
-        return folder / name
+        return folder / self.name(path, lambda: self.probe(found), keep_suffix=keep_suffix, number=number)
 
-    def render(self, stem: str, name: str, suffix: str, header: Callable[[], ImageHeader]) -> str:
-        """The name by the template; ``header`` is called where the template needs it."""
-        options = self.options
+    def name(
+        self, source: PurePath, header: Callable[[], ImageHeader], *, keep_suffix: bool = False, number: int = 1
+    ) -> str:
+        """The output's name.
+
+        Args:
+            source: the input.
+            header: called where the input's name does not tell enough; see ``needs_header``.
+            keep_suffix: put the input's whole name where the template has its stem.
+            number: of outputs that would have this name, from 1.
+        """
+        suffix = self._suffix(source, header)
+        options, size = self.options, self.options.size
         values: dict[str, str | int | float] = {
-            "stem": stem,
-            "name": name,
+            "stem": source.name if keep_suffix else source.stem,
+            "name": source.name,
             "ext": suffix[1:],
             "model": Path(options.model).stem,
             "bits": options.bits if options.budget is None else f"{options.budget:g}",
         }
-        if options.model == AUTO_MODEL and "model" in self.template.fields:
+        if self._needs_model:
             values["model"] = choose_model(options.model, header().compression)[0]
-        size = options.size
-        by_size = self.template.needs_size or not size.is_factor
-        if by_size and self.template.fields & {"scale", "width", "height"}:
+        if self._needs_size:
             found = header()
             try:
                 _, (height, width) = size.resolve((found.height, found.width))
             except OptionsError as error:
-                raise ImageError(f"{name}: {error}") from error
+                raise ImageError(f"{source.name}: {error}") from error
             values |= {"scale": f"{width / found.width:.4g}", "width": width, "height": height}
         if size.is_factor:
             values["scale"] = f"{size.factor:g}"
-        return self.template.render(values)
+        name = self.template.render(values)
+        return name if number == 1 else f"{name.removesuffix(suffix)}-{number}{suffix}"
+
+    @property
+    def needs_header(self) -> bool:
+        """Whether the template's values depend on what is in each file."""
+        return self._needs_model or self._needs_size
+
+    @property
+    def _needs_model(self) -> bool:
+        return self.options.model == AUTO_MODEL and "model" in self.template.fields
+
+    @property
+    def _needs_size(self) -> bool:
+        by_size = {"width", "height"} if self.options.size.is_factor else {"scale", "width", "height"}
+        return not by_size.isdisjoint(self.template.fields)
 
 
 def name_digest(name: str) -> str:

@@ -21,7 +21,6 @@ from gdq_cli.images import (
     check_format_limits,
     check_target,
     default_format,
-    find_format,
     probe_image,
 )
 from gdq_cli.models.choice import choose_model, describe_lack
@@ -29,7 +28,7 @@ from gdq_cli.models.store import must_download, native_scale, resolve
 from gdq_cli.options import Encoding, UpscaleOptions
 from gdq_cli.runs.inputs import Inputs
 from gdq_cli.runs.marks import Difference, make_mark, tell_difference
-from gdq_cli.runs.names import Destination, OutputNames, Targets, without_outputs
+from gdq_cli.runs.names import Destination, OutputNames, Targets, choose_format, without_outputs
 
 _DISK_SHARE = {"png": 0.35, "jpg": 0.15, "webp": 0.1, "avif": 0.08, "tiff": 0.4}
 """Bytes of a typical upscaled photograph by bytes of its samples; formats without compression have 1."""
@@ -195,8 +194,6 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
         WeightsError: if the list of bundled models is damaged.
     """
     names = OutputNames.of_run(options, destination)
-    if options.encoding.format is not None:
-        find_format(options.encoding.format)
     files, earlier = without_outputs(inputs.files, names)
     sources = {path_key(found.source) for found in files if isinstance(found.source, Path)}
     jobs: list[Planned | Skipped | Failed] = []
@@ -272,7 +269,9 @@ def plan_job(job: Job, options: UpscaleOptions, header: ImageHeader | None = Non
 
 def _plan_header(job: Job, options: UpscaleOptions, header: ImageHeader) -> Planned | Failed:
     """The job of a picture whose output is still to be made."""
-    format = output_format(job.target, options, header)
+    in_stream = default_format(header.format, animated=header.animated)
+    suffix = job.target.suffix if isinstance(job.target, Path) else in_stream
+    format = choose_format(options.encoding.format, suffix, job.target)
     try:
         wanted, out_size = options.size.resolve((header.height, header.width))
         check_format_limits(format, out_size[1], out_size[0], frames=header.frames)
@@ -301,19 +300,6 @@ def _check_frames(format: str, header: ImageHeader) -> None:
     if header.frames > 1 and header.animated != FORMATS[format].animation:
         kind = "animations" if header.animated else "documents of several pages"
         raise ImageError(f"{format} holds no {kind}; use {'webp or png' if header.animated else 'tiff'}")
-
-
-def output_format(target: Path | BinaryIO, options: UpscaleOptions, header: ImageHeader) -> str:
-    """The format by the options, else by the target's suffix, else (a stream) that of the input."""
-    if options.encoding.format is not None:
-        return find_format(options.encoding.format).name
-    if isinstance(target, Path):
-        if not target.suffix:
-            raise OptionsError(
-                f"`output` {target}: no such folder (end it with / to have it made), and no image suffix"
-            )
-        return find_format(target.suffix).name
-    return default_format(header.format, animated=header.animated)
 
 
 def check_disk(job: Planned, extra: int = 0) -> None:

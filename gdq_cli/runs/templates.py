@@ -54,11 +54,6 @@ class NameTemplate:
         self.fields = frozenset(fields)
         self._full = text if text.endswith(".{ext}") else text + ".{ext}"
 
-    @property
-    def needs_size(self) -> bool:
-        """Whether the output's size must be known to tell its name."""
-        return bool(self.fields & {"width", "height"})
-
     def render(self, values: Mapping[str, str | int | float]) -> str:
         """The file name for one picture.
 
