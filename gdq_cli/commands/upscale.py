@@ -304,7 +304,7 @@ def _check_meant(names: list[str], output: str | None) -> None:
 def _say_without_effect(plan: Plan, options: UpscaleOptions, names: list[str], recursive: bool) -> None:
     """A note for every option that was given in vain."""
     from gdq_cli.files import user_path
-    from gdq_cli.runs.effects import without_effect
+    from gdq_cli.runs.report import without_effect
 
     for text in without_effect(plan, options):
         say(text)

@@ -1,19 +1,17 @@
-"""Where the outputs of a run go and what they are called; which files are outputs of which inputs. No torch here."""
+"""Where the outputs of a run go and what they are called: templates, their fields, and names by them. No torch here."""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+import re
+import string
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from gdq_cli.errors import FileError, ImageError, OptionsError
-from gdq_cli.files import announced, is_stream, path_key, user_path
+from gdq_cli.files import announced, is_stream, user_path
 from gdq_cli.images import (
     ImageHeader,
     default_format,
@@ -23,12 +21,17 @@ from gdq_cli.images import (
     probe_image,
     suffix_of_format,
 )
-from gdq_cli.images.mark import Mark, digest, fingerprint, read_mark
 from gdq_cli.models.choice import choose_model
-from gdq_cli.options import AUTO_MODEL, UpscaleOptions
+from gdq_cli.options import AUTO_MODEL, TargetSize, UpscaleOptions
 from gdq_cli.places import Place, parse_place
 from gdq_cli.runs.inputs import Found, Inputs
-from gdq_cli.runs.templates import NameTemplate, choose_template
+
+FIELDS = ("stem", "name", "ext", "scale", "width", "height", "model", "bits")
+"""Fields of a template: the input's name without and with its suffix, the output's suffix without the dot, the factor,
+the output's sides in pixels, the model's name, and ``bits`` or ``budget``."""
+
+_FORMAT = re.compile(r"(?:0?[1-9])?d?")  # no width that takes a machine's memory
+_FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
 
 _STILL_SUFFIXES = {".mpo": ".jpg", ".pbm": ".ppm", ".pfm": ".ppm"}
 """Suffixes that promise what gdq does not write; the format itself is written."""
@@ -109,6 +112,69 @@ def choose_format(format: str | None, suffix: str, output: object) -> str:
     if format is None and not suffix:
         raise OptionsError(f"`output` {output}: no such folder (end it with / to have it made), and no image suffix")
     return find_format(suffix if format is None else format).name
+
+
+class NameTemplate:
+    """A checked template for output names.
+
+    Args:
+        text: with fields of ``FIELDS`` in braces, such as ``{stem}_{width}x{height}``. Unless it ends with ``.{ext}``,
+            that is appended.
+
+    Raises:
+        OptionsError: unknown field, unbalanced brace, a path separator or control character.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        try:
+            parsed = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise OptionsError(f"`name` {text!r}: {error}; a literal brace is written twice") from error
+        fields = [field for _, field, _, _ in parsed if field is not None]
+        unknown = [field for field in fields if field not in FIELDS]
+        if unknown:
+            known = ", ".join("{" + field + "}" for field in FIELDS)
+            raise OptionsError(f"`name` {text!r}: there is no field {{{unknown[0]}}}; known are {known}")
+        if any(conversion or not _FORMAT.fullmatch(spec or "") for _, _, spec, conversion in parsed):
+            raise OptionsError(f"`name` {text!r}: the one format is a number of digits, up to 9, such as {{width:05d}}")
+        if not text or _FORBIDDEN.search("".join(literal for literal, _, _, _ in parsed)):
+            raise OptionsError(f"`name` {text!r}: a file name, without / or \\; folders are chosen by `output`")
+        self.fields = frozenset(fields)
+        self._full = text if text.endswith(".{ext}") else text + ".{ext}"
+
+    def render(self, values: Mapping[str, str | int | float]) -> str:
+        """The file name for one picture.
+
+        Args:
+            values: one for each field that the template uses, and ``ext``.
+
+        Raises:
+            OptionsError: if a format does not suit its value, or hides the file, which was not hidden.
+        """
+        try:
+            name = self._full.format_map(values)
+        except (ValueError, TypeError) as error:
+            raise OptionsError(f"`name` {self.text!r}: {error}") from error
+        if name.startswith(".") and not str(values["stem"]).startswith("."):
+            raise OptionsError(f"`name` {self.text!r} gives {name!r}, which is hidden")
+        return name
+
+
+def choose_template(name: str | None, suffix: str | None, size: TargetSize) -> NameTemplate:
+    """The template that ``name`` or ``suffix`` ask for, or the default: ``{stem}_x4``, ``{stem}_w1920`` and so on.
+
+    Raises:
+        OptionsError: if both are given or one is not fit for a file name.
+    """
+    if name is not None and suffix is not None:
+        raise OptionsError("`name` and `suffix` contradict each other; give one of them")
+    if name is not None:
+        return NameTemplate(name)
+    if suffix is None:
+        lengths = (("w", size.width), ("h", size.height), ("l", size.longest))
+        suffix = next((f"_{side}{length}" for side, length in lengths if length is not None), f"_x{size.factor:g}")
+    return NameTemplate("{stem}" + suffix.replace("{", "{{").replace("}", "}}"))
 
 
 @dataclass
@@ -212,104 +278,3 @@ class OutputNames:
     def _needs_size(self) -> bool:
         by_size = {"width", "height"} if self.options.size.is_factor else {"scale", "width", "height"}
         return not by_size.isdisjoint(self.template.fields)
-
-
-def name_digest(name: str) -> str:
-    """Of a file's name, without its folders, as marks hold it."""
-    return digest(os.fsencode(PurePath(name).name))
-
-
-def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[Found], int]:
-    """Leave out what a run has made of others of these files: it must not be upscaled again.
-
-    Marks tell; a file without one (another program may have packed it tighter) is an output if this run would give its
-    name to one. Only files that were found in a folder or by a glob; what was named itself is meant.
-
-    Returns:
-        What is left, and how many were left out.
-    """
-    by_name: dict[str, list[Found]] = defaultdict(list)
-    targets: dict[str, Found] = {}
-    for found in files:
-        by_name[name_digest(found.name)].append(found)
-        with suppress(ImageError):  # a picture that cannot be read has no output
-            if names.destination.file is None:
-                targets[path_key(names.target(found), follow=False)] = found
-
-    def made_of(mark: Mark, found: Found) -> bool:
-        sources = [other for other in by_name[mark.name] if other is not found]
-        beside = any(other.path.parent == found.path.parent for other in sources)
-        return beside or any(_is_source(other, mark) for other in sources)
-
-    kept = []
-    for found in files:
-        mark = read_mark(found.path) if found.listed else None
-        is_target = found.listed and targets.get(path_key(found.path, follow=False), found) is not found
-        if not (is_target if mark is None else made_of(mark, found)):
-            kept.append(found)
-    return kept, len(files) - len(kept)
-
-
-def _is_source(found: Found, mark: Mark) -> bool:
-    """Whether a file bears the mark of having been made of this one."""
-    with suppress(OSError):
-        return mark.name == name_digest(found.name) and mark.source == fingerprint(found.source)
-    return False
-
-
-class Targets:
-    """Which input gets which output.
-
-    An output belongs to the input that it was made of; one made of another file, here or not, is nobody else's.
-
-    Args:
-        files: all inputs of the run.
-        names: by which outputs are called.
-    """
-
-    def __init__(self, files: Iterable[Found], names: OutputNames) -> None:
-        self._names = names
-        self._taken: dict[str, Path] = {}
-        self._own: dict[Path, Path] = {}
-        if names.destination.file is not None:
-            return
-        for found in files:
-            with suppress(ImageError):  # a picture that cannot be read has no output
-                target = next(filter(None, self._made_of(found)), None)
-                if target is not None:
-                    self._own[found.path] = target
-                    self._taken[path_key(target)] = found.path
-
-    def _candidates(self, found: Found) -> Iterator[Path]:
-        """Names for the output, in order: its own, the one with the input's suffix kept, numbered ones."""
-        yield self._names.target(found)
-        for number in itertools.count(1):
-            yield self._names.target(found, keep_suffix=True, number=number)
-
-    def _made_of(self, found: Found) -> Iterator[Path | None]:
-        """Outputs that were made of this input, among those with its names."""
-        for target in itertools.takewhile(os.path.exists, self._candidates(found)):
-            mark = read_mark(target)
-            if mark is not None and path_key(target) not in self._taken:
-                yield target if _is_source(found, mark) else None
-
-    def choose(self, found: Found) -> tuple[Path | BinaryIO, tuple[str, ...]]:
-        """The output of an input, and what to say about its name.
-
-        Raises:
-            ImageError: if the name depends on the picture, which cannot be read.
-            OptionsError: as ``OutputNames.render``.
-        """
-        if self._names.destination.file is not None:
-            return self._names.destination.file, ()  # one input only, as choose_destination sees to
-        first = self._names.target(found)
-        target = self._own.get(found.path) or next(filter(partial(self._is_free, found), self._candidates(found)))
-        other = self._taken.get(path_key(first), "another picture")
-        self._taken[path_key(target)] = found.path
-        if target == first:
-            return target, ()
-        return target, (f"written as {target.name}, because {first.name} is the output of {other}",)
-
-    def _is_free(self, found: Found, target: Path) -> bool:
-        mark = None if path_key(target) in self._taken else read_mark(target)
-        return path_key(target) not in self._taken and (mark is None or mark.name == name_digest(found.name))

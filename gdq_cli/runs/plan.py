@@ -27,8 +27,8 @@ from gdq_cli.models.choice import choose_model, describe_lack
 from gdq_cli.models.store import must_download, native_scale, resolve
 from gdq_cli.options import Encoding, UpscaleOptions
 from gdq_cli.runs.inputs import Inputs
-from gdq_cli.runs.marks import Difference, make_mark, tell_difference
-from gdq_cli.runs.names import Destination, OutputNames, Targets, choose_format, without_outputs
+from gdq_cli.runs.marks import Difference, Targets, make_mark, tell_difference, without_outputs
+from gdq_cli.runs.names import Destination, OutputNames, choose_format
 
 _DISK_SHARE = {"png": 0.35, "jpg": 0.15, "webp": 0.1, "avif": 0.08, "tiff": 0.4}
 """Bytes of a typical upscaled photograph by bytes of its samples; formats without compression have 1."""
@@ -132,6 +132,11 @@ class Planned(Job):
     encoding: Encoding
 
     @property
+    def format(self) -> str:
+        """Of the output."""
+        return self.encoding.format or ""
+
+    @property
     def work(self) -> int:
         """LR pixels of all frames, for progress."""
         return self.header.width * self.header.height * self.header.frames
@@ -140,9 +145,8 @@ class Planned(Job):
     def disk_bytes(self) -> int:
         """Estimated size of the output."""
         samples = self.out_size[0] * self.out_size[1] * (4 if self.header.has_alpha else 3) * self.header.frames
-        format = self.encoding.format or ""
-        deep = self.header.bit_depth > 8 and format in ("png", "tiff", "ppm")
-        return int(samples * (2 if deep else 1) * _DISK_SHARE.get(format, 1.0))
+        deep = self.header.bit_depth > 8 and self.format in ("png", "tiff", "ppm")
+        return int(samples * (2 if deep else 1) * _DISK_SHARE.get(self.format, 1.0))
 
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {
