@@ -169,8 +169,8 @@ def _collect(names: Sequence[str], recursive: bool, target: Place | None, say: C
             if file.stream is not None:
                 found.fail(str(file.path), "is a pipe, which works with paths on one machine only")
             else:
-                base = LocalPlace(Path(*file.path.parts[: len(file.path.parts) - 1 - len(file.below.parts)]))
-                found.add(LocalPlace(file.path), file.below.as_posix(), base if file.listed else None)
+                base = None if file.base is None else LocalPlace(file.base)
+                found.add(LocalPlace(file.path), file.below.as_posix(), base)
     for name in names:
         if is_address(name):
             _collect_address(found, name, recursive, target)

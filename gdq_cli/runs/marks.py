@@ -105,17 +105,15 @@ def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[
             if names.destination.file is None:
                 targets[path_key(names.target(found), follow=False)] = found
 
-    def made_of(mark: Mark, found: Found) -> bool:
+    def is_output(found: Found) -> bool:
+        mark = read_mark(found.path)
+        if mark is None:
+            return targets.get(path_key(found.path, follow=False), found) is not found
         sources = [other for other in by_name[mark.name] if other is not found]
         beside = any(other.path.parent == found.path.parent for other in sources)
         return beside or any(_is_source(other, mark) for other in sources)
 
-    kept = []
-    for found in files:
-        mark = read_mark(found.path) if found.listed else None
-        is_target = found.listed and targets.get(path_key(found.path, follow=False), found) is not found
-        if not (is_target if mark is None else made_of(mark, found)):
-            kept.append(found)
+    kept = [found for found in files if found.base is None or not is_output(found)]
     return kept, len(files) - len(kept)
 
 
