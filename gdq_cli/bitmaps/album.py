@@ -141,7 +141,7 @@ class Album:
             facts: a line about it.
         """
         plan = plan_patches(sizes[0])
-        rows, cols = plan.rows[0].core_size, plan.cols[0].core_size
+        rows, cols = plan[0].core.size
         before, after = (self.link(file) for file in files)
         data = {
             "name": name,

@@ -23,8 +23,8 @@ Box = tuple[int, int, int, int]
 def _boxes(plan: PatchPlan, size: tuple[int, int]) -> list[Box]:
     """Where each patch core lies in a picture of another size."""
     zoom_y, zoom_x = size[0] / plan.size[0], size[1] / plan.size[1]
-    rows = [(round(s.core * zoom_y), round(s.core_stop * zoom_y)) for s in plan.rows]
-    cols = [(round(s.core * zoom_x), round(s.core_stop * zoom_x)) for s in plan.cols]
+    rows = [(round(row.start * zoom_y), round(row.stop * zoom_y)) for row in plan.rows]
+    cols = [(round(col.start * zoom_x), round(col.stop * zoom_x)) for col in plan.cols]
     return [(top, left, bottom, right) for top, bottom in rows for left, right in cols]
 
 
