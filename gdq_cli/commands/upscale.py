@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
@@ -38,7 +37,7 @@ from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
 if TYPE_CHECKING:
-    from gdq_cli.runs.plan import Plan
+    from gdq_cli.runs.plan import Plan, Planned
     from gdq_cli.runs.report import RunSummary
     from gdq_cli.upscaling.pool import UpscalerPool
 
@@ -314,22 +313,15 @@ def _say_without_effect(plan: Plan, options: UpscaleOptions, names: list[str], r
 
 def _rehearse(plan: Plan, options: UpscaleOptions, make_pool: Callable[[], UpscalerPool], quiet: bool) -> Plan:
     """The plan after all has been tried that takes no network; models that would be downloaded are only named."""
-    from gdq_cli.models.store import must_download
     from gdq_cli.runs.rehearsal import rehearse
 
-    pool = cache(make_pool)
-
-    def load(model: str, scale: int) -> None:
-        if must_download(model, scale):
-            say(f"{model} is not here yet; the run will download it")
-        else:
-            pool().get(scale, model)
-
     bar = Bar(shown=not quiet)
+
+    def show(job: Planned, done: int, total: int) -> None:
+        bar.update(printable(Path(job.name).name), done, total)
+
     try:
-        return rehearse(
-            plan, options, load, lambda job, done, total: bar.update(printable(Path(job.name).name), done, total)
-        )
+        return rehearse(plan, options, make_pool, show, say)
     finally:
         bar.stop()
 
