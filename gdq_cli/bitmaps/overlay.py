@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gdq_cli.bitmaps.terminal import PALETTE, Rgb, bit_label, count_bits, ink_on
 from gdq_cli.bits.patches import PatchPlan
-from gdq_cli.bits.widths import FP32_BITS
 
 _STRIP_COLOR: Rgb = (0x17, 0x16, 0x1D)
 _STRIP_INK: Rgb = (0xEC, 0xEB, 0xF0)
@@ -53,7 +52,7 @@ def _side(box: Box) -> int:
 
 def _badge(bit_width: int, size: float) -> Image.Image:
     """A bit-width in its colour, with rounded corners, as RGBA."""
-    text, color = "32" if bit_width == FP32_BITS else str(bit_width), PALETTE[bit_width]
+    text, color = str(bit_width), PALETTE[bit_width]
     font = ImageFont.load_default(size)
     height = round(size * 1.3)
     width = max(height, round(font.getlength(text) + size * 0.5))

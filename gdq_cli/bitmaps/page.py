@@ -120,11 +120,11 @@ def _digits(bit_map: NDArray[np.integer], plan: PatchPlan) -> str:
     badges = []
     for patch, bits in zip(plan, bit_map.ravel().tolist(), strict=True):
         x, y, color = patch.core.x + size / 5, patch.core.y + size / 5, PALETTE[bits]
-        text, width = ("32", 1.8 * size) if bits == FP32_BITS else (str(bits), 1.3 * size)
+        width = (1.8 if bits == FP32_BITS else 1.3) * size
         badges.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{1.3 * size:.1f}" rx="{size / 4:.1f}" '
             f'fill="{hex_color(color)}"/><text x="{x + width / 2:.1f}" y="{y + 0.65 * size:.1f}" '
-            f'font-size="{size:.1f}" fill="{hex_color(ink_on(color))}">{text}</text>'
+            f'font-size="{size:.1f}" fill="{hex_color(ink_on(color))}">{bits}</text>'
         )
     return "".join(badges)
 
