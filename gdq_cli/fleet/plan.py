@@ -124,7 +124,7 @@ def plan_fleet(
         folder, file = None, target
     if file is not None and inputs.files:
         choose_format(options.encoding.format, PurePath(file.name).suffix, file)
-    namer = OutputNames.of_run(options, Destination(file=None if file is None else Path(file.name)))
+    namer = OutputNames(options, Destination(file=None if file is None else Path(file.name)))
     entries, failures = _name_outputs(inputs, folder, file, namer)
     exists = _existence(inputs, recursive)
     made = {entry.target.key: entry.source.key for entry in entries}

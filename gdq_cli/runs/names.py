@@ -6,7 +6,7 @@ import os
 import re
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
@@ -177,24 +177,18 @@ def choose_template(name: str | None, suffix: str | None, size: TargetSize) -> N
     return NameTemplate("{stem}" + suffix.replace("{", "{{").replace("}", "}}"))
 
 
-@dataclass
 class OutputNames:
-    """Names of the outputs of one run, and the headers that were read to find them."""
+    """Names of the outputs of one run, and the headers that were read to find them.
 
-    options: UpscaleOptions
-    destination: Destination
-    template: NameTemplate
-    headers: dict[Path, ImageHeader] = field(default_factory=dict)
+    Raises:
+        OptionsError: as ``choose_template``; also if gdq does not write the format, or options contradict the one file
+            that is the output.
+    """
 
-    @classmethod
-    def of_run(cls, options: UpscaleOptions, destination: Destination) -> OutputNames:
-        """By the options or the default.
-
-        Raises:
-            OptionsError: as ``choose_template``; also if gdq does not write the format, or options contradict the one
-                file that is the output.
-        """
-        template = choose_template(options.name, options.suffix, options.size)
+    def __init__(self, options: UpscaleOptions, destination: Destination) -> None:
+        self.options, self.destination = options, destination
+        self.template = choose_template(options.name, options.suffix, options.size)
+        self.headers: dict[Path, ImageHeader] = {}
         file, format = destination.file, options.encoding.format
         if file is not None and (options.name is not None or options.suffix is not None):
             given = "name" if options.name is not None else "suffix"
@@ -202,7 +196,6 @@ class OutputNames:
         chosen = None if format is None else find_format(format)
         if chosen is not None and isinstance(file, Path) and format_of_suffix(file) not in (None, chosen):
             raise OptionsError(f"`output` {file} and `format={format}` contradict each other; give one of them")
-        return cls(options, destination, template)
 
     def probe(self, found: Found) -> ImageHeader:
         if found.path not in self.headers:

@@ -197,7 +197,7 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
         OptionsError: if options are wrong for any picture (a template, a format).
         WeightsError: if the list of bundled models is damaged.
     """
-    names = OutputNames.of_run(options, destination)
+    names = OutputNames(options, destination)
     files, earlier = without_outputs(inputs.files, names)
     sources = {path_key(found.source) for found in files if isinstance(found.source, Path)}
     jobs: list[Planned | Skipped | Failed] = []

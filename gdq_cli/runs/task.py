@@ -55,7 +55,7 @@ class Task:
 
     def __init__(self, job: Planned, options: UpscaleOptions, budget: int) -> None:
         self.job, self.options, self.header = job, options, job.header
-        self._seconds = dict.fromkeys(("read", "load", "write", "waited"), 0.0)
+        self._seconds = dict.fromkeys(("read", "load", "waited"), 0.0)
         self._record: PictureRecord | None = None  # of the frames so far
         self._mark: Mark | None = None  # of what is read
         frames = min(self.header.frames, FRAMES_IN_FLIGHT)
@@ -207,15 +207,15 @@ class Task:
             notes = write_image(job.target, frame.picture, encoding, **how)
         else:
             notes = write_frames(job.target, feed, self.header, encoding, **how)
-        self._seconds["write"] = time.perf_counter() - start - self._seconds["waited"]
-        assert self._record is not None
         spent = self._seconds
+        seconds = time.perf_counter() - start - spent["waited"]
+        assert self._record is not None
         return replace(
             self._record,
             name=job.name,
             target_name=job.target_name,
             model_reason=job.model_reason,
             frames=self.header.frames,
-            seconds={"read": spent["read"], "load": spent["load"], **self._record.seconds, "write": spent["write"]},
+            seconds={"read": spent["read"], "load": spent["load"], **self._record.seconds, "write": seconds},
             warnings=tuple(dict.fromkeys((*job.notes, *self._record.warnings, *notes))),
         )
