@@ -8,7 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -142,7 +142,7 @@ class Targets:
             return
         for found in files:
             with suppress(ImageError):  # a picture that cannot be read has no output
-                target = next(filter(None, self._made_of(found)), None)
+                target = self._made_of(found)
                 if target is not None:
                     self._own[found.path] = target
                     self._taken[path_key(target)] = found.path
@@ -153,30 +153,34 @@ class Targets:
         for number in itertools.count(1):
             yield self._names.target(found, keep_suffix=True, number=number)
 
-    def _made_of(self, found: Found) -> Iterator[Path | None]:
-        """Outputs that were made of this input, among those with its names."""
+    def _made_of(self, found: Found) -> Path | None:
+        """The first output that was made of this input, among those with its names."""
         for target in itertools.takewhile(os.path.exists, self._candidates(found)):
-            mark = read_mark(target)
-            if mark is not None and path_key(target) not in self._taken:
-                yield target if _is_source(found, mark) else None
+            mark = None if path_key(target) in self._taken else read_mark(target)
+            if mark is not None and _is_source(found, mark):
+                return target
+        return None
 
     def choose(self, found: Found) -> tuple[Path | BinaryIO, tuple[str, ...]]:
         """The output of an input, and what to say about its name.
 
         Raises:
             ImageError: if the name depends on the picture, which cannot be read.
-            OptionsError: as ``OutputNames.render``.
+            OptionsError: as ``NameTemplate.render``.
         """
         if self._names.destination.file is not None:
             return self._names.destination.file, ()  # one input only, as choose_destination sees to
         first = self._names.target(found)
-        target = self._own.get(found.path) or next(filter(partial(self._is_free, found), self._candidates(found)))
+        free = (candidate for candidate in self._candidates(found) if self._is_free(candidate, found))
+        target = self._own.get(found.path) or next(free)
         other = self._taken.get(path_key(first), "another picture")
         self._taken[path_key(target)] = found.path
         if target == first:
             return target, ()
         return target, (f"written as {target.name}, because {first.name} is the output of {other}",)
 
-    def _is_free(self, found: Found, target: Path) -> bool:
-        mark = None if path_key(target) in self._taken else read_mark(target)
-        return path_key(target) not in self._taken and (mark is None or mark.name == name_digest(found.name))
+    def _is_free(self, target: Path, found: Found) -> bool:
+        if path_key(target) in self._taken:
+            return False
+        mark = read_mark(target)
+        return mark is None or mark.name == name_digest(found.name)
