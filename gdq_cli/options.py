@@ -159,7 +159,7 @@ class UpscaleOptions:
     """Options of one run.
 
     Attributes:
-        name, suffix: how outputs are called; see ``gdq_cli.runs.templates``.
+        name, suffix: how outputs are called; see ``gdq_cli.runs.names``.
         memory: budget for pictures in flight, bytes; None for half of what is free.
 
     Raises:

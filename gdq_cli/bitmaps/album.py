@@ -83,8 +83,8 @@ def look_at(lr: NDArray[np.uint8], sr: NDArray[np.uint8], *, linked: bool, pictu
     """
     thumb = Image.fromarray(lr)
     thumb.thumbnail((_THUMB, _THUMB), reducing_gap=2)
-    kind, options = ("WEBP", {"quality": 70}) if features.check("webp") else ("JPEG", {"quality": 70})
-    return Look(data_uri(thumb, kind, **options), None if linked else _take_detail(lr, sr, pictures))
+    uri = data_uri(thumb, "WEBP" if features.check("webp") else "JPEG", quality=70)
+    return Look(uri, None if linked else _take_detail(lr, sr, pictures))
 
 
 def _take_detail(lr: NDArray[np.uint8], sr: NDArray[np.uint8], pictures: int) -> Detail:
@@ -141,7 +141,7 @@ class Album:
             facts: a line about it.
         """
         plan = plan_patches(sizes[0])
-        rows, cols = plan.rows[0].core_size, plan.cols[0].core_size
+        rows, cols = plan[0].core.size
         before, after = (self.link(file) for file in files)
         data = {
             "name": name,

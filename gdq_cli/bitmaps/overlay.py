@@ -8,7 +8,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gdq_cli.bitmaps.terminal import PALETTE, Rgb, bit_label, count_bits, ink_on
 from gdq_cli.bits.patches import PatchPlan
-from gdq_cli.bits.widths import FP32_BITS
 
 _STRIP_COLOR: Rgb = (0x17, 0x16, 0x1D)
 _STRIP_INK: Rgb = (0xEC, 0xEB, 0xF0)
@@ -23,8 +22,8 @@ Box = tuple[int, int, int, int]
 def _boxes(plan: PatchPlan, size: tuple[int, int]) -> list[Box]:
     """Where each patch core lies in a picture of another size."""
     zoom_y, zoom_x = size[0] / plan.size[0], size[1] / plan.size[1]
-    rows = [(round(s.core * zoom_y), round(s.core_stop * zoom_y)) for s in plan.rows]
-    cols = [(round(s.core * zoom_x), round(s.core_stop * zoom_x)) for s in plan.cols]
+    rows = [(round(row.start * zoom_y), round(row.stop * zoom_y)) for row in plan.rows]
+    cols = [(round(col.start * zoom_x), round(col.stop * zoom_x)) for col in plan.cols]
     return [(top, left, bottom, right) for top, bottom in rows for left, right in cols]
 
 
@@ -53,7 +52,7 @@ def _side(box: Box) -> int:
 
 def _badge(bit_width: int, size: float) -> Image.Image:
     """A bit-width in its colour, with rounded corners, as RGBA."""
-    text, color = "32" if bit_width == FP32_BITS else str(bit_width), PALETTE[bit_width]
+    text, color = str(bit_width), PALETTE[bit_width]
     font = ImageFont.load_default(size)
     height = round(size * 1.3)
     width = max(height, round(font.getlength(text) + size * 0.5))

@@ -101,7 +101,7 @@ def map_uri(bit_map: NDArray[np.integer], plan: PatchPlan | None = None) -> str:
     widths = [*PALETTE]
     index = np.searchsorted(widths, bit_map).astype(np.uint8)
     if plan is not None:
-        index = index.repeat([s.core_size for s in plan.rows], 0).repeat([s.core_size for s in plan.cols], 1)
+        index = index.repeat([*map(len, plan.rows)], 0).repeat([*map(len, plan.cols)], 1)
     image = Image.fromarray(index, "L").convert("P")
     image.putpalette([value for bits in widths for value in PALETTE[bits]])
     return data_uri(image, "PNG", optimize=True)
@@ -110,23 +110,21 @@ def map_uri(bit_map: NDArray[np.integer], plan: PatchPlan | None = None) -> str:
 def _grid_lines(plan: PatchPlan) -> str:
     height, width = plan.size
     return "".join(
-        [f"M0 {segment.core}H{width}" for segment in plan.rows[1:]]
-        + [f"M{segment.core} 0V{height}" for segment in plan.cols[1:]]
+        [f"M0 {row.start}H{width}" for row in plan.rows[1:]] + [f"M{col.start} 0V{height}" for col in plan.cols[1:]]
     )
 
 
 def _digits(bit_map: NDArray[np.integer], plan: PatchPlan) -> str:
     """A badge with the bit-width in each patch's corner, in LR pixels."""
-    first = plan[0]
-    size = 0.2 * min(first.row.core_size, first.col.core_size)
+    size = 0.2 * min(plan[0].core.size)
     badges = []
     for patch, bits in zip(plan, bit_map.ravel().tolist(), strict=True):
-        x, y, color = patch.col.core + size / 5, patch.row.core + size / 5, PALETTE[bits]
-        text, width = ("32", 1.8 * size) if bits == FP32_BITS else (str(bits), 1.3 * size)
+        x, y, color = patch.core.x + size / 5, patch.core.y + size / 5, PALETTE[bits]
+        width = (1.8 if bits == FP32_BITS else 1.3) * size
         badges.append(
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{1.3 * size:.1f}" rx="{size / 4:.1f}" '
             f'fill="{hex_color(color)}"/><text x="{x + width / 2:.1f}" y="{y + 0.65 * size:.1f}" '
-            f'font-size="{size:.1f}" fill="{hex_color(ink_on(color))}">{text}</text>'
+            f'font-size="{size:.1f}" fill="{hex_color(ink_on(color))}">{bits}</text>'
         )
     return "".join(badges)
 

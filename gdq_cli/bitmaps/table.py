@@ -107,6 +107,5 @@ def bit_map_csv(
     for patch in plan:
         row, col = divmod(patch.index, plan.grid[1])
         verdict = [choices[patch.index].entropy, *choices[patch.index].logits] if choices else [""] * 4
-        core = (patch.row.core, patch.col.core, patch.row.core_size, patch.col.core_size)
-        writer.writerow([row, col, *core, int(bit_map[row, col]), reasons[patch.index], *verdict])
+        writer.writerow([row, col, *patch.core, int(bit_map[row, col]), reasons[patch.index], *verdict])
     return text.getvalue()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 PATCH_SIZE = 96
 """Target side of a core in LR pixels: the test patch of the paper (supplement, implementation details)."""
@@ -19,40 +20,55 @@ MAX_HALO = 64
 """The most that a checkpoint may ask for."""
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A patch on one axis: its core, which is its own."""
+class Box(NamedTuple):
+    """A rectangle of LR pixels."""
 
-    core: int
-    core_stop: int
+    y: int
+    x: int
+    height: int
+    width: int
 
     @property
-    def core_size(self) -> int:
-        return self.core_stop - self.core
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    @property
+    def pixels(self) -> int:
+        """How many there are."""
+        return self.height * self.width
+
+    def slices(self, scale: int = 1) -> tuple[slice, slice]:
+        """Where it lies in a picture of ``scale`` times the size."""
+        y, x = self.y * scale, self.x * scale
+        return slice(y, y + self.height * scale), slice(x, x + self.width * scale)
 
 
 @dataclass(frozen=True)
 class Patch:
-    """One patch: its place in the grid and its segments, in LR pixels."""
+    """One patch: its place in the grid and its core, which is its own."""
 
     index: int
-    row: Segment
-    col: Segment
+    core: Box
 
     @property
     def core_slices(self) -> tuple[slice, slice]:
         """Where the core lies in the image."""
-        return slice(self.row.core, self.row.core_stop), slice(self.col.core, self.col.core_stop)
+        return self.core.slices()
 
 
 @dataclass(frozen=True)
 class PatchPlan:
-    """How an image of ``size`` is divided. Cores tile it; networks see ``halo`` pixels of context around them."""
+    """How an image of ``size`` is divided. Cores tile it; networks see ``halo`` pixels of context around them.
+
+    Attributes:
+        rows, cols: where the cores lie on each axis.
+    """
 
     size: tuple[int, int]
     halo: int
-    rows: tuple[Segment, ...]
-    cols: tuple[Segment, ...]
+    rows: tuple[range, ...]
+    cols: tuple[range, ...]
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -65,17 +81,17 @@ class PatchPlan:
     def __getitem__(self, index: int) -> Patch:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        row, col = divmod(index, len(self.cols))
-        return Patch(index, self.rows[row], self.cols[col])
+        row, col = self.rows[index // len(self.cols)], self.cols[index % len(self.cols)]
+        return Patch(index, Box(row.start, col.start, len(row), len(col)))
 
     def __iter__(self) -> Iterator[Patch]:
         return (self[index] for index in range(len(self)))
 
 
-def _plan_axis(side: int, patch_size: int) -> tuple[Segment, ...]:
+def _plan_axis(side: int, patch_size: int) -> tuple[range, ...]:
     """Divide one axis evenly."""
     core_size = -(-side // max(1, round(side / patch_size)))
-    return tuple(Segment(core, min(core + core_size, side)) for core in range(0, side, core_size))
+    return tuple(range(start, min(start + core_size, side)) for start in range(0, side, core_size))
 
 
 def plan_patches(size: tuple[int, int], *, patch_size: int = PATCH_SIZE, halo: int = HALO) -> PatchPlan:

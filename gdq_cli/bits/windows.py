@@ -18,34 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gdq_cli.bits.patches import PatchPlan
+from gdq_cli.bits.patches import Box, PatchPlan
 
 MOST_PATCHES = 3
 """Patches on a side of a window at most: beyond it little context is saved, and memory grows with every thread."""
-
-
-class Box(NamedTuple):
-    """A rectangle of LR pixels."""
-
-    y: int
-    x: int
-    height: int
-    width: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width)."""
-        return self.height, self.width
-
-    @property
-    def pixels(self) -> int:
-        """How many there are."""
-        return self.height * self.width
-
-    def slices(self, scale: int = 1) -> tuple[slice, slice]:
-        """Where it lies in a picture of ``scale`` times the size."""
-        y, x = self.y * scale, self.x * scale
-        return slice(y, y + self.height * scale), slice(x, x + self.width * scale)
 
 
 @dataclass(frozen=True)
@@ -86,7 +62,7 @@ def plan_windows(
         Windows whose cores tile the image.
     """
     rows, cols = plan.grid
-    height, width = plan.rows[0].core_size, plan.cols[0].core_size
+    height, width = len(plan.rows[0]), len(plan.cols[0])
 
     def wanted_in(block: _Block) -> set[int]:
         spans = [slice(row * cols + block.left, row * cols + block.right) for row in range(block.top, block.bottom)]
@@ -94,8 +70,8 @@ def plan_windows(
 
     def run_at_once(block: _Block, wanted: set[int]) -> tuple[float, Window]:
         """The window of all patches of a block, and its price."""
-        y, y_stop = plan.rows[block.top].core, plan.rows[block.bottom - 1].core_stop
-        x, x_stop = plan.cols[block.left].core, plan.cols[block.right - 1].core_stop
+        y, y_stop = plan.rows[block.top].start, plan.rows[block.bottom - 1].stop
+        x, x_stop = plan.cols[block.left].start, plan.cols[block.right - 1].stop
         seen_y, seen_height = _see(y, (block.bottom - block.top) * height, plan.size[0], plan.halo)
         seen_x, seen_width = _see(x, (block.right - block.left) * width, plan.size[1], plan.halo)
         core, seen = Box(y, x, y_stop - y, x_stop - x), Box(seen_y, seen_x, seen_height, seen_width)
@@ -157,7 +133,7 @@ def _see(start: int, length: int, side: int, halo: int) -> tuple[int, int]:
 def map_bits(plan: PatchPlan, windows: Iterable[Window]) -> NDArray[np.int64]:
     """(rows, cols): the bit-width at which each patch runs."""
     found = np.zeros(plan.grid, np.int64)
-    tops, lefts = (np.array([segment.core for segment in segments]) for segments in (plan.rows, plan.cols))
+    tops, lefts = (np.array([side.start for side in sides]) for sides in (plan.rows, plan.cols))
     for window in windows:
         core = window.core
         rows = slice(*np.searchsorted(tops, (core.y, core.y + core.height)))

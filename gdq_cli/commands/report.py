@@ -100,7 +100,7 @@ class _PageOfMany(Listener):
         from gdq_cli.bitmaps.album import is_shown, look_at
 
         shown = is_shown(job.source, before.size) and is_shown(job.target, after.size)
-        formats = {job.header.format, job.encoding.format}
+        formats = {job.header.format, job.format}
         with memory_errors():
             look = look_at(before.rgb, after.rgb, linked=shown and formats <= _LINKED, pictures=self._pictures)
         self._looks[job.name] = job, look

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
@@ -38,7 +37,7 @@ from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
 if TYPE_CHECKING:
-    from gdq_cli.runs.plan import Plan
+    from gdq_cli.runs.plan import Plan, Planned
     from gdq_cli.runs.report import RunSummary
     from gdq_cli.upscaling.pool import UpscalerPool
 
@@ -304,7 +303,7 @@ def _check_meant(names: list[str], output: str | None) -> None:
 def _say_without_effect(plan: Plan, options: UpscaleOptions, names: list[str], recursive: bool) -> None:
     """A note for every option that was given in vain."""
     from gdq_cli.files import user_path
-    from gdq_cli.runs.effects import without_effect
+    from gdq_cli.runs.report import without_effect
 
     for text in without_effect(plan, options):
         say(text)
@@ -314,22 +313,15 @@ def _say_without_effect(plan: Plan, options: UpscaleOptions, names: list[str], r
 
 def _rehearse(plan: Plan, options: UpscaleOptions, make_pool: Callable[[], UpscalerPool], quiet: bool) -> Plan:
     """The plan after all has been tried that takes no network; models that would be downloaded are only named."""
-    from gdq_cli.models.store import must_download
     from gdq_cli.runs.rehearsal import rehearse
 
-    pool = cache(make_pool)
-
-    def load(model: str, scale: int) -> None:
-        if must_download(model, scale):
-            say(f"{model} is not here yet; the run will download it")
-        else:
-            pool().get(scale, model)
-
     bar = Bar(shown=not quiet)
+
+    def show(job: Planned, done: int, total: int) -> None:
+        bar.update(printable(Path(job.name).name), done, total)
+
     try:
-        return rehearse(
-            plan, options, load, lambda job, done, total: bar.update(printable(Path(job.name).name), done, total)
-        )
+        return rehearse(plan, options, make_pool, show, say)
     finally:
         bar.stop()
 
@@ -337,9 +329,9 @@ def _rehearse(plan: Plan, options: UpscaleOptions, make_pool: Callable[[], Upsca
 def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:
     """What to read and where to write."""
     from gdq_cli.files import announced, user_path
-    from gdq_cli.runs.inputs import collect_inputs
+    from gdq_cli.runs.inputs import collect_inputs, read_stdin
     from gdq_cli.runs.names import choose_destination
-    from gdq_cli.runs.plan import plan_batch, plan_stream
+    from gdq_cli.runs.plan import plan_batch
 
     if output in _STDOUT:
         output = "-"
@@ -360,10 +352,10 @@ def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, rec
         if sys.stdin.isatty():
             raise OptionsError("- (stdin) is a terminal; name a picture, or pipe one in")
         with announced(say, "waiting for all that goes into standard input"):
-            data = sys.stdin.buffer.read()
-        return plan_stream(data, options, choose_destination(output, stdout, None, say))
-    exclude = None if output is None or output == "-" else user_path(output)
-    inputs = collect_inputs(names, recursive=recursive, exclude=exclude, say=say)
+            inputs = read_stdin(sys.stdin.buffer)
+    else:
+        exclude = None if output is None or output == "-" else user_path(output)
+        inputs = collect_inputs(names, recursive=recursive, exclude=exclude, say=say)
     return plan_batch(inputs, options, choose_destination(output, stdout, inputs, say))
 
 

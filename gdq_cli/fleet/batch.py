@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,10 @@ from gdq_cli.errors import DeviceError, GdqError, OptionsError, WeightsError
 from gdq_cli.files import OutputExistsError
 from gdq_cli.fleet.plan import Pending
 from gdq_cli.fleet.staging import staging_folder
-from gdq_cli.models.store import must_download
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.places import Place
 from gdq_cli.runs.pipeline import as_failure, run_batch
-from gdq_cli.runs.plan import Failed, Job, Planned, plan_staged
+from gdq_cli.runs.plan import Failed, Job, Plan, Planned, plan_job
 from gdq_cli.runs.rehearsal import rehearse
 from gdq_cli.runs.report import Listener, Outcome
 from gdq_cli.upscaling.record import PictureRecord
@@ -65,12 +63,12 @@ def work_batch(
         with staging_folder() as folder, ThreadPoolExecutor(_TRANSFERS) as transfers:
             staged = _stage(batch, folder, transfers, told)
             delivery = _Delivery(staged, batch, options.overwrite, transfers, told)
-            plan = plan_staged(staged, options)
+            plan = Plan(tuple(plan_job(job, options) for job in staged))
             if not dry_run:
                 fatal = run_batch(plan, options, make_pool, delivery).fatal
                 delivery.end()
                 return fatal
-            for outcome in rehearse(plan, options, partial(_load, make_pool)).jobs:
+            for outcome in rehearse(plan, options, make_pool).jobs:
                 delivery.finished(outcome)
             return None
     except Exception as error:  # of no one picture: no model, or on this machine no room for copies
@@ -78,12 +76,6 @@ def work_batch(
         for entry in untold.values():
             tell(entry.job().failed(failure))
         return error if isinstance(error, OptionsError | WeightsError | DeviceError) else None
-
-
-def _load(make_pool: Callable[[], UpscalerPool], model: str, scale: int) -> None:
-    """Have a model ready, if it is here."""
-    if not must_download(model, scale):
-        make_pool().get(scale, model)
 
 
 def _stage(

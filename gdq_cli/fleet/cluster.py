@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gdq_cli._version import __version__
@@ -65,7 +66,6 @@ class Upscaling:
         share = default_budget() * (options.threads or 1) // usable_cores()  # others of its kind live on this machine
         self._work = work
         self._options = replace(options, memory=options.memory or max(MINIMUM, share))
-        self._pool: UpscalerPool | None = None
         remove_stale_folders()
 
     def __call__(self, rows: dict[str, NDArray[np.object_]]) -> dict[str, list[bytes]]:
@@ -77,14 +77,13 @@ class Upscaling:
             fatal = DeviceError(f"a machine of the cluster has gdq {__version__}, this one {self._work.version}")
             told = [entry.job().failed(fatal) for entry in batch]
         else:
-            fatal = work_batch(batch, self._options, self._make_pool, told.append, dry_run=self._work.dry_run)
+            fatal = work_batch(batch, self._options, lambda: self._pool, told.append, dry_run=self._work.dry_run)
         return {"row": [pickle.dumps((outcome, fatal)) for outcome in told]}
 
-    def _make_pool(self) -> UpscalerPool:
-        if self._pool is None:
-            options, work = self._options, self._work
-            self._pool = UpscalerPool(options.model, options.device, options.threads, work.engine, offline=work.offline)
-        return self._pool
+    @cached_property
+    def _pool(self) -> UpscalerPool:
+        options, work = self._options, self._work
+        return UpscalerPool(options.model, options.device, options.threads, work.engine, offline=work.offline)
 
 
 @contextmanager

@@ -7,18 +7,17 @@ what else is there: of inputs whose outputs would have one name, all keep their 
 from __future__ import annotations
 
 import glob
-import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from gdq_cli.errors import GdqError, ImageError, OptionsError
-from gdq_cli.images import ImageHeader, find_format, is_image_name
+from gdq_cli.errors import ImageError, OptionsError
+from gdq_cli.images import ImageHeader, is_image_name
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.places import LocalPlace, Place, is_address, is_plain, parse_place
 from gdq_cli.runs.inputs import collect_inputs
-from gdq_cli.runs.names import Destination, OutputNames
+from gdq_cli.runs.names import Destination, OutputNames, choose_format, is_folder
 from gdq_cli.runs.plan import Failed, Job, Skipped
 
 
@@ -118,11 +117,14 @@ def plan_fleet(
     for name in filter(is_address, names if target is None else ()):
         parse_place(name).check_writable()  # the outputs go beside it
     inputs = _collect(names, recursive, target, say)
-    folder, file = _choose_target(target, output or "", inputs, names)
-    format = options.encoding.format
-    if format is not None or (file is not None and inputs.files):
-        find_format(format if format is not None else _suffix_of(file))
-    namer = OutputNames.of_run(options, Destination(file=None if file is None else Path(file.name)))
+    folder, file = target, None
+    count = len(inputs.files) + len(inputs.failures)
+    one_file = len(names) == 1 and all(item.base is None for item in inputs.files.values())
+    if target is not None and not is_folder(target, output or "", count, one_file=one_file):
+        folder, file = None, target
+    if file is not None and inputs.files:
+        choose_format(options.encoding.format, PurePath(file.name).suffix, file)
+    namer = OutputNames(options, Destination(file=None if file is None else Path(file.name)))
     entries, failures = _name_outputs(inputs, folder, file, namer)
     exists = _existence(inputs, recursive)
     made = {entry.target.key: entry.source.key for entry in entries}
@@ -155,13 +157,6 @@ def _parse_output(output: str) -> Place:
     return place
 
 
-def _suffix_of(file: Place | None) -> str:
-    suffix = PurePath(file.name).suffix if file is not None else ""
-    if not suffix:
-        raise OptionsError(f"`output` {file}: no such folder (end it with / to have it made), and no image suffix")
-    return suffix
-
-
 def _collect(names: Sequence[str], recursive: bool, target: Place | None, say: Callable[[str], None]) -> _Inputs:
     found = _Inputs()
     local = [name for name in names if not is_address(name)]
@@ -174,8 +169,8 @@ def _collect(names: Sequence[str], recursive: bool, target: Place | None, say: C
             if file.stream is not None:
                 found.fail(str(file.path), "is a pipe, which works with paths on one machine only")
             else:
-                base = LocalPlace(Path(*file.path.parts[: len(file.path.parts) - 1 - len(file.below.parts)]))
-                found.add(LocalPlace(file.path), file.below.as_posix(), base if file.listed else None)
+                base = None if file.base is None else LocalPlace(file.base)
+                found.add(LocalPlace(file.path), file.below.as_posix(), base)
     for name in names:
         if is_address(name):
             _collect_address(found, name, recursive, target)
@@ -212,44 +207,13 @@ def _collect_address(found: _Inputs, name: str, recursive: bool, target: Place |
     found.add_listed(place, listed)
 
 
-def _choose_target(
-    target: Place | None, output: str, inputs: _Inputs, names: Sequence[str]
-) -> tuple[Place | None, Place | None]:
-    """The folder or the one file that outputs go to; neither where they go beside their inputs."""
-    if target is None:
-        return None, None
-    count = len(inputs.files) + len(inputs.failures)
-    is_picture = is_image_name(target.name)
-    kind = target.kind()
-    one = len(names) == 1 and all(item.base is None for item in inputs.files.values())
-    if kind == "folder" or output.endswith(("/", os.sep)):
-        return target, None
-    if one or (count == 1 and is_picture):
-        return None, target
-    if kind == "file" or is_picture:
-        raise OptionsError(f"`output` {target} is one file, but there are {count} inputs; give a folder")
-    return target, None
-
-
 def _name_output(item: _Input, folder: Place | None, namer: OutputNames, *, keep_suffix: bool = False) -> Place:
-    """Where the output of an input goes, by names alone.
-
-    Raises:
-        ImageError: if the suffix depends on what is in the file.
-        OptionsError: if the template does.
-    """
-    name = PurePosixPath(item.place.name)
+    """Where the output of an input goes, by names alone. ImageError if it depends on what is in the file."""
 
     def no_header() -> ImageHeader:
         raise ImageError(f"{item.place}: its name does not tell the format of its output; give `format`")
 
-    def no_header_for_name() -> ImageHeader:
-        raise OptionsError(
-            f"`name` {namer.template.text!r} depends on what is in each file; with addresses and `ray` it may not"
-        )
-
-    suffix = namer.suffix(name, no_header)
-    made = namer.render(name.name if keep_suffix else name.stem, name.name, suffix, no_header_for_name)
+    made = namer.name(PurePosixPath(item.place.name), no_header, keep_suffix=keep_suffix)
     if folder is None:
         return item.place.parent / made
     return folder / (made if item.below in ("", ".") else f"{item.below}/{made}")
@@ -259,14 +223,16 @@ def _name_outputs(
     inputs: _Inputs, folder: Place | None, file: Place | None, namer: OutputNames
 ) -> tuple[list[Pending], list[Failed]]:
     """Inputs with their outputs, all different, and those that can have none."""
+    if namer.needs_header:
+        raise OptionsError(
+            f"`name` {namer.template.text!r} depends on what is in each file; with addresses and `ray` it may not"
+        )
     entries: dict[str, Pending] = {}
     failures: list[Failed] = []
     for key, item in inputs.files.items():
         try:
             entries[key] = Pending(item.place, file if file is not None else _name_output(item, folder, namer))
-        except OptionsError:
-            raise
-        except GdqError as error:
+        except ImageError as error:
             failures.append(Job(Path(), str(item.place), Path()).failed(error))
     for keys in _clashes(entries):
         for key in keys:

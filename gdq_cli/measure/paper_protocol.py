@@ -15,8 +15,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from gdq_cli.bits.patches import Box
 from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
-from gdq_cli.bits.windows import Box, Window, count_pixels
+from gdq_cli.bits.windows import Window, count_pixels
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.networks import controller_head
 from gdq_cli.program import cost

@@ -1,4 +1,4 @@
-"""What a bit map costs: MACs, FAB and BitOPs, counted from a program (no measurement)."""
+"""What a bit map costs: MACs and BitOPs, counted from a program (no measurement)."""
 
 from __future__ import annotations
 
@@ -46,11 +46,6 @@ def layer_costs(operations: Sequence[Operation]) -> list[LayerCost]:
 def macs(program: Program) -> int:
     """MACs per LR pixel of all layers."""
     return sum(layer.macs for layer in layer_costs(next(iter(program.operations.values()))))
-
-
-def feature_average_bits(bit_widths: Sequence[int]) -> float:
-    """FAB: mean bit-width over the patches (paper, section 4.1); 32 for the float network."""
-    return sum(bit_widths) / len(bit_widths)
 
 
 def pixel_bit_operations(program: Program, bits: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -20,16 +21,26 @@ class Found:
     """One picture to upscale.
 
     Attributes:
-        path: of the file.
-        below: its folder relative to the folder that was named; kept below the folder of the outputs.
-        listed: found in a folder or by a glob, not named itself.
+        path: of the file; of standard input, what outputs are called after.
+        base: folder that was named, by itself or in a glob; None of a file that was named itself.
         stream: what a pipe held, which can be read but once.
+        shown: what messages call it, where that is not the path.
     """
 
     path: Path
-    below: Path = Path()
-    listed: bool = False
+    base: Path | None = None
     stream: BinaryIO | None = None
+    shown: str = ""
+
+    @property
+    def below(self) -> Path:
+        """Its folder relative to ``base``, kept below the folder of the outputs."""
+        return Path() if self.base is None else self.path.parent.relative_to(self.base)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.shown or str(self.path)
 
     @property
     def source(self) -> Path | BinaryIO:
@@ -78,7 +89,7 @@ class _Collection:
 
     def add_listed(self, path: Path, base: Path) -> None:
         if is_image_name(path) and not is_stream(path):
-            self.add(Found(path, path.parent.relative_to(base), listed=True))
+            self.add(Found(path, base))
         else:
             self.ignored += 1
 
@@ -123,8 +134,13 @@ def collect_inputs(
     if not found.files and not found.problems:
         hint = "; `recursive` looks into the folders below" if nested else ""
         raise ImageError(f"{', '.join(names)}: no pictures in this folder{hint}")
-    one_file = len(names) == 1 and [file.listed for file in found.files.values()] in ([], [False])
+    one_file = len(names) == 1 and [file.base for file in found.files.values()] in ([], [None])
     return Inputs(tuple(found.files.values()), found.ignored, tuple(found.problems), one_file)
+
+
+def read_stdin(stream: BinaryIO) -> Inputs:
+    """The one picture of standard input, once all of it is there."""
+    return Inputs((Found(Path("stdin"), stream=io.BytesIO(stream.read()), shown="standard input"),), one_file=True)
 
 
 def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: Path | None) -> int:

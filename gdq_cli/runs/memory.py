@@ -93,44 +93,6 @@ def default_budget() -> int:
     return max(MINIMUM, free_memory() // 2)
 
 
-class MemoryGate:
-    """Lets pictures into the pipeline as long as together they stay within a budget; a single one always gets in.
-
-    Args:
-        budget: bytes.
-    """
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self._used = 0
-        self._inside = 0
-        self._closed = False
-        self._changed = threading.Condition()
-
-    def enter(self, need: int) -> bool:
-        """Wait until ``need`` bytes are free. False if the gate was closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._inside or self._used + need <= self.budget)
-            if self._closed:
-                return False
-            self._used += need
-            self._inside += 1
-            return True
-
-    def leave(self, need: int) -> None:
-        """Give ``need`` bytes back."""
-        with self._changed:
-            self._used -= need
-            self._inside -= 1
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Let nobody in any more, and wake who waits."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-
 class ArrayStore:
     """Makes the large arrays of one picture, in memory or, if asked, in temporary files without a name.
 

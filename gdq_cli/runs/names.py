@@ -1,19 +1,17 @@
-"""Where the outputs of a run go and what they are called; which files are outputs of which inputs. No torch here."""
+"""Where the outputs of a run go and what they are called: templates, their fields, and names by them. No torch here."""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
+import re
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from gdq_cli.errors import FileError, ImageError, OptionsError
-from gdq_cli.files import announced, is_stream, path_key, user_path
+from gdq_cli.files import announced, is_stream, user_path
 from gdq_cli.images import (
     ImageHeader,
     default_format,
@@ -23,11 +21,17 @@ from gdq_cli.images import (
     probe_image,
     suffix_of_format,
 )
-from gdq_cli.images.mark import Mark, digest, fingerprint, read_mark
 from gdq_cli.models.choice import choose_model
-from gdq_cli.options import AUTO_MODEL, UpscaleOptions
+from gdq_cli.options import AUTO_MODEL, TargetSize, UpscaleOptions
+from gdq_cli.places import Place, parse_place
 from gdq_cli.runs.inputs import Found, Inputs
-from gdq_cli.runs.templates import NameTemplate, choose_template
+
+FIELDS = ("stem", "name", "ext", "scale", "width", "height", "model", "bits")
+"""Fields of a template: the input's name without and with its suffix, the output's suffix without the dot, the factor,
+the output's sides in pixels, the model's name, and ``bits`` or ``budget``."""
+
+_FORMAT = re.compile(r"(?:0?[1-9])?d?")  # no width that takes a machine's memory
+_FORBIDDEN = re.compile(r"[/\\\x00-\x1f]")
 
 _STILL_SUFFIXES = {".mpo": ".jpg", ".pbm": ".ppm", ".pfm": ".ppm"}
 """Suffixes that promise what gdq does not write; the format itself is written."""
@@ -42,9 +46,9 @@ class Destination:
 
 
 def choose_destination(
-    output: str | None, stdout: BinaryIO, inputs: Inputs | None, say: Callable[[str], None] = lambda text: None
+    output: str | None, stdout: BinaryIO, inputs: Inputs, say: Callable[[str], None] = lambda text: None
 ) -> Destination:
-    """What ``output`` means for these inputs (None: standard input). A pipe or device is opened.
+    """What ``output`` means for these inputs. A pipe or device is opened.
 
     Args:
         output: as given; ``-`` is ``stdout``.
@@ -58,8 +62,7 @@ def choose_destination(
     """
     if output is None:
         return Destination()
-    one = inputs is None or inputs.one_file
-    count = 1 if inputs is None else len(inputs.files) + len(inputs.problems)
+    count = len(inputs.files) + len(inputs.problems)
     if output == "-":
         if count != 1:
             raise OptionsError("`output` - is one picture; give exactly one input")
@@ -73,47 +76,134 @@ def choose_destination(
                 return Destination(file=path.open("wb"))
         except OSError as error:
             raise FileError(f"{output}: cannot be written ({error.strerror or error})") from error
-    if os.path.isdir(path) or output.endswith(("/", os.sep)):
+    if is_folder(parse_place(output), output, count, one_file=inputs.one_file):
         return Destination(folder=path)
-    if one or (count == 1 and is_image_name(path)):
-        return Destination(file=path)
-    if os.path.exists(path) or is_image_name(path):
-        raise OptionsError(f"`output` {output} is one file, but there are {count} inputs; give a folder")
-    return Destination(folder=path)
+    return Destination(file=path)
 
 
-@dataclass
-class OutputNames:
-    """Names of the outputs of one run, and the headers that were read to find them."""
+def is_folder(place: Place, output: str, count: int, *, one_file: bool) -> bool:
+    """Whether outputs go into ``output``, there or to be made, or it is the one output itself.
 
-    options: UpscaleOptions
-    destination: Destination
-    template: NameTemplate
-    headers: dict[Path, ImageHeader] = field(default_factory=dict)
+    Args:
+        place: that it names.
+        output: as given.
+        count: of inputs, whatever comes of them.
+        one_file: a single file was named, nothing else.
 
-    @classmethod
-    def of_run(cls, options: UpscaleOptions, destination: Destination) -> OutputNames:
-        """By the options or the default.
+    Raises:
+        OptionsError: if one file is to hold several pictures.
+    """
+    kind, is_picture = place.kind(), is_image_name(place.name)
+    if kind == "folder" or output.endswith(("/", os.sep)):
+        return True
+    if one_file or (count == 1 and is_picture):
+        return False
+    if kind == "file" or is_picture:
+        raise OptionsError(f"`output` {place} is one file, but there are {count} inputs; give a folder")
+    return True
+
+
+def choose_format(format: str | None, suffix: str, output: object) -> str:
+    """The name of the format that is asked for, or of the output's suffix.
+
+    Raises:
+        OptionsError: if gdq does not write it, or there is neither.
+    """
+    if format is None and not suffix:
+        raise OptionsError(f"`output` {output}: no such folder (end it with / to have it made), and no image suffix")
+    return find_format(suffix if format is None else format).name
+
+
+class NameTemplate:
+    """A checked template for output names.
+
+    Args:
+        text: with fields of ``FIELDS`` in braces, such as ``{stem}_{width}x{height}``. Unless it ends with ``.{ext}``,
+            that is appended.
+
+    Raises:
+        OptionsError: unknown field, unbalanced brace, a path separator or control character.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        try:
+            parsed = list(string.Formatter().parse(text))
+        except ValueError as error:
+            raise OptionsError(f"`name` {text!r}: {error}; a literal brace is written twice") from error
+        fields = [field for _, field, _, _ in parsed if field is not None]
+        unknown = [field for field in fields if field not in FIELDS]
+        if unknown:
+            known = ", ".join("{" + field + "}" for field in FIELDS)
+            raise OptionsError(f"`name` {text!r}: there is no field {{{unknown[0]}}}; known are {known}")
+        if any(conversion or not _FORMAT.fullmatch(spec or "") for _, _, spec, conversion in parsed):
+            raise OptionsError(f"`name` {text!r}: the one format is a number of digits, up to 9, such as {{width:05d}}")
+        if not text or _FORBIDDEN.search("".join(literal for literal, _, _, _ in parsed)):
+            raise OptionsError(f"`name` {text!r}: a file name, without / or \\; folders are chosen by `output`")
+        self.fields = frozenset(fields)
+        self._full = text if text.endswith(".{ext}") else text + ".{ext}"
+
+    def render(self, values: Mapping[str, str | int | float]) -> str:
+        """The file name for one picture.
+
+        Args:
+            values: one for each field that the template uses, and ``ext``.
 
         Raises:
-            OptionsError: as ``choose_template``; also if options contradict the one file that is the output.
+            OptionsError: if a format does not suit its value, or hides the file, which was not hidden.
         """
-        template = choose_template(options.name, options.suffix, options.size)
+        try:
+            name = self._full.format_map(values)
+        except (ValueError, TypeError) as error:
+            raise OptionsError(f"`name` {self.text!r}: {error}") from error
+        if name.startswith(".") and not str(values["stem"]).startswith("."):
+            raise OptionsError(f"`name` {self.text!r} gives {name!r}, which is hidden")
+        return name
+
+
+def choose_template(name: str | None, suffix: str | None, size: TargetSize) -> NameTemplate:
+    """The template that ``name`` or ``suffix`` ask for, or the default: ``{stem}_x4``, ``{stem}_w1920`` and so on.
+
+    Raises:
+        OptionsError: if both are given or one is not fit for a file name.
+    """
+    if name is not None and suffix is not None:
+        raise OptionsError("`name` and `suffix` contradict each other; give one of them")
+    if name is not None:
+        return NameTemplate(name)
+    if suffix is None:
+        lengths = (("w", size.width), ("h", size.height), ("l", size.longest))
+        suffix = next((f"_{side}{length}" for side, length in lengths if length is not None), f"_x{size.factor:g}")
+    return NameTemplate("{stem}" + suffix.replace("{", "{{").replace("}", "}}"))
+
+
+class OutputNames:
+    """Names of the outputs of one run, and the headers that were read to find them.
+
+    Raises:
+        OptionsError: as ``choose_template``; also if gdq does not write the format, or options contradict the one file
+            that is the output.
+    """
+
+    def __init__(self, options: UpscaleOptions, destination: Destination) -> None:
+        self.options, self.destination = options, destination
+        self.template = choose_template(options.name, options.suffix, options.size)
+        self.headers: dict[Path, ImageHeader] = {}
         file, format = destination.file, options.encoding.format
         if file is not None and (options.name is not None or options.suffix is not None):
             given = "name" if options.name is not None else "suffix"
             raise OptionsError(f"`output` names the one output itself, so it contradicts `{given}`")
-        if format is not None and isinstance(file, Path) and format_of_suffix(file) not in (None, find_format(format)):
+        chosen = None if format is None else find_format(format)
+        if chosen is not None and isinstance(file, Path) and format_of_suffix(file) not in (None, chosen):
             raise OptionsError(f"`output` {file} and `format={format}` contradict each other; give one of them")
-        return cls(options, destination, template)
 
     def probe(self, found: Found) -> ImageHeader:
         if found.path not in self.headers:
             limit = self.options.max_pixels
-            self.headers[found.path] = probe_image(found.source, max_pixels=limit, name=str(found.path))
+            self.headers[found.path] = probe_image(found.source, max_pixels=limit, name=found.name)
         return self.headers[found.path]
 
-    def suffix(self, source: PurePath, header: Callable[[], ImageHeader]) -> str:
+    def _suffix(self, source: PurePath, header: Callable[[], ImageHeader]) -> str:
         """The suffix of an output, with the dot; ``header`` is called where the input's name does not tell."""
         if self.options.encoding.format is not None:
             return suffix_of_format(self.options.encoding.format)
@@ -127,145 +217,57 @@ class OutputNames:
         return suffix_of_format(name)
 
     def target(self, found: Found, *, keep_suffix: bool = False, number: int = 1) -> Path:
-        """The output's path.
-
-        Args:
-            found: the input.
-            keep_suffix: put the input's whole name where the template has its stem.
-            number: of outputs that would have this name, from 1.
-        """
+        """The output's path. Arguments as of ``name``."""
         path = found.path
         if found.stream is not None and self.destination.folder is None:
             raise ImageError(f"{path}: is a pipe, and beside it is no place for a file; give `output`")
-        suffix = self.suffix(path, lambda: self.probe(found))
-        name = self.render(path.name if keep_suffix else path.stem, path.name, suffix, lambda: self.probe(found))
-        if number > 1:
-            name = f"{name.removesuffix(suffix)}-{number}{suffix}"
         folder = path.parent if self.destination.folder is None else self.destination.folder / found.below
-        return folder / name
+        return folder / self.name(path, lambda: self.probe(found), keep_suffix=keep_suffix, number=number)
 
-    def render(self, stem: str, name: str, suffix: str, header: Callable[[], ImageHeader]) -> str:
-        """The name by the template; ``header`` is called where the template needs it."""
-        options = self.options
+    def name(
+        self, source: PurePath, header: Callable[[], ImageHeader], *, keep_suffix: bool = False, number: int = 1
+    ) -> str:
+        """The output's name.
+
+        Args:
+            source: the input.
+            header: called where the input's name does not tell enough; see ``needs_header``.
+            keep_suffix: put the input's whole name where the template has its stem.
+            number: of outputs that would have this name, from 1.
+        """
+        suffix = self._suffix(source, header)
+        options, size = self.options, self.options.size
         values: dict[str, str | int | float] = {
-            "stem": stem,
-            "name": name,
+            "stem": source.name if keep_suffix else source.stem,
+            "name": source.name,
             "ext": suffix[1:],
             "model": Path(options.model).stem,
             "bits": options.bits if options.budget is None else f"{options.budget:g}",
         }
-        if options.model == AUTO_MODEL and "model" in self.template.fields:
+        if self._needs_model:
             values["model"] = choose_model(options.model, header().compression)[0]
-        size = options.size
-        by_size = self.template.needs_size or not size.is_factor
-        if by_size and self.template.fields & {"scale", "width", "height"}:
+        if self._needs_size:
             found = header()
             try:
                 _, (height, width) = size.resolve((found.height, found.width))
             except OptionsError as error:
-                raise ImageError(f"{name}: {error}") from error
+                raise ImageError(f"{source.name}: {error}") from error
             values |= {"scale": f"{width / found.width:.4g}", "width": width, "height": height}
         if size.is_factor:
             values["scale"] = f"{size.factor:g}"
-        return self.template.render(values)
+        name = self.template.render(values)
+        return name if number == 1 else f"{name.removesuffix(suffix)}-{number}{suffix}"
 
+    @property
+    def needs_header(self) -> bool:
+        """Whether the template's values depend on what is in each file."""
+        return self._needs_model or self._needs_size
 
-def name_digest(path: PurePath) -> str:
-    """Of a file's name, as marks hold it."""
-    return digest(os.fsencode(path.name))
+    @property
+    def _needs_model(self) -> bool:
+        return self.options.model == AUTO_MODEL and "model" in self.template.fields
 
-
-def without_outputs(files: tuple[Found, ...], names: OutputNames) -> tuple[list[Found], int]:
-    """Leave out what a run has made of others of these files: it must not be upscaled again.
-
-    Marks tell; a file without one (another program may have packed it tighter) is an output if this run would give its
-    name to one. Only files that were found in a folder or by a glob; what was named itself is meant.
-
-    Returns:
-        What is left, and how many were left out.
-    """
-    by_name: dict[str, list[Found]] = defaultdict(list)
-    targets: dict[str, Found] = {}
-    for found in files:
-        by_name[name_digest(found.path)].append(found)
-        with suppress(ImageError):  # a picture that cannot be read has no output
-            if names.destination.file is None:
-                targets[path_key(names.target(found), follow=False)] = found
-
-    def made_of(mark: Mark, found: Found) -> bool:
-        sources = [other for other in by_name[mark.name] if other is not found]
-        beside = any(other.path.parent == found.path.parent for other in sources)
-        return beside or any(_is_source(other, mark) for other in sources)
-
-    kept = []
-    for found in files:
-        mark = read_mark(found.path) if found.listed else None
-        is_target = found.listed and targets.get(path_key(found.path, follow=False), found) is not found
-        if not (is_target if mark is None else made_of(mark, found)):
-            kept.append(found)
-    return kept, len(files) - len(kept)
-
-
-def _is_source(found: Found, mark: Mark) -> bool:
-    """Whether a file bears the mark of having been made of this one."""
-    with suppress(OSError):
-        return mark.name == name_digest(found.path) and mark.source == fingerprint(found.source)
-    return False
-
-
-class Targets:
-    """Which input gets which output.
-
-    An output belongs to the input that it was made of; one made of another file, here or not, is nobody else's.
-
-    Args:
-        files: all inputs of the run.
-        names: by which outputs are called.
-    """
-
-    def __init__(self, files: Iterable[Found], names: OutputNames) -> None:
-        self._names = names
-        self._taken: dict[str, Path] = {}
-        self._own: dict[Path, Path] = {}
-        if names.destination.file is not None:
-            return
-        for found in files:
-            with suppress(ImageError):  # a picture that cannot be read has no output
-                target = next(filter(None, self._made_of(found)), None)
-                if target is not None:
-                    self._own[found.path] = target
-                    self._taken[path_key(target)] = found.path
-
-    def _candidates(self, found: Found) -> Iterator[Path]:
-        """Names for the output, in order: its own, the one with the input's suffix kept, numbered ones."""
-        yield self._names.target(found)
-        for number in itertools.count(1):
-            yield self._names.target(found, keep_suffix=True, number=number)
-
-    def _made_of(self, found: Found) -> Iterator[Path | None]:
-        """Outputs that were made of this input, among those with its names."""
-        for target in itertools.takewhile(os.path.exists, self._candidates(found)):
-            mark = read_mark(target)
-            if mark is not None and path_key(target) not in self._taken:
-                yield target if _is_source(found, mark) else None
-
-    def choose(self, found: Found) -> tuple[Path | BinaryIO, tuple[str, ...]]:
-        """The output of an input, and what to say about its name.
-
-        Raises:
-            ImageError: if the name depends on the picture, which cannot be read.
-            OptionsError: as ``OutputNames.render``.
-        """
-        if self._names.destination.file is not None:
-            return self._names.destination.file, ()  # one input only, as choose_destination sees to
-        first = self._names.target(found)
-        target = self._own.get(found.path) or next(filter(partial(self._is_free, found), self._candidates(found)))
-        other = self._taken.get(path_key(first), "another picture")
-        self._taken[path_key(target)] = found.path
-        if target == first:
-            return target, ()
-        return target, (f"written as {target.name}, because {first.name} is the output of {other}",)
-
-    def _is_free(self, found: Found, target: Path) -> bool:
-        mark = None if path_key(target) in self._taken else read_mark(target)
-        return path_key(target) not in self._taken and (mark is None or mark.name == name_digest(found.path))
+    @property
+    def _needs_size(self) -> bool:
+        by_size = {"width", "height"} if self.options.size.is_factor else {"scale", "width", "height"}
+        return not by_size.isdisjoint(self.template.fields)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from gdq_cli.errors import DeviceError, GdqError, ImageError, memory_errors
 from gdq_cli.files import OutputExistsError, remove_stale_parts
 from gdq_cli.images import Frame
 from gdq_cli.options import UpscaleOptions
-from gdq_cli.runs.memory import CURE, MemoryGate, default_budget
+from gdq_cli.runs.memory import CURE, default_budget
 from gdq_cli.runs.plan import Plan, Planned, plan_again
 from gdq_cli.runs.report import Listener, Outcome, RunSummary
 from gdq_cli.runs.task import Task
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _QUEUE = 2  # what may wait between two steps: pictures, and frames of each
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.05  # how often who waits looks whether the run has ended
 
 
 def run_batch(
@@ -87,8 +88,38 @@ def as_failure(error: Exception, name: str) -> GdqError:
         return DeviceError(f"{name}: internal error ({type(error).__name__}: {text}); please report it")
 
 
-class _StoppedError(BaseException):
+class StoppedError(BaseException):
     """The run has ended on another thread. No Exception, so that no fault of a picture is made of it."""
+
+
+class MemoryGate:
+    """Lets pictures into the pipeline as long as together they stay within a budget; a single one always gets in.
+
+    Args:
+        budget: bytes.
+        stop: ends the waiting.
+    """
+
+    def __init__(self, budget: int, stop: threading.Event) -> None:
+        self.budget = budget
+        self._stop = stop
+        self._used = 0
+        self._changed = threading.Condition()
+
+    def enter(self, need: int) -> None:
+        """Wait until ``need`` bytes are free. StoppedError if the run ends before."""
+        with self._changed:
+            while self._used and self._used + need > self.budget:
+                self._changed.wait(_POLL_SECONDS)
+                if self._stop.is_set():
+                    raise StoppedError
+            self._used += need
+
+    def leave(self, need: int) -> None:
+        """Give ``need`` bytes back."""
+        with self._changed:
+            self._used -= need
+            self._changed.notify()
 
 
 class _Pipe(Generic[T]):
@@ -114,18 +145,15 @@ class _Pipe(Generic[T]):
                 return attempt()
             except (queue.Full, queue.Empty):
                 idle()
-        raise _StoppedError
+        raise StoppedError
 
 
 class _RunningTask(Task):
     """A task between the threads: its frames before and behind the network, and the first fault, which spares the
     other steps the frames to come."""
 
-    def __init__(
-        self, job: Planned, planned: Planned, options: UpscaleOptions, budget: int, stop: threading.Event
-    ) -> None:
+    def __init__(self, job: Planned, options: UpscaleOptions, budget: int, stop: threading.Event) -> None:
         super().__init__(job, options, budget)
-        self.planned = planned  # of which ``job`` is what has become
         self.decoded, self.upscaled = _Pipe[Frame](stop), _Pipe[Frame](stop)
         self.error: GdqError | None = None
 
@@ -158,13 +186,13 @@ class _Run:
     def __init__(self, plan: Plan, options: UpscaleOptions, listener: Listener) -> None:
         self.options, self.listener = options, listener
         self.summary = RunSummary(ignored=plan.ignored, earlier=plan.earlier)
-        self.unfinished = {id(job): job for job in plan.planned}
+        self.unfinished = {job.name: job for job in plan.planned}
         self._jobs = plan.planned
         self._one_model = len({(job.model, job.native_scale) for job in self._jobs}) == 1
-        self._gate = MemoryGate(options.memory if options.memory is not None else default_budget())
         self._stop = threading.Event()
+        self._gate = MemoryGate(options.memory if options.memory is not None else default_budget(), self._stop)
         self._decoded, self._upscaled = _Pipe[_RunningTask](self._stop), _Pipe[_RunningTask](self._stop)
-        self._outcomes: queue.SimpleQueue[tuple[Planned, Outcome]] = queue.SimpleQueue()
+        self._outcomes: deque[Outcome] = deque()  # not yet told
         self._crash: BaseException | None = None
 
     def run(self, make_pool: Callable[[], UpscalerPool]) -> None:
@@ -179,45 +207,39 @@ class _Run:
                 while thread.is_alive():
                     thread.join(_POLL_SECONDS)
                     self._drain()
-        except _StoppedError:
+        except StoppedError:
             pass
         finally:
-            self._stop_all()
+            self._stop.set()
             for thread in threads:
                 thread.join()
         if self._crash is None:
-            with suppress(_StoppedError):
+            with suppress(StoppedError):
                 self._drain()
         if self._crash is not None:
             raise self._crash
         if self.summary.fatal is not None:
             for job in list(self.unfinished.values()):
-                self.finish(job.failed(self.summary.fatal), job)
+                self.finish(job.failed(self.summary.fatal))
 
     def _guard(self, step: Callable[[], None]) -> None:
         """A step on its own thread: what ends it ends the run."""
         try:
             step()
-        except _StoppedError:
+        except StoppedError:
             pass
         except BaseException as error:
             self._crash = error
-            self._stop_all()
-
-    def _stop_all(self) -> None:
-        """End all waiting; a step that is at work ends after that."""
-        self._stop.set()
-        self._gate.close()
+            self._stop.set()
 
     def _read(self) -> None:
         for planned in self._jobs:
             job = plan_again(planned, self.options)
             if not isinstance(job, Planned):
-                self._outcomes.put((planned, job))
+                self._outcomes.append(job)
                 continue
-            task = _RunningTask(job, planned, self.options, self._gate.budget, self._stop)
-            if not self._gate.enter(task.memory):
-                return
+            task = _RunningTask(job, self.options, self._gate.budget, self._stop)
+            self._gate.enter(task.memory)
             self._decoded.put(task)
             task.fill()
         self._decoded.put(None)
@@ -228,7 +250,7 @@ class _Run:
         except GdqError as error:
             self._give_up(error)
         for task in self._decoded.items(self._drain):
-            self._tell(partial(self.listener.started, task.job))
+            self._tell(self.listener.started, task.job)
             self._upscaled.put(task, self._drain)
             self._upscale_task(task, pool)
         self._upscaled.put(None, self._drain)
@@ -237,10 +259,10 @@ class _Run:
         frames = task.header.frames
 
         def progress(index: int, done: int, total: int) -> None:
-            self._tell(partial(self.listener.progressed, task.job, index * total + done, frames * total))
+            self._tell(self.listener.progressed, task.job, index * total + done, frames * total)
             self._drain()
             if self._stop.is_set():
-                raise _StoppedError
+                raise StoppedError
 
         for index, frame in enumerate(task.decoded.items(self._drain)):
             if task.error is not None:
@@ -254,19 +276,19 @@ class _Run:
                 continue
             try:
                 with task.store.trimmed():
-                    sr = task.upscale(frame, pool, partial(progress, index))
+                    sr = task.upscale(frame, partial(progress, index))
             except Exception as error:
                 task.fail(error)
                 continue
             if index == 0:
-                self._tell(partial(self.listener.upscaled, task.job, frame.picture, sr.picture))
+                self._tell(self.listener.upscaled, task.job, frame.picture, sr.picture)
             task.upscaled.put(sr, self._drain)
             del sr
         task.upscaled.put(None, self._drain)
 
     def _give_up(self, error: GdqError) -> NoReturn:
         self.summary.fatal = error
-        raise _StoppedError from error
+        raise StoppedError from error
 
     def _write(self) -> None:
         for task in self._upscaled.items():
@@ -285,25 +307,23 @@ class _Run:
                 for _ in frames:
                     pass
             self._gate.leave(task.memory)
-            self._outcomes.put((task.planned, outcome))
+            self._outcomes.append(outcome)
 
     def _drain(self) -> None:
         """Tell the listener what the writer has finished."""
-        with suppress(queue.Empty):
-            while True:
-                job, outcome = self._outcomes.get_nowait()
-                self._tell(partial(self.finish, outcome, job))
+        while self._outcomes:
+            self._tell(self.finish, self._outcomes.popleft())
 
-    def finish(self, outcome: Outcome, job: Planned | None = None) -> None:
-        """Count an outcome, of a job that was planned, and tell the listener."""
-        self.unfinished.pop(id(job), None)
+    def finish(self, outcome: Outcome) -> None:
+        """Count an outcome, and tell the listener."""
+        self.unfinished.pop(outcome.name, None)
         self.summary.add(outcome)
         self.listener.finished(outcome)
 
-    def _tell(self, event: Callable[[], None]) -> None:
+    def _tell(self, event: Callable[..., None], *facts: Any) -> None:
         """Tell the listener; its faults (nobody reads standard output any more) end the run and are no picture's."""
         try:
-            event()
+            event(*facts)
         except Exception as error:
             self._crash = error
-            raise _StoppedError from error
+            raise StoppedError from error

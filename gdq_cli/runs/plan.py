@@ -6,15 +6,14 @@ No torch here.
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError, mebibytes
+from gdq_cli.errors import FileError, GdqError, ImageError, OptionsError, mebibytes
 from gdq_cli.files import check_link, is_stream, path_key
 from gdq_cli.images import (
     FORMATS,
@@ -22,22 +21,19 @@ from gdq_cli.images import (
     check_format_limits,
     check_target,
     default_format,
-    find_format,
     probe_image,
 )
 from gdq_cli.models.choice import choose_model, describe_lack
 from gdq_cli.models.store import must_download, native_scale, resolve
 from gdq_cli.options import Encoding, UpscaleOptions
 from gdq_cli.runs.inputs import Inputs
-from gdq_cli.runs.marks import Difference, make_mark, tell_difference
-from gdq_cli.runs.names import Destination, OutputNames, Targets, without_outputs
+from gdq_cli.runs.marks import Difference, Targets, make_mark, tell_difference, without_outputs
+from gdq_cli.runs.names import Destination, OutputNames, choose_format
 
 _DISK_SHARE = {"png": 0.35, "jpg": 0.15, "webp": 0.1, "avif": 0.08, "tiff": 0.4}
 """Bytes of a typical upscaled photograph by bytes of its samples; formats without compression have 1."""
 
 _LOSSY = ("jpg", "avif")
-
-STDIN = "standard input"
 
 
 @dataclass(frozen=True)
@@ -67,13 +63,18 @@ class Job:
         name = self.target if isinstance(self.target, Path) else getattr(self.target, "name", None)
         return str(name) if isinstance(name, Path | str) and name != "<stdout>" else "standard output"
 
+    @property
+    def facts(self) -> tuple[Path | BinaryIO, str, Path | BinaryIO, tuple[str, ...], str]:
+        """What every kind of job has."""
+        return self.source, self.name, self.target, self.notes, self.shown
+
     def skipped(self, differs: Difference | None = None) -> Skipped:
         """The job if its output is there already."""
-        return Skipped(self.source, self.name, self.target, self.notes, self.shown, differs=differs)
+        return Skipped(*self.facts, differs=differs)
 
     def failed(self, error: GdqError) -> Failed:
         """The job if it cannot work."""
-        return Failed(self.source, self.name, self.target, self.notes, self.shown, error=error)
+        return Failed(*self.facts, error=error)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, keys as in docs/cli.md."""
@@ -131,6 +132,11 @@ class Planned(Job):
     encoding: Encoding
 
     @property
+    def format(self) -> str:
+        """Of the output."""
+        return self.encoding.format or ""
+
+    @property
     def work(self) -> int:
         """LR pixels of all frames, for progress."""
         return self.header.width * self.header.height * self.header.frames
@@ -139,9 +145,8 @@ class Planned(Job):
     def disk_bytes(self) -> int:
         """Estimated size of the output."""
         samples = self.out_size[0] * self.out_size[1] * (4 if self.header.has_alpha else 3) * self.header.frames
-        format = self.encoding.format or ""
-        deep = self.header.bit_depth > 8 and format in ("png", "tiff", "ppm")
-        return int(samples * (2 if deep else 1) * _DISK_SHARE.get(format, 1.0))
+        deep = self.header.bit_depth > 8 and self.format in ("png", "tiff", "ppm")
+        return int(samples * (2 if deep else 1) * _DISK_SHARE.get(self.format, 1.0))
 
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {
@@ -184,7 +189,7 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
     """Decide names, find clashes, and check every header.
 
     Args:
-        inputs: found by ``collect_inputs``.
+        inputs: found by ``collect_inputs`` or ``read_stdin``.
         options: of the run.
         destination: of the outputs.
 
@@ -192,61 +197,49 @@ def plan_batch(inputs: Inputs, options: UpscaleOptions, destination: Destination
         OptionsError: if options are wrong for any picture (a template, a format).
         WeightsError: if the list of bundled models is damaged.
     """
-    names = OutputNames.of_run(options, destination)
-    if options.encoding.format is not None:
-        find_format(options.encoding.format)
+    names = OutputNames(options, destination)
     files, earlier = without_outputs(inputs.files, names)
-    sources = {path_key(found.path) for found in files}
+    sources = {path_key(found.source) for found in files if isinstance(found.source, Path)}
     jobs: list[Planned | Skipped | Failed] = []
     jobs += [Failed(Path(name), name, Path(name), error=error) for name, error in inputs.problems]
     targets = Targets(files, names)
     for found in files:
-        job = Job(found.source, str(found.path), found.path)
+        job = Job(found.source, found.name, found.path)
         try:
             target, notes = targets.choose(found)
             job = replace(job, target=target, notes=notes)
             if isinstance(target, Path):
-                _refuse_input(target, found.path, sources, options.overwrite)
-                if destination.file is None:  # a name that nobody has typed
-                    check_link(target, destination.folder or target.parent)
-            jobs.append(_check_job(job, options, destination, names.headers.get(found.path)))
-        except (OptionsError, WeightsError):
-            raise
-        except GdqError as error:
+                _refuse_input(target, found.source, sources, options.overwrite)
+                _check_place(target, options, destination)
+        except (FileError, ImageError) as error:
             jobs.append(job.failed(error))
+        else:
+            jobs.append(plan_job(job, options, names.headers.get(found.path)))
     return Plan(tuple(jobs), inputs.ignored, earlier)
 
 
-def plan_stream(source: bytes, options: UpscaleOptions, destination: Destination) -> Plan:
-    """Plan the one picture of standard input. Errors as of ``plan_batch``."""
-    stream = io.BytesIO(source)
-    names = OutputNames.of_run(options, destination)
-    job = Job(stream, STDIN, destination.file if destination.file is not None else Path("stdin"))
-    try:
-        header = probe_image(stream, max_pixels=options.max_pixels, name=STDIN)
-        if destination.folder is not None:
-            suffix = names.suffix(PurePath("stdin"), lambda: header)
-            target = destination.folder / names.render("stdin", "stdin", suffix, lambda: header)
-            check_link(target, destination.folder)
-            job = replace(job, target=target)
-        return Plan((_check_job(job, options, destination, header),))
-    except (OptionsError, WeightsError):
-        raise
-    except GdqError as error:
-        return Plan((job.failed(error),))
+def _refuse_input(target: Path, source: Path | BinaryIO, sources: set[str], overwrite: bool) -> None:
+    """An output never replaces its input, and with ``overwrite`` no other input of the run either."""
+    own = False
+    with suppress(OSError):
+        own = isinstance(source, Path) and os.path.samefile(source, target)
+    if own or (overwrite and path_key(target) in sources):
+        what = "the input" if own else "another input"
+        raise ImageError(f"{target}: the output would replace {what}; choose another `output` or `name`")
 
 
-def plan_staged(jobs: Iterable[Job], options: UpscaleOptions) -> Plan:
-    """Plan pictures whose outputs have their names already. Errors as of ``plan_batch``."""
-    checked: list[Planned | Skipped | Failed] = []
-    for job in jobs:
-        try:
-            checked.append(_check_job(job, options, Destination(), None))
-        except (OptionsError, WeightsError):
-            raise
-        except GdqError as error:
-            checked.append(job.failed(error))
-    return Plan(tuple(checked))
+def _check_place(target: Path, options: UpscaleOptions, destination: Destination) -> None:
+    """Refuse a place that no output can be written to. Raises FileError."""
+    if destination.file is None:  # a name that nobody has typed
+        check_link(target, destination.folder or target.parent)
+    is_to_be_made = destination.folder is not None and not os.path.isdir(target.parent)
+    if not (is_to_be_made or _is_done(target, options)):
+        check_target(target, overwrite=options.overwrite)
+
+
+def _is_done(target: Path, options: UpscaleOptions) -> bool:
+    """Whether an output is there and stays."""
+    return not options.overwrite and os.path.isfile(target)
 
 
 def plan_again(job: Planned, options: UpscaleOptions) -> Planned | Skipped | Failed:
@@ -255,54 +248,48 @@ def plan_again(job: Planned, options: UpscaleOptions) -> Planned | Skipped | Fai
         if isinstance(job.source, Path) and is_stream(job.source):  # reading one might never end
             raise ImageError(f"{job.name}: has become a pipe or device")
         header = probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
-        if header == job.header:
-            return job
-        now = Job(job.source, job.name, job.target, job.notes, job.shown)
-        return _check_job(now, options, Destination(), header)
-    except GdqError as error:
+    except ImageError as error:
         return job.failed(error)
+    return job if header == job.header else plan_job(Job(*job.facts), options, header)
 
 
-def _refuse_input(target: Path, source: Path, sources: set[str], overwrite: bool) -> None:
-    """An output never replaces its input, and with ``overwrite`` no other input of the run either."""
-    own = path_key(target) == path_key(source)
-    if own or (overwrite and path_key(target) in sources):
-        what = "the input" if own else "another input"
-        raise ImageError(f"{target}: the output would replace {what}; choose another `output` or `name`")
+def plan_job(job: Job, options: UpscaleOptions, header: ImageHeader | None = None) -> Planned | Skipped | Failed:
+    """What is to be done for a picture whose output has its name, by its header, read here if need be.
+
+    Raises:
+        OptionsError, WeightsError: as of ``plan_batch``.
+    """
+    try:
+        header = header or probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
+        planned = _plan_header(job, options, header)
+        if isinstance(planned, Planned) and isinstance(job.target, Path) and _is_done(job.target, options):
+            if not must_download(planned.model, planned.native_scale):
+                resolve(planned.model, planned.native_scale)  # a wrong name is told although nothing runs
+            return planned.skipped(tell_difference(job.target, make_mark(planned, options)))
+    except ImageError as error:
+        return job.failed(error)
+    return planned
 
 
-def _check_job(
-    job: Job, options: UpscaleOptions, destination: Destination, header: ImageHeader | None
-) -> Planned | Skipped | Failed:
-    """What the header and the file system tell about a job. Raises GdqError if it cannot work."""
-    target = job.target
-    exists = isinstance(target, Path) and not options.overwrite and os.path.isfile(target)
-    if isinstance(target, Path):
-        if isinstance(job.source, Path) and _same_file(job.source, target):
-            raise ImageError(f"{target}: the output would replace the input; choose another `output`")
-        if not exists and (destination.folder is None or os.path.isdir(target.parent)):  # others are made by the run
-            check_target(target, overwrite=options.overwrite)
-    header = header or probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
-    format = output_format(target, options, header)
+def _plan_header(job: Job, options: UpscaleOptions, header: ImageHeader) -> Planned | Failed:
+    """The job of a picture whose output is still to be made."""
+    in_stream = default_format(header.format, animated=header.animated)
+    suffix = job.target.suffix if isinstance(job.target, Path) else in_stream
+    format = choose_format(options.encoding.format, suffix, job.target)
     try:
         wanted, out_size = options.size.resolve((header.height, header.width))
         check_format_limits(format, out_size[1], out_size[0], frames=header.frames)
         _check_frames(format, header)
         if options.encoding.lossless and format in _LOSSY:
             raise OptionsError(f"{format} is never lossless here; use `format=webp`, png or tiff")
-    except OptionsError as error:  # of this picture; other sizes may do
-        return job.failed(OptionsError(f"{job.name}: {error}"))
-    except ImageError as error:
-        raise ImageError(f"{job.name}: {error}") from error
+    except (ImageError, OptionsError) as error:  # of this picture; others may do
+        return job.failed(type(error)(f"{job.name}: {error}"))
     model, reason = choose_model(options.model, header.compression)
     native = native_scale(model, wanted)
-    notes = job.notes if native == wanted else (*job.notes, describe_lack(model, wanted, native))
-    planned = Planned(
-        job.source,
-        job.name,
-        target,
-        notes,
-        job.shown,
+    if native != wanted:
+        job = replace(job, notes=(*job.notes, describe_lack(model, wanted, native)))
+    return Planned(
+        *job.facts,
         header=header,
         out_size=out_size,
         model=model,
@@ -310,11 +297,6 @@ def _check_job(
         native_scale=native,
         encoding=replace(options.encoding, format=format),
     )
-    if exists and isinstance(target, Path):
-        if not must_download(model, native):
-            resolve(model, native)  # a wrong name is told although nothing runs
-        return planned.skipped(tell_difference(target, make_mark(planned, options)))
-    return planned
 
 
 def _check_frames(format: str, header: ImageHeader) -> None:
@@ -322,26 +304,6 @@ def _check_frames(format: str, header: ImageHeader) -> None:
     if header.frames > 1 and header.animated != FORMATS[format].animation:
         kind = "animations" if header.animated else "documents of several pages"
         raise ImageError(f"{format} holds no {kind}; use {'webp or png' if header.animated else 'tiff'}")
-
-
-def output_format(target: Path | BinaryIO, options: UpscaleOptions, header: ImageHeader) -> str:
-    """The format by the options, else by the target's suffix, else (a stream) that of the input."""
-    if options.encoding.format is not None:
-        return find_format(options.encoding.format).name
-    if isinstance(target, Path):
-        if not target.suffix:
-            raise OptionsError(
-                f"`output` {target}: no such folder (end it with / to have it made), and no image suffix"
-            )
-        return find_format(target.suffix).name
-    return default_format(header.format, animated=header.animated)
-
-
-def _same_file(source: Path, target: Path) -> bool:
-    try:
-        return os.path.samefile(source, target)
-    except OSError:
-        return False
 
 
 def check_disk(job: Planned, extra: int = 0) -> None:

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 from gdq_cli.errors import GdqError
 from gdq_cli.images import read_frames
+from gdq_cli.models.store import must_download
 from gdq_cli.options import UpscaleOptions
 from gdq_cli.runs.pipeline import as_failure
 from gdq_cli.runs.plan import Plan, Planned, check_disk
+
+if TYPE_CHECKING:
+    from gdq_cli.upscaling.pool import UpscalerPool
 
 
 def rehearse(
     plan: Plan,
     options: UpscaleOptions,
-    load: Callable[[str, int], object],
+    make_pool: Callable[[], UpscalerPool],
     progress: Callable[[Planned, int, int], None] = lambda job, done, total: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Plan:
-    """Decode every picture of a plan, load every model, and look at the disk.
+    """Decode every picture of a plan, load every model that is here, and look at the disk.
 
     Decoding takes some thousandths of what upscaling takes. What is left to chance: memory, what other programs do to
     the files and the disk meanwhile.
@@ -27,8 +34,9 @@ def rehearse(
     Args:
         plan: from ``plan_batch``.
         options: the same that made the plan.
-        load: called once with each model and native scale; raises GdqError where it cannot run.
+        make_pool: called where a model is to be loaded.
         progress: called with a picture, the pixels of all pictures before it, and those of all.
+        say: told of a model that the run would download.
 
     Returns:
         The plan, with what would fail as ``Failed``.
@@ -38,13 +46,17 @@ def rehearse(
     """
     models = dict.fromkeys((job.model, job.native_scale) for job in plan.planned)
     faults: dict[tuple[str, int], GdqError] = {}
-    for model in models:
+    pool = cache(make_pool)
+    for model, scale in models:
         try:
-            load(*model)
+            if must_download(model, scale):
+                say(f"{model} is not here yet; the run will download it")
+            else:
+                pool().get(scale, model)
         except GdqError as error:
             if len(models) == 1:
                 raise
-            faults[model] = error
+            faults[model, scale] = error
     done, total = 0, sum(job.work for job in plan.planned)
     jobs = list(plan.jobs)
     for index, job in enumerate(plan.jobs):

@@ -1,14 +1,17 @@
-"""What a run tells: what becomes of each picture while it runs, and the totals at its end."""
+"""What a run tells: options in vain before it, what becomes of each picture, and the totals at its end."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gdq_cli.errors import GdqError
+from gdq_cli.images import DEFAULT_QUALITY, FORMATS
+from gdq_cli.options import Encoding, UpscaleOptions
 from gdq_cli.runs.marks import Difference
-from gdq_cli.runs.plan import Failed, Planned, Skipped
+from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
 from gdq_cli.upscaling.record import PictureRecord
 
 if TYPE_CHECKING:
@@ -99,3 +102,24 @@ class Listener:
 
     def counted(self, done: int, total: int) -> None:
         """So many pictures have an outcome, of a run whose pictures are not followed one by one."""
+
+
+def without_effect(plan: Plan, options: UpscaleOptions) -> Iterator[str]:
+    """What to say of options that have no effect on the outputs of a plan: a line each.
+
+    Args:
+        plan: of the run; of a plan without outputs nothing is said.
+        options: of the run. One that has its default is not taken for given.
+    """
+    jobs, encoding = plan.planned, options.encoding
+    if not jobs:
+        return
+    formats = dict.fromkeys(job.format for job in jobs)
+    if encoding.quality is not None and (others := [name for name in formats if name not in DEFAULT_QUALITY]):
+        yield f"`quality` has no effect on {', '.join(others)}; it is of {', '.join(DEFAULT_QUALITY)}"
+    transparent = [job for job in jobs if job.header.has_alpha]
+    if options.alpha != UpscaleOptions.alpha and not transparent:
+        yield "`alpha` has no effect: no input has transparency"
+    flattened = [job for job in transparent if not FORMATS[job.format].alpha]
+    if encoding.background != Encoding.background and (not flattened or options.alpha == "drop"):
+        yield "`background` has no effect: no transparency is lost in these outputs"

@@ -32,7 +32,7 @@ from gdq_cli.upscaling.resample import deepen_into, resize_into
 if TYPE_CHECKING:
     from gdq_cli.upscaling.pool import UpscalerPool
     from gdq_cli.upscaling.progress import Progress
-    from gdq_cli.upscaling.upscaler import Upscaler
+    from gdq_cli.upscaling.upscaler import Upscaler, UpscaleResult
 
 U8 = NDArray[np.uint8]
 FRAMES_IN_FLIGHT = 6
@@ -51,9 +51,11 @@ class Task:
         budget: bytes of memory for all pictures in flight; a picture that would need more keeps its output in a file.
     """
 
+    _upscaler: Upscaler  # once it is loaded
+
     def __init__(self, job: Planned, options: UpscaleOptions, budget: int) -> None:
         self.job, self.options, self.header = job, options, job.header
-        self._seconds = dict.fromkeys(("read", "load", "write", "waited"), 0.0)
+        self._seconds = dict.fromkeys(("read", "load", "waited"), 0.0)
         self._record: PictureRecord | None = None  # of the frames so far
         self._mark: Mark | None = None  # of what is read
         frames = min(self.header.frames, FRAMES_IN_FLIGHT)
@@ -115,61 +117,50 @@ class Task:
             DeviceError: if no engine runs it.
         """
         start = time.perf_counter()
-        self._upscaler(pool)
+        self._upscaler = pool.get(self.job.native_scale, self.job.model)
         self._seconds["load"] += time.perf_counter() - start
 
-    def _upscaler(self, pool: UpscalerPool) -> Upscaler:
-        return pool.get(self.job.native_scale, self.job.model)
-
-    def upscale(self, frame: Frame, pool: UpscalerPool, progress: Progress | None = None) -> Frame:
-        """Upscale one frame.
+    def upscale(self, frame: Frame, progress: Progress) -> Frame:
+        """Upscale one frame, once the model is loaded.
 
         Raises:
             DeviceError: if memory runs out, or the network gives values that are no numbers.
             OptionsError: if the options do not suit this picture.
             WeightsError: if the checkpoint has no such bit-width.
         """
-        upscaler = self._upscaler(pool)
-        picture, scale = frame.picture, upscaler.scale
+        picture = frame.picture
         _, out_size = self.options.size.resolve(picture.size)  # the pages of a document may differ
         notes: list[str] = []
         twice = picture.alpha is not None and self.options.alpha == "network"
-        progress, progress_alpha = in_turn(progress, 1, 1) if twice and progress is not None else (progress, None)
+        progress, progress_alpha = in_turn(progress, 1, 1) if twice else (progress, None)
         with memory_errors(cure_here=CURE):
             rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
-            native = self.store.empty((picture.size[0] * scale, picture.size[1] * scale, 3))
-            result = upscaler.upscale(
-                rgb,
-                bits=self.options.bits,
-                budget=self.options.budget,
-                prefer=self.options.prefer,
-                progress=progress,
-                target=native,
-            )
+            result = self._run_network(rgb, self.options.budget, progress)
             start = time.perf_counter()
-            sr = self._finish(picture, result.image, out_size, upscaler, notes, progress_alpha)
+            sr = self._finish(picture, result.image, out_size, notes, progress_alpha)
         record = replace(
             result.record,
             out_size=out_size,
             seconds={**result.record.seconds, "finish": time.perf_counter() - start},
-            warnings=(*notes, *picture.warnings, *upscaler.engine.take_notes()),
+            warnings=(*notes, *picture.warnings, *self._upscaler.engine.take_notes()),
         )
         self._record = record if self._record is None else self._record.with_frame(record)
         return Frame(sr, frame.duration_ms)
 
+    def _run_network(self, rgb: U8, budget: float | None, progress: Progress | None) -> UpscaleResult:
+        scale, options = self._upscaler.scale, self.options
+        target = self.store.empty((rgb.shape[0] * scale, rgb.shape[1] * scale, 3))
+        return self._upscaler.upscale(
+            rgb, bits=options.bits, budget=budget, prefer=options.prefer, progress=progress, target=target
+        )
+
     def _finish(
-        self,
-        picture: Picture,
-        image: U8,
-        out_size: tuple[int, int],
-        upscaler: Upscaler,
-        notes: list[str],
-        progress: Progress | None,
+        self, picture: Picture, image: U8, out_size: tuple[int, int], notes: list[str], progress: Progress | None
     ) -> Picture:
         """Resize the native result to the size asked for, and give it its alpha and its deep samples."""
         if image.shape[:2] != out_size:
             size = f"{out_size[1]}x{out_size[0]}"
-            notes.append(f"upscaled x{upscaler.scale} by the network, then resized to {size} with Lanczos")
+            notes.append(f"upscaled x{self._upscaler.scale} by the network, then resized to {size} with Lanczos")
             resized = self.store.empty((*out_size, 3))
             resize_into(image, resized)
             image = resized
@@ -178,20 +169,17 @@ class Task:
             notes.append("alpha dropped (`alpha=drop`)")
             picture = replace(picture, alpha=None, alpha_value=255)
         elif picture.alpha is not None:
-            alpha = self._upscale_alpha(picture.alpha, out_size, upscaler, progress)
+            alpha = self._upscale_alpha(picture.alpha, out_size, progress)
         deep = None
         if picture.samples16 is not None:
             deep = self.store.empty((*out_size, *picture.samples16.shape[2:]), np.uint16)
             deepen_into(picture.samples16, image, deep)
         return picture.with_pixels(image, alpha=alpha, samples16=deep)
 
-    def _upscale_alpha(self, alpha: U8, out_size: tuple[int, int], upscaler: Upscaler, progress: Progress | None) -> U8:
+    def _upscale_alpha(self, alpha: U8, out_size: tuple[int, int], progress: Progress | None) -> U8:
         if self.options.alpha == "network":
             grey = np.ascontiguousarray(np.repeat(alpha[:, :, None], 3, axis=2))
-            wide = self.store.empty((alpha.shape[0] * upscaler.scale, alpha.shape[1] * upscaler.scale, 3))
-            alpha = upscaler.upscale(
-                grey, bits=self.options.bits, prefer=self.options.prefer, progress=progress, target=wide
-            ).image[:, :, 1]
+            alpha = self._run_network(grey, None, progress).image[:, :, 1]
             if alpha.shape == out_size:
                 return alpha
         resized: U8 = self.store.empty(out_size)
@@ -219,15 +207,15 @@ class Task:
             notes = write_image(job.target, frame.picture, encoding, **how)
         else:
             notes = write_frames(job.target, feed, self.header, encoding, **how)
-        self._seconds["write"] = time.perf_counter() - start - self._seconds["waited"]
-        assert self._record is not None
         spent = self._seconds
+        seconds = time.perf_counter() - start - spent["waited"]
+        assert self._record is not None
         return replace(
             self._record,
             name=job.name,
             target_name=job.target_name,
             model_reason=job.model_reason,
             frames=self.header.frames,
-            seconds={"read": spent["read"], "load": spent["load"], **self._record.seconds, "write": spent["write"]},
+            seconds={"read": spent["read"], "load": spent["load"], **self._record.seconds, "write": seconds},
             warnings=tuple(dict.fromkeys((*job.notes, *self._record.warnings, *notes))),
         )

@@ -67,7 +67,7 @@ class Chooser:
             found = [self._controller.descriptors(_core(image, patch)[None], self._head) for patch in patches]
             return np.concatenate(found)
         sums = self._texture.band_sums(image, _rectangles(patches), threads=thread_count())
-        sizes = np.array([described_size((patch.row.core_size, patch.col.core_size)) for patch in patches])
+        sizes = np.array([described_size(patch.core.size) for patch in patches])
         return band_energy(sums, sizes, self._texture.multiplier)
 
     def _entropies(self, image: NDArray[np.uint8], patches: Sequence[Patch]) -> Iterable[float]:
@@ -85,5 +85,4 @@ def _core(image: NDArray[np.uint8], patch: Patch) -> NDArray[np.uint8]:
 
 def _rectangles(patches: Sequence[Patch]) -> NDArray[np.int32]:
     """(N, 4) rows (y, x, h, w)."""
-    rows = [(p.row.core, p.col.core, p.row.core_size, p.col.core_size) for p in patches]
-    return np.array(rows, np.int32)
+    return np.array([patch.core for patch in patches], np.int32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gdq_cli.engines import EngineChoice, choose_device, choose_engine
+from gdq_cli.engines import choose_device, choose_engine
 from gdq_cli.engines.threads import set_thread_count
 from gdq_cli.errors import WeightsError
 from gdq_cli.models import store as hub
@@ -61,7 +61,7 @@ class UpscalerPool:
         self.device = choose_device(device)
         if threads is not None:
             set_thread_count(threads)
-        self._ready: dict[tuple[str, int], tuple[Upscaler, EngineChoice]] = {}
+        self._ready: dict[tuple[str, int], Upscaler] = {}
 
     def get(self, scale: int, model: str | None = None) -> Upscaler:
         """The upscaler of a native scale, of the pool's model or of another.
@@ -70,15 +70,9 @@ class UpscalerPool:
             WeightsError: if the checkpoint cannot be had.
             DeviceError: if no engine runs it.
         """
-        return self._load(scale, model or self._model)[0]
-
-    def choice(self, scale: int) -> EngineChoice:
-        """Which engine runs a native scale, and why not a faster one. Raises as ``get``."""
-        return self._load(scale, self._model)[1]
-
-    def _load(self, scale: int, model: str) -> tuple[Upscaler, EngineChoice]:
+        model = model or self._model
         if (model, scale) not in self._ready:
             checkpoint = load_checkpoint(model, scale, offline=self._offline, watch=self._watch)
-            choice = choose_engine(checkpoint.parameters, self.device, self._engine)
-            self._ready[model, scale] = Upscaler(checkpoint, choice.engine), choice
+            engine = choose_engine(checkpoint.parameters, self.device, self._engine).engine
+            self._ready[model, scale] = Upscaler(checkpoint, engine)
         return self._ready[model, scale]

@@ -66,8 +66,8 @@ class BitPlan:
 
     @property
     def fab(self) -> float:
-        """Feature average bit-width of the image."""
-        return cost.feature_average_bits(self.bit_widths)
+        """Feature average bit-width of the image (paper, section 4.1); 32 of the float network."""
+        return float(self.bit_map.mean())
 
     def bitops_g(self, program: Program) -> float:
         """BitOPs in 1e9 of a network on the windows."""

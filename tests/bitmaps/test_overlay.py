@@ -30,7 +30,7 @@ def test_full_opacity_gives_the_map_on_exactly_the_cores(height: int, width: int
     assert result.shape == picture.shape
     for patch in plan:
         row, col = divmod(patch.index, plan.grid[1])
-        rows, cols = (slice(axis.core * zoom, axis.core_stop * zoom) for axis in (patch.row, patch.col))
+        rows, cols = patch.core.slices(zoom)
         assert (result[rows, cols] == PALETTE[int(bit_map[row, col])]).all()
 
 
@@ -41,8 +41,8 @@ def test_a_picture_of_any_size_is_covered(size: tuple[int, int]) -> None:
     result = overlay_image(make_picture(*size), bit_map, plan, opacity=1, legend=False)
     for patch in plan:
         row, col = divmod(patch.index, plan.grid[1])
-        y = (patch.row.core + patch.row.core_stop) * size[0] // (2 * 300)
-        x = (patch.col.core + patch.col.core_stop) * size[1] // (2 * 424)
+        y = (2 * patch.core.y + patch.core.height) * size[0] // (2 * 300)
+        x = (2 * patch.core.x + patch.core.width) * size[1] // (2 * 424)
         assert (result[y, x] == PALETTE[int(bit_map[row, col])]).all()
     packed = result.astype(int) @ (65536, 256, 1)
     assert np.isin(packed, [np.dot(color, (65536, 256, 1)) for color in PALETTE.values()]).all()

@@ -27,7 +27,7 @@ def test_cores_tile_the_image_once(height: int, width: int, patch_size: int) -> 
 def test_even_division(side: int, cores: int, core_size: int) -> None:
     plan = plan_patches((side, side))
     assert plan.grid == (cores, cores)
-    assert plan.rows[0].core_size == plan.cols[0].core_size == core_size
+    assert plan[0].core.size == (core_size, core_size)
 
 
 @pytest.mark.parametrize("arguments", [((0, 5), 96, 4), ((5, 5), 0, 4), ((5, 5), 96, -1)])

@@ -43,7 +43,7 @@ def test_windows_hold_their_core_with_its_context(case: tuple[PatchPlan, list[in
     """They stay in the image, and as many patches have windows of one shape."""
     plan, widths = case
     height, width = plan.size
-    side = plan.rows[0].core_size, plan.cols[0].core_size
+    side = plan[0].core.size
     shapes: dict[tuple[int, int], set[tuple[int, int]]] = {}
     for window in plan_windows(plan, widths):
         core, seen = window.core, window.seen

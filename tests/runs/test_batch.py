@@ -24,12 +24,11 @@ from gdq_cli.images import read_frames
 from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.options import TargetSize, UpscaleOptions
 from gdq_cli.runs.inputs import collect_inputs
-from gdq_cli.runs.names import Destination, choose_destination
+from gdq_cli.runs.names import Destination, NameTemplate, choose_destination, choose_template
 from gdq_cli.runs.pipeline import run_batch
 from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
 from gdq_cli.runs.report import Outcome
 from gdq_cli.runs.task import Task
-from gdq_cli.runs.templates import NameTemplate, choose_template
 from gdq_cli.upscaling.pool import UpscalerPool
 from gdq_cli.upscaling.upscaler import Upscaler
 from tests.helpers.pictures import make_picture

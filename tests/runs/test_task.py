@@ -22,9 +22,9 @@ from gdq_cli.images import read_image, upscale_samples16
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.options import TargetSize, UpscaleOptions
 from gdq_cli.runs.inputs import Found, Inputs
-from gdq_cli.runs.memory import MINIMUM, ArrayStore, MemoryGate, default_budget, free_memory, parse_size
+from gdq_cli.runs.memory import MINIMUM, ArrayStore, default_budget, free_memory, parse_size
 from gdq_cli.runs.names import Destination
-from gdq_cli.runs.pipeline import run_batch
+from gdq_cli.runs.pipeline import MemoryGate, StoppedError, run_batch
 from gdq_cli.runs.plan import plan_batch
 from gdq_cli.runs.task import Task
 from gdq_cli.upscaling.pool import UpscalerPool
@@ -64,23 +64,33 @@ def test_free_memory_is_plausible() -> None:
 
 
 def test_the_gate_holds_what_does_not_fit() -> None:
-    gate = MemoryGate(100)
-    assert gate.enter(70)
+    stop = threading.Event()
+    gate = MemoryGate(100, stop)
     entered: list[bool] = []
-    waiting = threading.Thread(target=lambda: entered.append(gate.enter(40)))
+
+    def enter(need: int) -> None:
+        try:
+            gate.enter(need)
+        except StoppedError:
+            entered.append(False)
+        else:
+            entered.append(True)
+
+    enter(70)
+    waiting = threading.Thread(target=enter, args=(40,))
     waiting.start()
     time.sleep(0.05)
-    assert not entered
+    assert entered == [True]
     gate.leave(70)
     waiting.join(5)
-    assert entered == [True]
+    assert entered == [True, True]
     gate.leave(40)
-    assert gate.enter(1000)  # alone, even the largest gets in
-    closed = threading.Thread(target=lambda: entered.append(gate.enter(1)))
+    enter(1000)  # alone, even the largest gets in
+    closed = threading.Thread(target=enter, args=(1,))
     closed.start()
-    gate.close()
+    stop.set()
     closed.join(5)
-    assert entered == [True, False]
+    assert entered == [True, True, True, False]
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -144,10 +154,9 @@ def test_pictures_in_flight_stay_within_the_budget(tmp_path: Path, upscaler: Ups
     used: list[int] = []
     enter = MemoryGate.enter
 
-    def watch(self: MemoryGate, amount: int) -> bool:
-        entered = enter(self, amount)
+    def watch(self: MemoryGate, amount: int) -> None:
+        enter(self, amount)
         used.append(self._used)
-        return entered
 
     monkeypatch.setattr(MemoryGate, "enter", watch)
     recorder = run(plan, upscaler, memory=2 * need)
