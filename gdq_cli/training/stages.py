@@ -129,7 +129,7 @@ class QuantizedStage:
         self._autocast = autocast
         self._convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
         for conv in self._convs:
-            for grid in conv.bound_grids:
+            for grid in conv.config.bound_grids:
                 conv.grid_step(grid).requires_grad_(False)
 
     def parameter_groups(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -166,7 +166,7 @@ class QuantizedStage:
         with torch.no_grad():
             for conv in self._convs:
                 conv.activation_step.clamp_(min=1e-8)
-                if "wide" in conv.grids:
+                if "wide" in conv.config.grids:
                     conv.grid_step("wide").clamp_(min=1e-8)
         if step % 25 == 0:
             fit_bound_grids(self.network)

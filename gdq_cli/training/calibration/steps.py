@@ -93,13 +93,13 @@ def _visit(
 
 
 def _is_unclipped(conv: QuantConv2d) -> bool:
-    return conv.is_static and "equalization" in conv._buffers and conv.bit_widths[0] >= UNCLIPPED_BITS
+    return conv.config.is_static and conv.config.equalized and conv.config.bit_widths[0] >= UNCLIPPED_BITS
 
 
 def _reaching_step(conv: QuantConv2d, x: Tensor) -> float:
     """Step with which a static layer reaches the largest of its float inputs."""
     largest = (x.abs().amax(dim=(0, 2, 3)) / conv.equalization).max()
-    return max(float(largest) / conv.input_range(conv.bit_widths[0])[1], MIN_STEP)
+    return max(float(largest) / conv.config.input_range(conv.config.bit_widths[0])[1], MIN_STEP)
 
 
 def _importance(network: Network, pixels: Tensor, hr: Tensor) -> Tensor:
@@ -122,11 +122,11 @@ def weigh_patches(error: Tensor, floor: float) -> Tensor:
 
 def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
     """Choose equalization and weight steps of one layer from its float input."""
-    if "equalization" in conv._buffers:
+    if conv.config.equalized:
         peak = x.abs().amax(dim=(0, 2, 3)).clamp_min(1e-6)
         conv.equalization.copy_(peak / peak.log().mean().exp())
     weight = conv.equalized_weight()
-    if "wide" in conv.grids:
+    if "wide" in conv.config.grids:
         conv.grid_step("wide").copy_(quantizers.choose_wide_step(weight))
     conv.fit_bound_steps()
 
@@ -143,14 +143,14 @@ def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> N
     weight = conv.equalized_weight()
     columns = _columns(x)  # (positions, I * 9)
     importance = importance.repeat_interleave(len(columns) // len(x))
-    if "equalization" in conv._buffers:
+    if conv.config.equalized:
         columns = columns / conv.equalization.repeat_interleave(9)
     target = columns @ weight.flatten(1).T
     guess: float | None = None
-    for index, bit_width in enumerate(conv.bit_widths):
+    for index, bit_width in enumerate(conv.config.bit_widths):
         step = conv.grid_step(weight_grid(bit_width))
         grid_weight = (quantizers.weight_codes(weight, step) * step.reshape(-1, 1, 1, 1)).flatten(1).T
-        guess = _search_step(columns, grid_weight, target, importance, conv.input_range(bit_width), guess)
+        guess = _search_step(columns, grid_weight, target, importance, conv.config.input_range(bit_width), guess)
         conv.activation_step[index] = guess
 
 
