@@ -45,10 +45,11 @@ class EdsrConfig(NetworkConfig):
         check_four_bit_grid(self.four_bit_grid)
         if self.upsampler not in get_args(Upsampler):
             raise ValueError(f"upsampler must be {' or '.join(get_args(Upsampler))}, not {self.upsampler!r}")
-        if self.bit_widths and not self.static_bits:
-            object.__setattr__(self, "static_bits", (8,) * (2 + len(self.stages)))
-        if self.bit_widths and len(self.static_bits) != 2 + len(self.stages):
-            raise ValueError(f"static_bits needs {2 + len(self.stages)} entries at scale {self.scale}")
+        static = 2 + len(self.stages) if self.bit_widths else 0
+        if not self.static_bits:
+            object.__setattr__(self, "static_bits", (8,) * static)
+        if len(self.static_bits) != static:
+            raise ValueError(f"static_bits needs {static} entries at scale {self.scale}, none in a float32 network")
 
     @property
     def stages(self) -> tuple[int, ...]:
