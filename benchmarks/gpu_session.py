@@ -458,11 +458,10 @@ def train(arguments: argparse.Namespace) -> None:
         }
         history = {**facts, "training": [*facts.get("training", []), entry]}
         average = copy.deepcopy(network).cpu().eval()
+        made = Checkpoint(average, None, history, "photo")
         if stage == "fp32":
-            return Checkpoint(average, None, history, "photo")
-        return attach_controller(
-            average, training, name="photo", target_fab=arguments.fab or DEFAULT_FAB, facts=history, seed=seed
-        )
+            return made
+        return attach_controller(made, training, target_fab=arguments.fab or DEFAULT_FAB, seed=seed)
 
     said = time.monotonic()
 

@@ -560,14 +560,11 @@ def _write_finished(
     if start.is_quantized:
         with _show_work() as progress:
             finished = attach_controller(
-                network,
+                finished,
                 training,
-                name=start.name,
                 target_fab=target_fab,
                 descriptor=descriptor,
                 gate=gate,
-                halo=start.halo,
-                facts=start.facts,
                 seed=seed,
                 progress=progress,
             )
