@@ -260,8 +260,8 @@ def _patched(upscaler: Upscaler, image: U8, bits: str) -> Callable[[], object]:
 
 
 def _whole(upscaler: Upscaler, image: U8) -> Callable[[], object]:
-    windows = torch.from_numpy(image[None].copy()).permute(0, 3, 1, 2)
-    return lambda: upscaler.engine(windows, FP32_BITS)
+    windows = image[None].copy()  # torch warns of arrays that are not to be written
+    return lambda: upscaler.engine.run_windows(windows, FP32_BITS)
 
 
 def _cost(upscaler: Upscaler, image: U8, bits: str) -> tuple[float, float]:
