@@ -18,11 +18,11 @@ from PIL import features
 
 from gdq_cli._version import __version__
 from gdq_cli.engines import choose_device, choose_engine, kernels
+from gdq_cli.engines.measured import cpu_flags, cpu_name
 from gdq_cli.engines.threads import usable_cores
 from gdq_cli.errors import GdqError
 from gdq_cli.files import user_path
 from gdq_cli.measure.benchmark import find_engines
-from gdq_cli.measure.machine import cpu_name
 from gdq_cli.models import store as hub
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
 
@@ -128,11 +128,7 @@ def _torch_build(found: Diagnosis) -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    flags = cpu_flags()
     return {
         "name": cpu_name(),
         "cores": usable_cores(),
