@@ -21,7 +21,6 @@ from gdq_cli.engines import choose_device, choose_engine, kernels
 from gdq_cli.engines.measured import cpu_flags, cpu_name
 from gdq_cli.engines.threads import usable_cores
 from gdq_cli.errors import GdqError
-from gdq_cli.files import user_path
 from gdq_cli.measure.benchmark import find_engines
 from gdq_cli.models import store as hub
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
@@ -277,9 +276,10 @@ def _formats(found: Diagnosis) -> dict[str, bool]:
 
 def _disk(found: Diagnosis) -> list[dict[str, Any]]:
     """Free space where downloads, temporary files and results go."""
-    default = Path(os.environ.get("HF_HOME", user_path("~/.cache/huggingface"))) / "hub"
+    from huggingface_hub import constants
+
     places = {
-        "cache": Path(os.environ.get("HF_HUB_CACHE", default)),
+        "cache": Path(constants.HF_HUB_CACHE),
         "temporary": Path(tempfile.gettempdir()),
         "here": Path.cwd(),
     }
