@@ -21,8 +21,6 @@ class Network(nn.Module):
         config: what fixes its tensor shapes.
     """
 
-    name: str
-
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config

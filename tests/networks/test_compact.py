@@ -202,7 +202,7 @@ def test_macs_are_those_of_the_layers() -> None:
 
 def test_round_trip(compact: Checkpoint, file: Path) -> None:
     read = read_checkpoint(file)
-    assert read.network.name == "compact"
+    assert read.config.name == "compact"
     assert read.network.config == compact.network.config
     assert read.facts == compact.facts
     windows = windows_of(make_picture(20, 20))

@@ -38,8 +38,6 @@ class Compact(Network):
     The head is float32. Pixels are RGB / 255 without a mean, so zero padding stands for black.
     """
 
-    name = CompactConfig.name
-
     def __init__(self, config: CompactConfig) -> None:
         super().__init__(config)
         *layers, tail = config.quant_convs.values()

@@ -19,8 +19,6 @@ class Edsr(Network):
     The head is float32, the residual blocks run at the patch's bit-width, everything after them at a static one.
     """
 
-    name = EdsrConfig.name
-
     def __init__(self, config: EdsrConfig) -> None:
         super().__init__(config)
         convs = config.quant_convs
