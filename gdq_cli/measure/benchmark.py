@@ -63,7 +63,7 @@ def interleave(
     runs: Mapping[Key, Callable[[], object]],
     *,
     repeats: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     energy: EnergyMeter | None = None,
     pause: float = 0.0,
 ) -> dict[Key, Measurement]:
@@ -100,8 +100,7 @@ def interleave(
                 joules[name].append(energy.joules(before, after))
                 peaks[name] = peak if peak is None else max(peak, peaks[name] or 0.0)
             done += 1
-            if progress is not None:
-                progress(done, (repeats + 1) * len(runs))
+            progress(done, (repeats + 1) * len(runs))
     return {
         name: Measurement(
             tuple(seconds[name]), statistics.median(joules[name]) if energy.available else None, peaks[name]
@@ -203,7 +202,7 @@ def run_benchmark(
     bits: Sequence[str],
     threads: Sequence[int],
     repeats: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     energy: EnergyMeter | None = None,
 ) -> list[BenchRow]:
     """Time bit choice and network of every engine at every width, and the same network in FP32 torch.

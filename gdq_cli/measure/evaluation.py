@@ -271,7 +271,7 @@ def evaluate(
     lr_source: str = BICUBIC,
     degradation: EvalDegradation | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Score a model on pictures. One picture is in memory at a time.
 
@@ -297,8 +297,7 @@ def evaluate(
         pair = read_pair(hr_file, lr_file, upscaler.scale, make_lr)
         for place, name in enumerate(rows):
             scores[name].append(score(pair, name, upscaler, protocol))
-            if progress is not None:
-                progress(index * len(rows) + place + 1, len(pairs) * len(rows))
+            progress(index * len(rows) + place + 1, len(pairs) * len(rows))
     return Evaluation(
         upscaler.checkpoint.name,
         upscaler.checkpoint.sha256,

@@ -8,13 +8,12 @@ largest value seen: a clipped highlight is visible.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
-from typing import Any
+from itertools import count, product
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.networks import Network, quantizers
@@ -36,7 +35,7 @@ def calibrate_steps(
     sampler: PatchSampler,
     *,
     patches: int = SEARCH_PATCHES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Set every step of a quantized network, in place.
 
@@ -49,16 +48,13 @@ def calibrate_steps(
     pixels, hr = (side.contiguous(memory_format=torch.channels_last) for side in sampler.draw(patches))
     importance = _importance(network, pixels, hr)
 
-    def calibrate(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
-        assert isinstance(conv, QuantConv2d)
-        _fit_weight_steps(conv, inputs[0])
-        _fit_activation_steps(conv, inputs[0], importance)
-        finished.append(conv)
-        if progress is not None:
-            progress(len(finished), len(convs))
+    def calibrate(conv: QuantConv2d, x: Tensor) -> None:
+        _fit_weight_steps(conv, x)
+        _fit_activation_steps(conv, x, importance)
+        progress(next(finished), len(convs))
 
     convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
-    finished: list[nn.Module] = []
+    finished = count(1)
     _visit(network, pixels, convs, calibrate)
 
 
@@ -71,9 +67,8 @@ def reach_flat_colours(network: Network) -> None:
     """
     colours = torch.tensor(list(product(FLAT_LEVELS, repeat=3)), dtype=torch.float32)
 
-    def widen(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
-        assert isinstance(conv, QuantConv2d)
-        conv.activation_step[0] = max(float(conv.activation_step[0]), _reaching_step(conv, inputs[0]))
+    def widen(conv: QuantConv2d, x: Tensor) -> None:
+        conv.activation_step[0] = max(float(conv.activation_step[0]), _reaching_step(conv, x))
 
     convs = [conv for conv in network.modules() if isinstance(conv, QuantConv2d) and _is_unclipped(conv)]
     flat = colours[:, :, None, None].expand(-1, -1, 8, 8)
@@ -81,10 +76,10 @@ def reach_flat_colours(network: Network) -> None:
 
 
 def _visit(
-    network: Network, pixels: Tensor, convs: list[QuantConv2d], visit: Callable[[nn.Module, tuple[Any, ...]], None]
+    network: Network, pixels: Tensor, convs: list[QuantConv2d], visit: Callable[[QuantConv2d, Tensor], None]
 ) -> None:
     """Call ``visit`` with each layer and its undisturbed float32 input, in the order of the walk."""
-    hooks = [conv.register_forward_pre_hook(visit) for conv in convs]
+    hooks = [conv.register_forward_pre_hook(lambda conv, inputs: visit(conv, inputs[0])) for conv in convs]
     try:
         network(pixels)
     finally:
