@@ -111,8 +111,7 @@ class QuantizedStage:
     finest that fit the Winograd kernel); all other steps are learned.
 
     Args:
-        network: quantized and calibrated.
-        teacher: float network to stay close to; the network's own float weights by default.
+        network: quantized and calibrated; its float weights are the teacher.
         distillation: weight of the distance to the teacher, against 1 for the distance to HR.
         seed: of the draw of widths, together with the step.
         autocast: dtype of the convolutions; None for float32.
@@ -121,14 +120,13 @@ class QuantizedStage:
     def __init__(
         self,
         network: Edsr,
-        teacher: Edsr | None = None,
         *,
         distillation: float = 1.0,
         seed: int = 0,
         autocast: torch.dtype | None = torch.bfloat16,
     ) -> None:
         self.network = network
-        self._teacher = teacher or float_copy(network)
+        self._teacher = float_copy(network)
         self._distillation = distillation
         self._seed = seed
         self._autocast = autocast

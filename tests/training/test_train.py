@@ -484,7 +484,7 @@ def test_a_layer_without_input_gets_positive_steps() -> None:
 def test_smooth_patches_count_as_much_as_they_weigh_in_decibels() -> None:
     """A texture on which the teacher fails must not drown what quantization does to a smooth patch."""
     network = make_network(2, blocks=1)
-    stage = QuantizedStage(quantized_copy(network), float_copy(network), autocast=None)
+    stage = QuantizedStage(quantized_copy(network), autocast=None)
     lr = torch.full((2, 3, 12, 12), 100.0)
     with torch.no_grad():
         aim = network(lr)
