@@ -108,7 +108,7 @@ def attach_controller(
     table = measure_patches(_draw_images(pairs, seed), choose_engine(network).engine, head, descriptor, measuring)
     quantiles = entropy_table(table.entropies)
     progress("fitting the controller", 0, 1)
-    learn = fit_controller if gate == "ridge" else train_gumbel
+    learn = fit_controller if gate == "ridge" else partial(train_gumbel, seed=seed)
     controller = learn(table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab)
     calibration = {
         "images": len(pairs),
