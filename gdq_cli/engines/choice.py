@@ -109,7 +109,7 @@ def choose_engine(network: Network | Parameters, device: str = "cpu", name: str 
         from gdq_cli.engines.reference import ReferenceEngine
 
         with _one_thread():
-            reference: Engine = ReferenceEngine(network, _first(device))
+            reference: Engine = ReferenceEngine(network, "cuda:0" if device == "cuda" else device)
         if device == "cpu" or not network.config.bit_widths or self_test(reference, network):
             return EngineChoice(reference, tuple(rejected))
         rejected.append(f"reference: its self-test on {device} gave other integers than on the CPU")
@@ -171,11 +171,6 @@ def _by_time(
         if name in seconds and best in seconds
     ]
     return ordered
-
-
-def _first(device: str) -> str:
-    """One device of a choice of devices."""
-    return "cuda:0" if device == "cuda" else device
 
 
 def _device_engines(network: Parameters, device: str) -> list[tuple[str, Callable[[], Engine]]]:

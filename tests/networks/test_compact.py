@@ -79,7 +79,7 @@ def test_engines_agree_on_every_bit(compact: Checkpoint, bits: int, size: tuple[
 @needs_onednn
 def test_accumulators_are_exact(compact: Checkpoint) -> None:
     reference, fast = ReferenceEngine(compact.network), OnednnEngine(compact.network)
-    program = reference.program
+    program = reference.parameters.program
     for width, operations in program.operations.items():
         for step in operations:
             if isinstance(step, Conv | Pixels):
