@@ -91,7 +91,7 @@ def choose_engine(network: Network | Parameters, device: str = "cpu", name: str 
     """
     network = parameters_of(network)
     rejected: list[str] = []
-    candidates = _cpu_engines(network) if device == "cpu" else _device_engines(network, device)
+    candidates = _fast_engines(network, device)
     if device == "cpu" and name == "auto" and len(candidates) > 1 and measured.is_uncertain():
         candidates = _by_time(network, candidates, rejected)
     for candidate, make in candidates:
@@ -136,8 +136,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _cpu_engines(network: Parameters) -> list[tuple[str, Callable[[], Engine]]]:
-    """Fast CPU engines for a network, fastest first."""
+def _fast_engines(network: Parameters, device: str) -> list[tuple[str, Callable[[], Engine]]]:
+    """Fast engines for a network, fastest first; ``cuda`` without a number is all visible GPUs."""
 
     def onednn() -> Engine:
         from gdq_cli.engines.onednn import OnednnEngine, is_available
@@ -146,7 +146,21 @@ def _cpu_engines(network: Parameters) -> list[tuple[str, Callable[[], Engine]]]:
             raise DeviceError("this torch has no oneDNN")
         return OnednnEngine(network)
 
-    return [("native", lambda: NativeEngine(network)), ("onednn", onednn)] if network.config.bit_widths else []
+    def cuda() -> Engine:
+        import torch
+
+        from gdq_cli.engines.cuda.engine import CudaEngine
+        from gdq_cli.engines.cuda.multi import MultiCudaEngine
+
+        if device != "cuda":
+            return CudaEngine(network, device)
+        return MultiCudaEngine(network, [CudaEngine(network, f"cuda:{i}") for i in range(torch.cuda.device_count())])
+
+    if not network.config.bit_widths:
+        return []
+    if device == "cpu":
+        return [("native", lambda: NativeEngine(network)), ("onednn", onednn)]
+    return [("cuda", cuda)] if device.startswith("cuda") else []
 
 
 def _by_time(
@@ -171,24 +185,6 @@ def _by_time(
         if name in seconds and best in seconds
     ]
     return ordered
-
-
-def _device_engines(network: Parameters, device: str) -> list[tuple[str, Callable[[], Engine]]]:
-    """Fast engines for an accelerator, fastest first; ``cuda`` without a number is all visible GPUs."""
-    if not network.config.bit_widths or not device.startswith("cuda"):
-        return []
-
-    def make() -> Engine:
-        import torch
-
-        from gdq_cli.engines.cuda.engine import CudaEngine
-        from gdq_cli.engines.cuda.multi import MultiCudaEngine
-
-        if device != "cuda":
-            return CudaEngine(network, device)
-        return MultiCudaEngine(network, [CudaEngine(network, f"cuda:{i}") for i in range(torch.cuda.device_count())])
-
-    return [("cuda", make)]
 
 
 def self_test(engine: Engine, network: Network | Parameters) -> bool:
