@@ -207,28 +207,22 @@ def read_pair(hr_file: Path, lr_file: Path | None, scale: int, make_lr: LrMaker 
     """
     hr = read_image(hr_file).rgb
     if lr_file is None:
-        hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
-        _check_size(hr_file, hr, scale)
-        lr = make_lr(np.ascontiguousarray(hr), scale)
+        height, width = (side // scale * scale for side in hr.shape[:2])
     else:
         lr = read_image(lr_file).rgb
-        height, width = lr.shape[0] * scale, lr.shape[1] * scale
+        height, width = (side * scale for side in lr.shape[:2])
         if not (0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale):
             raise ImageError(
                 f"{lr_file}: {lr.shape[1]}x{lr.shape[0]} pixels are not 1/{scale} of the {hr.shape[1]}x{hr.shape[0]} "
                 f"of {hr_file}"
             )
-        hr = hr[:height, :width]
-        _check_size(hr_file, hr, scale)
-    return ImagePair(hr_file.name, np.ascontiguousarray(hr), np.ascontiguousarray(lr))
-
-
-def _check_size(file: Path, hr: U8, scale: int) -> None:
-    least = WINDOW_SIZE + 2 * scale
-    if min(hr.shape[:2]) < least:
-        raise ImageError(
-            f"{file}: SSIM at x{scale} needs at least {least} pixels on each side, not {min(hr.shape[:2])}"
-        )
+    least, shortest = WINDOW_SIZE + 2 * scale, min(height, width)
+    if shortest < least:
+        raise ImageError(f"{hr_file}: SSIM at x{scale} needs at least {least} pixels on each side, not {shortest}")
+    hr = np.ascontiguousarray(hr[:height, :width])
+    if lr_file is None:
+        lr = make_lr(hr, scale)
+    return ImagePair(hr_file.name, hr, np.ascontiguousarray(lr))
 
 
 def score(pair: ImagePair, bits: str, upscaler: Upscaler, protocol: Protocol) -> PictureScore:
