@@ -310,8 +310,7 @@ def evaluations_csv(evaluations: Sequence[Evaluation]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for line in _csv_lines(evaluations):
-        writer.writerow(["" if value is None else value for value in line])
+    writer.writerows(_csv_lines(evaluations))
     return text.getvalue()
 
 
