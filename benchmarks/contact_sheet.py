@@ -19,7 +19,7 @@ from tiles import U8, below, beside, captioned, framed
 
 from gdq_cli.errors import GdqError, ImageError
 from gdq_cli.images import Picture, read_image, write_image
-from gdq_cli.measure.degradation import EvalDegradation, Steps, TrainingDegradation, degrade
+from gdq_cli.measure.degradation import EvalDegradation, TrainingDegradation, degrade
 from gdq_cli.measure.pairs import downscale, list_images
 from gdq_cli.options import Encoding
 from gdq_cli.training.data import DEGRADED_MARGIN
@@ -51,15 +51,15 @@ def sample(
     hr: U8, scale: int, kind: TrainingDegradation | EvalDegradation, rng: np.random.Generator, zoom: int
 ) -> Image.Image:
     """One sample: the middle of an HR crop, of its clean LR and of its degraded LR."""
-    said = Steps()
-    degraded = degrade(hr, scale, kind, rng, said)
+    said: list[str] = []
+    degraded = degrade(hr, scale, kind, rng, said.append)
     tiles = [(hr, 1), (downscale(hr, scale), scale), (degraded, scale)]
     pictures = []
     for pixels, enlarge in tiles:
         margin = DEGRADED_MARGIN * scale // enlarge
         middle = pixels[margin:-margin, margin:-margin].repeat(enlarge * zoom, 0).repeat(enlarge * zoom, 1)
         pictures.append(Image.fromarray(middle))
-    return captioned(beside(pictures, gap=2), ", ".join(said.said) or "nothing else")
+    return captioned(beside(pictures, gap=2), ", ".join(said) or "nothing else")
 
 
 def main() -> None:

@@ -458,11 +458,10 @@ def train(arguments: argparse.Namespace) -> None:
         }
         history = {**facts, "training": [*facts.get("training", []), entry]}
         average = copy.deepcopy(network).cpu().eval()
+        made = Checkpoint(average, None, history, "photo")
         if stage == "fp32":
-            return Checkpoint(average, None, history, "photo")
-        return attach_controller(
-            average, training, name="photo", target_fab=arguments.fab or DEFAULT_FAB, facts=history, seed=seed
-        )
+            return made
+        return attach_controller(made, training, target_fab=arguments.fab or DEFAULT_FAB, seed=seed)
 
     said = time.monotonic()
 
@@ -566,8 +565,6 @@ def time_step(stage: Stage, sampler: StepSampler, options: Callable[[int], Any],
 
 def score(network: Edsr, held_out: list[ImagePair], device: str) -> str:
     """Mean PSNR of every width on the held-out pictures, by the reference engine on a GPU; for people only."""
-    import torch
-
     from gdq_cli.bits.widths import FP32_BITS
     from gdq_cli.engines import choose_engine
     from gdq_cli.engines.reference import ReferenceEngine
@@ -580,8 +577,8 @@ def score(network: Edsr, held_out: list[ImagePair], device: str) -> str:
         for bit_width in (FP32_BITS, *network.config.bit_widths):
             total = 0.0
             for pair in held_out:
-                sr = engine(torch.from_numpy(pair.lr[None]).permute(0, 3, 1, 2), bit_width)
-                total += psnr_y(sr[0].permute(1, 2, 0).numpy(), pair.hr, network.config.scale)
+                sr = engine.run_windows(pair.lr[None], bit_width)[0]
+                total += psnr_y(sr, pair.hr, network.config.scale)
             said.append(f"{'fp32' if bit_width == FP32_BITS else bit_width} {total / len(held_out):.3f}")
     except Exception as error:  # a score that fails must not end the training
         said.append(f"not measured: {error}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gdq_cli.engines import choose_engine
-from gdq_cli.measure.degradation import noisy_jpeg
+from gdq_cli.measure.degradation import degrade
 from gdq_cli.measure.machine import cpu_name
 from gdq_cli.measure.metrics import psnr_y
 from gdq_cli.measure.pairs import list_images, load_pairs, split_validation
@@ -43,7 +43,8 @@ def main() -> None:
         for strength in (0.0, arguments.noise):
             differences = []
             for index, pair in enumerate(pairs):
-                lr = noisy_jpeg(pair.lr, strength, quality, np.random.default_rng((0, index)))
+                noisy = degrade(pair.lr, 1, f"noise{strength}", np.random.default_rng((0, index)))
+                lr = degrade(noisy, 1, f"jpeg{quality}", np.random.default_rng(0))
                 scores = [psnr_y(m.upscale(lr, bits="6").image, pair.hr, arguments.scale) for m in models.values()]
                 differences.append(scores[1] - scores[0])
             gains.append(float(np.mean(differences)))

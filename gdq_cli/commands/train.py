@@ -494,9 +494,10 @@ def _read_start(
 
 def _trainable(source: Path, network: Network) -> Edsr:
     """The network, if training knows its kind."""
-    if network.name != "edsr":
-        can = "run and calibrated" if network.name == "compact" else "run"
-        raise WeightsError(f"{source}: {network.name} networks can be {can} but not trained")
+    name = network.config.name
+    if name != "edsr":
+        can = "run and calibrated" if name == "compact" else "run"
+        raise WeightsError(f"{source}: {name} networks can be {can} but not trained")
     return cast("Edsr", network)
 
 
@@ -560,14 +561,11 @@ def _write_finished(
     if start.is_quantized:
         with _show_work() as progress:
             finished = attach_controller(
-                network,
+                finished,
                 training,
-                name=start.name,
                 target_fab=target_fab,
                 descriptor=descriptor,
                 gate=gate,
-                halo=start.halo,
-                facts=start.facts,
                 seed=seed,
                 progress=progress,
             )

@@ -51,6 +51,12 @@ class Engine(ABC):
             (N, 3, h * scale, w * scale) uint8 on the CPU.
         """
 
+    def run_windows(self, windows: NDArray[np.uint8], bit_width: int) -> NDArray[np.uint8]:
+        """The same in NumPy, (N, h, w, 3) -> (N, h * scale, w * scale, 3)."""
+        import torch
+
+        return self(torch.from_numpy(windows).permute(0, 3, 1, 2), bit_width).permute(0, 2, 3, 1).numpy()
+
     def run_batches(
         self,
         image: NDArray[np.uint8],
@@ -70,8 +76,6 @@ class Engine(ABC):
             DeviceError: if the network gives values that are no numbers.
             RuntimeError: of torch, if the device's memory does not suffice for a single window.
         """
-        import torch
-
         finished, total = 0, sum(window.patches for window in windows)
         groups: dict[tuple[int, tuple[int, int]], list[Window]] = {}
         for window in windows:
@@ -80,10 +84,10 @@ class Engine(ABC):
             start = 0
             while start < len(members):
                 some = members[start : start + max(1, self.batch_size // members[0].patches)]
-                sr_windows = self._try(torch.from_numpy(cut_windows(image, some)).permute(0, 3, 1, 2), bit_width)
+                sr_windows = self._try(cut_windows(image, some), bit_width)
                 if sr_windows is None:
                     continue
-                for window, pixels in zip(some, sr_windows.permute(0, 2, 3, 1).numpy(), strict=True):
+                for window, pixels in zip(some, sr_windows, strict=True):
                     paste_core(target, pixels, window, self.scale)
                 start += len(some)
                 finished += sum(window.patches for window in some)
@@ -93,10 +97,10 @@ class Engine(ABC):
     run = run_batches
     """The same for integers, for which many an engine has a way of its own."""
 
-    def _try(self, windows: Tensor, bit_width: int) -> Tensor | None:
+    def _try(self, windows: NDArray[np.uint8], bit_width: int) -> NDArray[np.uint8] | None:
         """Upscale windows; None if the device's memory did not suffice and the batch was halved."""
         try:
-            return self(windows, bit_width)
+            return self.run_windows(windows, bit_width)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; MPS has none of its own
             if self.device == "cpu" or len(windows) == 1 or "out of memory" not in str(error):
                 raise

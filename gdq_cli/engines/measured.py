@@ -29,24 +29,28 @@ CPUINFO = Path("/proc/cpuinfo")
 _WINDOWS, _SIDE, _ROUNDS = 4, 104, 3
 
 
-def _cpuinfo() -> str:
-    """What Linux tells about the processor; nothing on other systems."""
+def _cpuinfo(*keys: str) -> str:
+    """What Linux tells about the first core under one of some keys; nothing on other systems."""
     try:
-        return CPUINFO.read_text()
+        lines = CPUINFO.read_text().splitlines()
     except OSError:
         return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.lower().startswith(keys)), "")
+
+
+def cpu_flags() -> list[str]:
+    """Linux's names of what the processor can do."""
+    return _cpuinfo("flags", "features").split()
 
 
 def is_uncertain() -> bool:
     """Whether another engine than the compiled kernels may be the fastest on this processor."""
-    return MATRIX_UNITS in _cpuinfo().split()
+    return MATRIX_UNITS in cpu_flags()
 
 
 def cpu_name() -> str:
     """The processor's name as the system tells it."""
-    lines = _cpuinfo().splitlines()
-    named = (line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def timings_file() -> Path:

@@ -64,7 +64,6 @@ class NativeEngine(Engine):
         return torch.from_numpy(self.run_windows(windows.permute(0, 2, 3, 1).numpy(), bit_width)).permute(0, 3, 1, 2)
 
     def run_windows(self, windows: NDArray[np.uint8], bit_width: int) -> NDArray[np.uint8]:
-        """Upscale whole windows of one bit-width, (N, h, w, 3) -> (N, h * scale, w * scale, 3)."""
         n, height, width, _ = windows.shape
         column = np.ascontiguousarray(windows).reshape(n * height, width, 3)  # a picture of them all
         target = np.empty((n * height * self.scale, width * self.scale, 3), np.uint8)

@@ -15,7 +15,7 @@ from gdq_cli.engines.base import Engine
 from gdq_cli.errors import DeviceError
 from gdq_cli.networks import Network, Parameters
 from gdq_cli.program.layers import IntegerConv, IntegerHead
-from gdq_cli.program.operations import Codes, Conv, Epilogue, Float, Head, Pixels, Program, Quantize, last_reads
+from gdq_cli.program.operations import Codes, Conv, Epilogue, Float, Head, Pixels, Quantize, last_reads
 
 
 class TensorEngine(Engine):
@@ -28,16 +28,7 @@ class TensorEngine(Engine):
         super().__init__(network)
         self._network = self.parameters.module
         if self.parameters.config.bit_widths:
-            _ = self.program  # a checkpoint that cannot run exactly is refused now
-
-    @property
-    def program(self) -> Program:
-        """The lowered network.
-
-        Raises:
-            WeightsError: for a float32 checkpoint.
-        """
-        return self.parameters.program
+            _ = self.parameters.program  # a checkpoint that cannot run exactly is refused now
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor, bit_width: int) -> Tensor:
@@ -51,7 +42,7 @@ class TensorEngine(Engine):
         Raises:
             WeightsError: if the checkpoint has no such bit-width.
         """
-        operations = self.program.at(bit_width)
+        operations = self.parameters.program.at(bit_width)
         buffers: dict[int, Tensor] = {}
         for operation, ends in zip(operations, last_reads(operations), strict=True):
             match operation:

@@ -63,7 +63,7 @@ def interleave(
     runs: Mapping[Key, Callable[[], object]],
     *,
     repeats: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     energy: EnergyMeter | None = None,
     pause: float = 0.0,
 ) -> dict[Key, Measurement]:
@@ -83,31 +83,22 @@ def interleave(
         raise ValueError(f"repeats must be at least 1, not {repeats}")
     energy = energy or RaplMeter()
     memory = PeakMemory()
-    seconds: dict[Key, list[float]] = {name: [] for name in runs}
-    joules: dict[Key, list[float]] = {name: [] for name in runs}
-    peaks: dict[Key, float | None] = dict.fromkeys(runs)
-    done = 0
+    taken: dict[Key, list[tuple[float, float, float | None]]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
-        for name, run in runs.items():
+        for done, (name, run) in enumerate(runs.items(), 1):
             time.sleep(pause)
             known = memory.reset()
             before, start = energy.read(), time.perf_counter()
             run()
             elapsed, after = time.perf_counter() - start, energy.read()
-            peak = memory.mib() if known else None
-            if repeat:
-                seconds[name].append(elapsed)
-                joules[name].append(energy.joules(before, after))
-                peaks[name] = peak if peak is None else max(peak, peaks[name] or 0.0)
-            done += 1
-            if progress is not None:
-                progress(done, (repeats + 1) * len(runs))
-    return {
-        name: Measurement(
-            tuple(seconds[name]), statistics.median(joules[name]) if energy.available else None, peaks[name]
-        )
-        for name in runs
-    }
+            taken[name].append((elapsed, energy.joules(before, after), memory.mib() if known else None))
+            progress(repeat * len(runs) + done, (repeats + 1) * len(runs))
+    measured = {}
+    for name, (_, *counted) in taken.items():
+        seconds, joules, peaks = zip(*counted, strict=True)
+        peak = max((peak for peak in peaks if peak is not None), default=None)
+        measured[name] = Measurement(seconds, statistics.median(joules) if energy.available else None, peak)
+    return measured
 
 
 @dataclass(frozen=True)
@@ -203,7 +194,7 @@ def run_benchmark(
     bits: Sequence[str],
     threads: Sequence[int],
     repeats: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     energy: EnergyMeter | None = None,
 ) -> list[BenchRow]:
     """Time bit choice and network of every engine at every width, and the same network in FP32 torch.
@@ -260,8 +251,8 @@ def _patched(upscaler: Upscaler, image: U8, bits: str) -> Callable[[], object]:
 
 
 def _whole(upscaler: Upscaler, image: U8) -> Callable[[], object]:
-    windows = torch.from_numpy(image[None].copy()).permute(0, 3, 1, 2)
-    return lambda: upscaler.engine(windows, FP32_BITS)
+    windows = image[None].copy()  # torch warns of arrays that are not to be written
+    return lambda: upscaler.engine.run_windows(windows, FP32_BITS)
 
 
 def _cost(upscaler: Upscaler, image: U8, bits: str) -> tuple[float, float]:
@@ -279,23 +270,23 @@ def time_stages(upscaler: Upscaler, source: Path, *, bits: str, repeats: int) ->
         bits: ``auto``, a width, or ``fp32``.
         repeats: counted runs; one more warms up.
     """
-    stages: dict[str, list[float]] = {"read": [], "bits": [], "network": [], "write": []}
+    rounds = []
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "out.png"
-        for repeat in range(repeats + 1):
+        for _ in range(repeats + 1):
             start = time.perf_counter()
             picture = read_image(source)
             read = time.perf_counter()
             result = upscaler.upscale(picture.rgb, bits=bits)
             upscaled = time.perf_counter()
             write_image(target, Picture(result.image), Encoding(format="png"), overwrite=True)
-            end = time.perf_counter()
-            if repeat:
-                for stage, seconds in (
-                    ("read", read - start),
-                    ("bits", result.seconds_bits),
-                    ("network", result.seconds_network),
-                    ("write", end - upscaled),
-                ):
-                    stages[stage].append(seconds)
-    return {stage: statistics.median(seconds) for stage, seconds in stages.items()}
+            written = time.perf_counter() - upscaled
+            rounds.append(
+                {
+                    "read": read - start,
+                    "bits": result.seconds_bits,
+                    "network": result.seconds_network,
+                    "write": written,
+                }
+            )
+    return {stage: statistics.median(seconds[stage] for seconds in rounds[1:]) for stage in rounds[0]}

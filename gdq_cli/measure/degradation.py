@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -40,17 +39,13 @@ _KERNEL_RADIUS = 10
 _SHOT_LEVEL = 110.0  # grey level at which noise that grows with the root of brightness has its nominal strength
 
 
-@dataclass
-class Steps:
-    """What was done to a picture, in order, for people: ``blur 0.8``, ``jpeg 82 4:2:0``."""
-
-    said: list[str] = field(default_factory=list)
-
-    def __call__(self, what: str) -> None:
-        self.said.append(what)
+Say = Callable[[str], object]
+"""Is told what was done to a picture, step by step, for people: ``blur 0.8 x 1.1``, ``jpeg 82 4:2:0``."""
 
 
-def degrade(hr: U8, scale: int, kind: TrainingDegradation | EvalDegradation, rng: Rng, say: Steps | None = None) -> U8:
+def degrade(
+    hr: U8, scale: int, kind: TrainingDegradation | EvalDegradation, rng: Rng, say: Say = lambda step: None
+) -> U8:
     """An LR picture of an HR one.
 
     Args:
@@ -63,7 +58,6 @@ def degrade(hr: U8, scale: int, kind: TrainingDegradation | EvalDegradation, rng
     Returns:
         (H, W, 3) uint8.
     """
-    say = say or Steps()
     size = hr.shape[0] // scale, hr.shape[1] // scale
     if kind == "photo":
         return _to_u8(_photo(hr, size, scale, rng, say))
@@ -77,23 +71,7 @@ def degrade(hr: U8, scale: int, kind: TrainingDegradation | EvalDegradation, rng
     return _to_u8(lr)
 
 
-def noisy_jpeg(lr: U8, strength: float, quality: int, rng: Rng) -> U8:
-    """A picture with coloured noise of a standard deviation in grey levels, saved as JPEG 4:2:0 and read again.
-
-    Args:
-        lr: (H, W, 3) uint8.
-        strength: 0 for no noise.
-        quality: of libjpeg, 1 to 100.
-        rng: source of the noise.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    noisy = _add_noise(_to_float(lr), strength, rng, Steps(), grey=False, shot=False, grain=0)
-    return _to_u8(_jpeg(noisy, quality, "4:2:0", Steps()))
-
-
-def _mix(hr: U8, size: tuple[int, int], rng: Rng, say: Steps, *, light: bool) -> F32:
+def _mix(hr: U8, size: tuple[int, int], rng: Rng, say: Say, *, light: bool) -> F32:
     """Blur, reduction, noise and JPEG 4:2:0, all of them, at ordinary or at strong settings."""
     x = _blur(_to_float(hr), *_draw_kernel(rng, *((0.4, 1.2) if light else (1.0, 2.2)), stretch=1.25), say)
     x = _resize(x, size, _FILTERS[rng.integers(3)])
@@ -102,7 +80,7 @@ def _mix(hr: U8, size: tuple[int, int], rng: Rng, say: Steps, *, light: bool) ->
     return _jpeg(x, int(rng.uniform(*((72, 86) if light else (50, 70)))), "4:2:0", say)
 
 
-def _photo(hr: U8, size: tuple[int, int], scale: int, rng: Rng, say: Steps) -> F32:
+def _photo(hr: U8, size: tuple[int, int], scale: int, rng: Rng, say: Say) -> F32:
     """The training mixture; one severity couples the parts, as a poor camera goes with a poor codec."""
     kind = rng.random()
     if kind < 0.2:
@@ -138,7 +116,7 @@ def _photo(hr: U8, size: tuple[int, int], scale: int, rng: Rng, say: Steps) -> F
     return x
 
 
-def _earlier_generation(x: F32, scale: int, rng: Rng, say: Steps, severity: float) -> F32:
+def _earlier_generation(x: F32, scale: int, rng: Rng, say: Say, severity: float) -> F32:
     """The picture was kept at another size before, perhaps with noise and a codec of that time."""
     share = rng.uniform(1 / scale, 1.0)
     say(f"kept at {share:.0%}")
@@ -160,13 +138,13 @@ def _draw_kernel(rng: Rng, least: float, most: float, *, stretch: float) -> tupl
     return sigma, sigma * rng.uniform(1 / stretch, stretch), rng.uniform(0, np.pi)
 
 
-def _draw_noise(x: F32, rng: Rng, say: Steps, strength: float) -> F32:
+def _draw_noise(x: F32, rng: Rng, say: Say, strength: float) -> F32:
     """Grey or coloured, even or growing with brightness, fine or, as after a camera's own smoothing, coarse."""
     grain = rng.uniform(0.4, 0.9) if rng.random() < 0.25 else 0
     return _add_noise(x, strength, rng, say, grey=rng.random() < 0.4, shot=rng.random() < 0.5, grain=grain)
 
 
-def _draw_codec(x: F32, rng: Rng, say: Steps, quality: float) -> F32:
+def _draw_codec(x: F32, rng: Rng, say: Say, quality: float) -> F32:
     if rng.random() < 0.1:
         return _webp(x, int(quality), say)
     return _jpeg(x, int(quality), str(rng.choice(["4:2:0", "4:4:4", "4:2:2"], p=[0.7, 0.2, 0.1])), say)
@@ -186,7 +164,7 @@ def _resize(image: U8 | F32, size: tuple[int, int], resampling: Image.Resampling
     return _to_float(np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), resampling)))
 
 
-def _blur(image: F32, along: float, across: float, angle: float, say: Steps) -> F32:
+def _blur(image: F32, along: float, across: float, angle: float, say: Say) -> F32:
     """Convolve with a Gaussian of two widths; borders are mirrored."""
     say(f"blur {along:.1f} x {across:.1f}")
     return _convolve(image, _gaussian(along, across, angle))
@@ -224,7 +202,7 @@ def _fast_length(length: int) -> int:
         length += 1
 
 
-def _add_noise(image: F32, strength: float, rng: Rng, say: Steps, *, grey: bool, shot: bool, grain: float) -> F32:
+def _add_noise(image: F32, strength: float, rng: Rng, say: Say, *, grey: bool, shot: bool, grain: float) -> F32:
     """Gaussian noise.
 
     Args:
@@ -247,19 +225,19 @@ def _add_noise(image: F32, strength: float, rng: Rng, say: Steps, *, grey: bool,
     return image + np.float32(strength) * noise
 
 
-def _sharpen(image: F32, amount: float, radius: float, say: Steps) -> F32:
+def _sharpen(image: F32, amount: float, radius: float, say: Say) -> F32:
     say(f"sharpened {amount:.1f}")
     return image + np.float32(amount) * (image - _convolve(image, _gaussian(radius, radius, 0)))
 
 
-def _jpeg(image: F32, quality: int, subsampling: str, say: Steps) -> F32:
+def _jpeg(image: F32, quality: int, subsampling: str, say: Say) -> F32:
     say(f"jpeg {quality} {subsampling}")
     return _through(
         image, lambda picture, to: picture.save(to, "JPEG", quality=quality, subsampling=_SUBSAMPLINGS[subsampling])
     )
 
 
-def _webp(image: F32, quality: int, say: Steps) -> F32:
+def _webp(image: F32, quality: int, say: Say) -> F32:
     say(f"webp {quality}")
     return _through(image, lambda picture, to: picture.save(to, "WEBP", quality=quality, method=2))
 

@@ -18,11 +18,10 @@ from PIL import features
 
 from gdq_cli._version import __version__
 from gdq_cli.engines import choose_device, choose_engine, kernels
+from gdq_cli.engines.measured import cpu_flags, cpu_name
 from gdq_cli.engines.threads import usable_cores
 from gdq_cli.errors import GdqError
-from gdq_cli.files import user_path
 from gdq_cli.measure.benchmark import find_engines
-from gdq_cli.measure.machine import cpu_name
 from gdq_cli.models import store as hub
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
 
@@ -128,11 +127,7 @@ def _torch_build(found: Diagnosis) -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    flags = cpu_flags()
     return {
         "name": cpu_name(),
         "cores": usable_cores(),
@@ -281,9 +276,10 @@ def _formats(found: Diagnosis) -> dict[str, bool]:
 
 def _disk(found: Diagnosis) -> list[dict[str, Any]]:
     """Free space where downloads, temporary files and results go."""
-    default = Path(os.environ.get("HF_HOME", user_path("~/.cache/huggingface"))) / "hub"
+    from huggingface_hub import constants
+
     places = {
-        "cache": Path(os.environ.get("HF_HUB_CACHE", default)),
+        "cache": Path(constants.HF_HUB_CACHE),
         "temporary": Path(tempfile.gettempdir()),
         "here": Path.cwd(),
     }

@@ -207,28 +207,22 @@ def read_pair(hr_file: Path, lr_file: Path | None, scale: int, make_lr: LrMaker 
     """
     hr = read_image(hr_file).rgb
     if lr_file is None:
-        hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
-        _check_size(hr_file, hr, scale)
-        lr = make_lr(np.ascontiguousarray(hr), scale)
+        height, width = (side // scale * scale for side in hr.shape[:2])
     else:
         lr = read_image(lr_file).rgb
-        height, width = lr.shape[0] * scale, lr.shape[1] * scale
+        height, width = (side * scale for side in lr.shape[:2])
         if not (0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale):
             raise ImageError(
                 f"{lr_file}: {lr.shape[1]}x{lr.shape[0]} pixels are not 1/{scale} of the {hr.shape[1]}x{hr.shape[0]} "
                 f"of {hr_file}"
             )
-        hr = hr[:height, :width]
-        _check_size(hr_file, hr, scale)
-    return ImagePair(hr_file.name, np.ascontiguousarray(hr), np.ascontiguousarray(lr))
-
-
-def _check_size(file: Path, hr: U8, scale: int) -> None:
-    least = WINDOW_SIZE + 2 * scale
-    if min(hr.shape[:2]) < least:
-        raise ImageError(
-            f"{file}: SSIM at x{scale} needs at least {least} pixels on each side, not {min(hr.shape[:2])}"
-        )
+    least, shortest = WINDOW_SIZE + 2 * scale, min(height, width)
+    if shortest < least:
+        raise ImageError(f"{hr_file}: SSIM at x{scale} needs at least {least} pixels on each side, not {shortest}")
+    hr = np.ascontiguousarray(hr[:height, :width])
+    if lr_file is None:
+        lr = make_lr(hr, scale)
+    return ImagePair(hr_file.name, hr, np.ascontiguousarray(lr))
 
 
 def score(pair: ImagePair, bits: str, upscaler: Upscaler, protocol: Protocol) -> PictureScore:
@@ -271,7 +265,7 @@ def evaluate(
     lr_source: str = BICUBIC,
     degradation: EvalDegradation | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Score a model on pictures. One picture is in memory at a time.
 
@@ -297,8 +291,7 @@ def evaluate(
         pair = read_pair(hr_file, lr_file, upscaler.scale, make_lr)
         for place, name in enumerate(rows):
             scores[name].append(score(pair, name, upscaler, protocol))
-            if progress is not None:
-                progress(index * len(rows) + place + 1, len(pairs) * len(rows))
+            progress(index * len(rows) + place + 1, len(pairs) * len(rows))
     return Evaluation(
         upscaler.checkpoint.name,
         upscaler.checkpoint.sha256,
@@ -317,8 +310,7 @@ def evaluations_csv(evaluations: Sequence[Evaluation]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for line in _csv_lines(evaluations):
-        writer.writerow(["" if value is None else value for value in line])
+    writer.writerows(_csv_lines(evaluations))
     return text.getvalue()
 
 

@@ -7,7 +7,6 @@ at every join.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -51,14 +50,12 @@ class PaperResult:
         bit_map: (rows, cols) bit-widths.
         fab: mean bit-width over the patches, whatever their size.
         bitops_g: BitOPs in 1e9, overlaps included.
-        seconds: time to choose bit-widths and to run the network.
     """
 
     image: NDArray[np.uint8]
     bit_map: NDArray[np.int64]
     fab: float
     bitops_g: float
-    seconds: float
 
 
 def plan_axis(side: int) -> tuple[Span, ...]:
@@ -101,7 +98,6 @@ def upscale_paper(upscaler: Upscaler, image: NDArray[np.uint8], *, bits: str = "
         raise OptionsError(f"bits must be auto, fp32 or one of {BIT_WIDTHS}, not {bits}")
     if bits != "fp32" and not upscaler.checkpoint.is_quantized:
         raise WeightsError(f"{upscaler.checkpoint.name} x{upscaler.scale} is a float32 checkpoint: use `bits=fp32`")
-    start = time.perf_counter()
     choose = _chooser(upscaler, bits)
     scale = upscaler.scale
     rows, cols = plan_axis(image.shape[0]), plan_axis(image.shape[1])
@@ -114,7 +110,7 @@ def upscale_paper(upscaler: Upscaler, image: NDArray[np.uint8], *, bits: str = "
     upscaler.engine.run_batches(image, windows, target)
     bit_map = np.array([window.bit_width for window in windows]).reshape(len(rows), len(cols))
     bitops = cost.bit_operations(upscaler.checkpoint.parameters.outline, count_pixels(windows))
-    return PaperResult(target, bit_map, float(bit_map.mean()), bitops, time.perf_counter() - start)
+    return PaperResult(target, bit_map, float(bit_map.mean()), bitops)
 
 
 def _chooser(upscaler: Upscaler, bits: str) -> Callable[[NDArray[np.uint8]], int]:

@@ -124,7 +124,7 @@ def read_checkpoint(path: Path, *, expected_sha256: str | None = None) -> Checkp
         sha256 = check_sha256(path, expected_sha256)
     metadata = read_metadata(path)
     config: NetworkConfig = metadata["config"]
-    expected = _expected_tensors(config)
+    expected = {key: (shape, np.dtype(config.tensor_dtype(key))) for key, shape in config.tensor_shapes().items()}
     if metadata["controller"] is not None:
         expected["controller.weight"] = ((3, 3 * config.features), np.dtype(np.float64))
         expected["controller.bias"] = ((3,), np.dtype(np.float64))
@@ -165,11 +165,6 @@ def is_checkpoint(path: Path) -> bool:
             return METADATA_KEY in (file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable .safetensors file ({str(error)[:200]})") from error
-
-
-def _expected_tensors(config: NetworkConfig) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Names, shapes and types of a network's tensors."""
-    return {key: (shape, np.dtype(config.tensor_dtype(key))) for key, shape in config.tensor_shapes().items()}
 
 
 def _check_tensors(path: Path, file: Any, expected: dict[str, tuple[int, ...]]) -> None:

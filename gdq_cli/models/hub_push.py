@@ -114,7 +114,7 @@ def model_card(name: HubName, files: tuple[Path, ...], checkpoints: list[Checkpo
     A checkpoint's facts may hold ``metrics``: data set -> {"psnr_y", "ssim_y", "fab"}.
     """
     title = name.repo.partition("/")[2]
-    results = [_index_entry(c, dataset, values) for c in checkpoints for dataset, values in _metrics(c)]
+    rows = [(c, dataset, values) for c in checkpoints for dataset, values in _metrics(c)]
     front: dict[str, Any] = {
         "library_name": "gdq-cli",
         "pipeline_tag": "image-to-image",
@@ -122,8 +122,8 @@ def model_card(name: HubName, files: tuple[Path, ...], checkpoints: list[Checkpo
         "tags": ["super-resolution", "quantization", "granular-dq"],
         "metrics": ["psnr", "ssim"],
     }
-    if results:
-        front["model-index"] = [{"name": title, "results": results}]
+    if rows:
+        front["model-index"] = [{"name": title, "results": [_index_entry(*row) for row in rows]}]
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---", f"# {title}", ""]
     lines += [
         "Image upscaling with Granular-DQ (Wang et al., AAAI 2025): every patch gets the bit-width it deserves.",
@@ -140,7 +140,6 @@ def model_card(name: HubName, files: tuple[Path, ...], checkpoints: list[Checkpo
         widths = ", ".join(map(str, config.bit_widths)) or "float32"
         sizes = f"{config.name}, {config.sizes}"
         lines.append(f"| {file.name} | x{checkpoint.scale} | {sizes} | {widths} | `{checkpoint.sha256}` |")
-    rows = [(c, dataset, values) for c in checkpoints for dataset, values in _metrics(c)]
     if rows:
         lines += ["", "| data | scale | PSNR (Y) | SSIM (Y) | FAB |", "| --- | --- | --- | --- | --- |"]
         for checkpoint, dataset, values in rows:

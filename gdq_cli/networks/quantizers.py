@@ -60,18 +60,17 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
     return x.detach() + (x - x.detach()) * factor
 
 
-def weight_codes(weight: Tensor, step: Tensor, limit: int = WIDE_MAX) -> Tensor:
+def weight_codes(weight: Tensor, step: Tensor) -> Tensor:
     """Quantize a weight to codes with one step per output channel, straight-through.
 
     Args:
         weight: (O, I, H, W) float.
         step: (O,) positive.
-        limit: largest absolute code.
 
     Returns:
-        (O, I, H, W) integers in ``[-limit, limit]``, dtype of ``weight``.
+        (O, I, H, W) integers in ``[-WIDE_MAX, WIDE_MAX]``, dtype of ``weight``.
     """
-    return activation_codes(weight, step.reshape(-1, 1, 1, 1), -limit, limit)
+    return activation_codes(weight, step.reshape(-1, 1, 1, 1), -WIDE_MAX, WIDE_MAX)
 
 
 def transform_weight(codes: Tensor, grid: Grid) -> Tensor:

@@ -72,9 +72,9 @@ def check_four_bit_grid(grid: Grid) -> None:
         raise ValueError(f"four_bit_grid must be {' or '.join(TRANSFORMS)}, not {grid!r}")
 
 
-def weight_codes(weight: NDArray[np.float32], step: NDArray[np.float32], limit: int = WIDE_MAX) -> NDArray[np.float32]:
-    """Quantize a weight (O, I, 3, 3) to integers in ``[-limit, limit]``, with one step (O,) per output channel."""
-    codes: NDArray[np.float32] = np.rint(np.clip(weight / step.reshape(-1, 1, 1, 1), -limit, limit))
+def weight_codes(weight: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Quantize a weight (O, I, 3, 3) to integers up to ``WIDE_MAX`` in size, with one step (O,) per output channel."""
+    codes: NDArray[np.float32] = np.rint(np.clip(weight / step.reshape(-1, 1, 1, 1), -WIDE_MAX, WIDE_MAX))
     return codes
 
 

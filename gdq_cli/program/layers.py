@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdq_cli.errors import WeightsError
-from gdq_cli.program.grids import Grid, code_range, fits_grid, weight_codes, weight_grid
+from gdq_cli.program.grids import TRANSFORMS, Grid, code_range, fits_grid, weight_codes, weight_grid
 
 F32 = NDArray[np.float32]
 Tensors = Mapping[str, NDArray[Any]]
@@ -66,58 +66,104 @@ class IntegerHead:
 
 
 @dataclass(frozen=True)
+class ConvConfig:
+    """What fixes a 3x3 convolution, trainable (``networks.blocks.QuantConv2d``) or of a checkpoint.
+
+    Attributes:
+        inputs, outputs: channels.
+        bit_widths: activation bit-widths it can run at; one entry makes it *static* (the patch's bit-width is
+            ignored), none leaves it float32 only.
+        signed: whether its input can be negative (False after ReLU).
+        equalized: whether each input channel has a step of its own (``activation_step * equalization``).
+        four_bits: grid of the weights in patches of 4 bits.
+    """
+
+    inputs: int
+    outputs: int
+    bit_widths: tuple[int, ...]
+    signed: bool = True
+    equalized: bool = False
+    four_bits: Grid = "narrow"
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it runs at one bit-width whatever the patch's is."""
+        return len(self.bit_widths) == 1
+
+    @property
+    def grids(self) -> list[Grid]:
+        """The grids that its weights are put on, without repetition."""
+        return list(dict.fromkeys(weight_grid(bits, self.four_bits) for bits in self.bit_widths))
+
+    @property
+    def bound_grids(self) -> list[Grid]:
+        """Those whose steps follow from its weights: the finest ones that fit the kernel."""
+        return [grid for grid in self.grids if grid in TRANSFORMS]
+
+    def column(self, bit_width: int) -> int:
+        """Which of its bit-widths it runs at in a patch of ``bit_width``.
+
+        Raises:
+            ValueError: if it was not quantized for it.
+        """
+        if self.is_static:
+            return 0
+        if bit_width not in self.bit_widths:
+            raise ValueError(f"bit_width must be one of {self.bit_widths}, not {bit_width}")
+        return self.bit_widths.index(bit_width)
+
+    def input_range(self, bit_width: int) -> tuple[int, int]:
+        """Smallest and largest input code in a patch of ``bit_width``."""
+        return code_range(self.bit_widths[self.column(bit_width)], signed=self.signed)
+
+    def weight_grid(self, bit_width: int) -> Grid:
+        """Where its weights lie in a patch of ``bit_width``."""
+        return weight_grid(self.bit_widths[self.column(bit_width)], self.four_bits)
+
+
+def conv_shapes(convs: Mapping[str, ConvConfig]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of convolutions."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, conv in convs.items():
+        shapes |= {f"{name}.weight": (conv.outputs, conv.inputs, 3, 3), f"{name}.bias": (conv.outputs,)}
+        if conv.bit_widths:
+            shapes[f"{name}.activation_step"] = (len(conv.bit_widths),)
+        shapes |= {f"{name}.{grid}_step": (conv.outputs,) for grid in conv.grids}
+        if conv.equalized:
+            shapes[f"{name}.equalization"] = (conv.inputs,)
+    return shapes
+
+
+@dataclass(frozen=True)
 class QuantLayer:
-    """A quantized 3x3 convolution as a checkpoint holds it; ``networks.blocks.QuantConv2d`` is its trainable twin.
+    """A quantized convolution as a checkpoint holds it.
 
     Attributes:
         name: what its tensors' names begin with.
         tensors: of the checkpoint.
-        bit_widths: activation bit-widths it can run at; one entry makes it *static*.
-        signed: whether its input can be negative.
+        config: what fixes it.
     """
 
     name: str
     tensors: Tensors
-    bit_widths: tuple[int, ...]
-    signed: bool
+    config: ConvConfig
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         return self.tensors[f"{self.name}.{key}"]
 
-    @property
-    def is_static(self) -> bool:
-        return len(self.bit_widths) == 1
-
-    @property
-    def _equalization(self) -> F32 | None:
-        return self.tensors.get(f"{self.name}.equalization")
-
-    def own_bit_width(self, bit_width: int) -> int:
-        """The bit-width it runs at in a patch of ``bit_width``."""
-        return self.bit_widths[0] if self.is_static else bit_width
-
     def activation_step(self, bit_width: int) -> np.float32:
         """Step of its input codes, without the channels' equalization."""
-        step: np.float32 = self["activation_step"][self.bit_widths.index(self.own_bit_width(bit_width))]
+        step: np.float32 = self["activation_step"][self.config.column(bit_width)]
         return step
 
     def input_step(self, bit_width: int) -> F32:
         """Step of its input codes: a scalar, or (I,) if equalized."""
         step = self.activation_step(bit_width)
-        return np.asarray(step if self._equalization is None else step * self._equalization, np.float32)
+        return np.asarray(step * self["equalization"] if self.config.equalized else step, np.float32)
 
     def inverse_steps(self, bit_width: int) -> F32:
         """float32 factor(s) that turn input values into codes: a scalar array, or (I,) if equalized."""
         return np.asarray(1 / self.input_step(bit_width).astype(np.float64)).astype(np.float32)
-
-    def input_range(self, bit_width: int) -> tuple[int, int]:
-        """Smallest and largest input code."""
-        return code_range(self.own_bit_width(bit_width), signed=self.signed)
-
-    def weight_grid(self, bit_width: int) -> Grid:
-        """Where its weights lie in a patch of ``bit_width``."""
-        has_coarse = f"{self.name}.coarse_step" in self.tensors
-        return weight_grid(self.own_bit_width(bit_width), "coarse" if has_coarse else "narrow")
 
     @cached_property
     def _known_codes(self) -> dict[Grid, tuple[NDArray[np.int8], int]]:
@@ -128,10 +174,10 @@ class QuantLayer:
         if known := self._known_codes.get(grid):
             return known
         weight: F32 = self["weight"]
-        if self._equalization is not None:
-            weight = weight * self._equalization.reshape(1, -1, 1, 1)
+        if self.config.equalized:
+            weight = weight * self["equalization"].reshape(1, -1, 1, 1)
         codes = weight_codes(weight, self[f"{grid}_step"])
-        if grid != "wide" and not self.is_static and not fits_grid(codes, grid):
+        if grid != "wide" and not self.config.is_static and not fits_grid(codes, grid):
             raise WeightsError(f"{grid} weights of {self.name} leave the range of the Winograd kernel; calibrate again")
         made = codes.astype(np.int8), int(np.abs(codes).sum(axis=(1, 2, 3), dtype=np.float64).max())
         return self._known_codes.setdefault(grid, made)
@@ -155,10 +201,10 @@ class QuantLayer:
         Raises:
             WeightsError: if the accumulators could leave the range that all engines compute exactly.
         """
-        grid = self.weight_grid(bit_width)
+        grid = self.config.weight_grid(bit_width)
         weight_step: F32 = self[f"{grid}_step"]
         codes, largest_sum = self._weight_codes(grid)
-        qmin, qmax = self.input_range(bit_width)
+        qmin, qmax = self.config.input_range(bit_width)
         _check_exact(self.name, largest_sum * max(-qmin, qmax))
         scale = np.float64(self.activation_step(bit_width)) * weight_step.astype(np.float64) * gain
         offset = self["bias"].astype(np.float64) * gain
@@ -195,22 +241,3 @@ def check_quantized(bit_widths: tuple[int, ...]) -> None:
     """
     if not bit_widths:
         raise WeightsError("this is a float32 checkpoint: it runs with `bits=fp32` only, or after gdq calibrate")
-
-
-def quant_shapes(
-    name: str,
-    inputs: int,
-    outputs: int,
-    bit_widths: tuple[int, ...],
-    *,
-    equalized: bool = False,
-    four_bits: Grid = "narrow",
-) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of a :class:`QuantLayer`."""
-    shapes: dict[str, tuple[int, ...]] = {"weight": (outputs, inputs, 3, 3), "bias": (outputs,)}
-    if bit_widths:
-        shapes["activation_step"] = (len(bit_widths),)
-    shapes |= {f"{weight_grid(bits, four_bits)}_step": (outputs,) for bits in bit_widths}
-    if equalized:
-        shapes["equalization"] = (inputs,)
-    return {f"{name}.{key}": shape for key, shape in shapes.items()}

@@ -69,12 +69,10 @@ class Head:
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """Buffers."""
         return ()
 
     @property
     def writes(self) -> tuple[int, ...]:
-        """Buffers."""
         return _written(self.epilogue)
 
 
@@ -87,12 +85,10 @@ class Quantize:
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """Buffers."""
         return (self.source,)
 
     @property
     def writes(self) -> tuple[int, ...]:
-        """Buffers."""
         return (self.codes.to,)
 
 
@@ -107,12 +103,10 @@ class Conv:
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """Buffers."""
         return (self.source,) if self.epilogue.add is None else (self.source, self.epilogue.add)
 
     @property
     def writes(self) -> tuple[int, ...]:
-        """Buffers."""
         return _written(self.epilogue)
 
 
@@ -127,12 +121,10 @@ class Pixels:
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """Buffers."""
         return (self.source,)
 
     @property
     def writes(self) -> tuple[int, ...]:
-        """Buffers: none."""
         return ()
 
 
@@ -156,11 +148,11 @@ class Float:
 
     @property
     def writes(self) -> tuple[int, ...]:
-        """Buffers."""
         return () if self.to is None else (self.to,)
 
 
 Operation: TypeAlias = Head | Quantize | Conv | Pixels | Float
+"""One step of a program, with the buffers that it ``reads`` and ``writes``."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +187,7 @@ class Trainer:
 
     def _identity(self) -> dict[str, Any]:
         """What a state file must share with this run."""
-        kept = ("steps", "batch", "rate", "seed")
-        options = {key: value for key, value in asdict(self._options).items() if key in kept}
+        options = {key: getattr(self._options, key) for key in ("steps", "batch", "rate", "seed")}
         network = {"network": self._network.config.to_dict(), "stage": type(self._stage).__name__}
         return network | options | self._sampler.settings
 

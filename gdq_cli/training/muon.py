@@ -16,15 +16,10 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients that take singular values quickly into about 0.7 to 1.2 (Jordan et al.)."""
 
 
-def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Replace the singular values of matrices by roughly 1, by Newton-Schulz iterations.
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """Replace the singular values of matrices by roughly 1, (N, rows, columns) float32 -> the same.
 
-    Args:
-        matrices: (N, rows, columns) float32.
-        iterations: five bring singular values above a hundredth of the norm to 0.7-1.2.
-
-    Returns:
-        (N, rows, columns).
+    Five Newton-Schulz iterations bring those above a hundredth of the norm to 0.7-1.2.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
@@ -34,7 +29,7 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     identity = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
     product = identity
     a, b, c = _QUINTIC
-    for _ in range(iterations):
+    for _ in range(5):
         factor = a * identity + b * gram + c * gram @ gram
         product = factor @ product
         gram = factor @ gram @ factor

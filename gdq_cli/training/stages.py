@@ -45,6 +45,11 @@ def fast_dtype(device: str) -> torch.dtype | None:
     return torch.bfloat16 if any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else None
 
 
+def _computing_in(dtype: torch.dtype | None, device: torch.device) -> torch.autocast:
+    """Have convolutions compute in a dtype; None for float32."""
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
 COLOUR_WEIGHT = 0.5
 """Of the shift in mean colour, beside the error of the pixels, in the float stage's loss."""
 
@@ -83,7 +88,7 @@ class FloatStage:
         return [{"params": matrices, "lr": rate}], [{"params": others, "lr": rate * ADAM_RATE}]
 
     def backward(self, lr: Tensor, hr: Tensor, step: int) -> float:
-        with torch.autocast(lr.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+        with _computing_in(self.autocast, lr.device):
             output = self.network(lr)
         output = output.float()
         error = (output - hr).abs().mean() / 255
@@ -106,8 +111,7 @@ class QuantizedStage:
     finest that fit the Winograd kernel); all other steps are learned.
 
     Args:
-        network: quantized and calibrated.
-        teacher: float network to stay close to; the network's own float weights by default.
+        network: quantized and calibrated; its float weights are the teacher.
         distillation: weight of the distance to the teacher, against 1 for the distance to HR.
         seed: of the draw of widths, together with the step.
         autocast: dtype of the convolutions; None for float32.
@@ -116,20 +120,19 @@ class QuantizedStage:
     def __init__(
         self,
         network: Edsr,
-        teacher: Edsr | None = None,
         *,
         distillation: float = 1.0,
         seed: int = 0,
         autocast: torch.dtype | None = torch.bfloat16,
     ) -> None:
         self.network = network
-        self._teacher = teacher or float_copy(network)
+        self._teacher = float_copy(network)
         self._distillation = distillation
         self._seed = seed
         self._autocast = autocast
         self._convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
         for conv in self._convs:
-            for grid in conv.bound_grids:
+            for grid in conv.config.bound_grids:
                 conv.grid_step(grid).requires_grad_(False)
 
     def parameter_groups(self, rate: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -141,8 +144,7 @@ class QuantizedStage:
         return [{"params": matrices, "lr": rate}], groups
 
     def backward(self, lr: Tensor, hr: Tensor, step: int) -> float:
-        enabled = self._autocast is not None
-        with torch.no_grad(), torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
+        with torch.no_grad(), _computing_in(self._autocast, lr.device):
             aim = self._teacher.to(lr.device)(lr).float()
             error = (aim - hr).abs().mean(dim=(1, 2, 3))
             importance = weigh_patches(error, ERROR_FLOOR)
@@ -151,7 +153,7 @@ class QuantizedStage:
         total = 0.0
         draw = np.random.default_rng((self._seed, step))
         for bit_width in (int(draw.choice([4, 5, 5, 6])), int(draw.choice([8, FP32_BITS]))):
-            with torch.autocast(lr.device.type, self._autocast or torch.bfloat16, enabled=enabled):
+            with _computing_in(self._autocast, lr.device):
                 output = self.network(lr, bit_width)
             to_hr, to_teacher = (
                 ((output.float() - target).abs().mean(dim=(1, 2, 3)) * importance).mean() / 255 for target in (hr, aim)
@@ -166,7 +168,7 @@ class QuantizedStage:
         with torch.no_grad():
             for conv in self._convs:
                 conv.activation_step.clamp_(min=1e-8)
-                if "wide" in conv.grids:
+                if "wide" in conv.config.grids:
                     conv.grid_step("wide").clamp_(min=1e-8)
         if step % 25 == 0:
             fit_bound_grids(self.network)

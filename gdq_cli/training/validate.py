@@ -6,7 +6,6 @@ import copy
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines import choose_engine
@@ -31,8 +30,7 @@ def validate_network(network: Edsr, pairs: list[ImagePair], widths: tuple[int, .
     for bit_width in widths or (FP32_BITS, *network.config.bit_widths):
         values = []
         for pair in pairs:
-            window = torch.from_numpy(pair.lr[None]).permute(0, 3, 1, 2)
-            sr = engine(window, bit_width)[0].permute(1, 2, 0).numpy()
+            sr = engine.run_windows(pair.lr[None], bit_width)[0]
             values.append(psnr_y(sr, pair.hr, network.config.scale))
         figures[bit_width] = float(np.mean(values))
     return figures

@@ -109,13 +109,13 @@ def test_self_test_accepts_the_right_and_refuses_the_wrong(small_checkpoint: Che
 def test_a_wrong_engine_is_not_chosen(small_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     network = small_checkpoint.network
 
-    def engines(_: object) -> list[tuple[str, object]]:
+    def engines(*_: object) -> list[tuple[str, object]]:
         def broken() -> Engine:
             raise RuntimeError("no such instruction\nsecond line")
 
         return [("broken", broken), ("wrong", lambda: OffByOne(network))]
 
-    monkeypatch.setattr("gdq_cli.engines.choice._cpu_engines", engines)
+    monkeypatch.setattr("gdq_cli.engines.choice._fast_engines", engines)
     choice = choose_engine(network)
     assert choice.engine.name == "reference"
     assert choice.rejected == (

@@ -38,8 +38,8 @@ def offer(monkeypatch: pytest.MonkeyPatch, engines: dict[str, type[Engine]], sec
     """Candidates on the CPU that seem to take some seconds; returns the names of those that are timed."""
     timed: list[str] = []
     monkeypatch.setattr(
-        "gdq_cli.engines.choice._cpu_engines",
-        lambda network: [(name, lambda make=make: make(network)) for name, make in engines.items()],
+        "gdq_cli.engines.choice._fast_engines",
+        lambda network, device: [(name, lambda make=make: make(network)) for name, make in engines.items()],
     )
 
     def take(run: object, windows: np.ndarray) -> float:  # type: ignore[type-arg]

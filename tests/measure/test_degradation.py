@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gdq_cli.measure.degradation import EVAL_DEGRADATIONS, Steps, degrade
+from gdq_cli.measure.degradation import EVAL_DEGRADATIONS, degrade
 from gdq_cli.measure.pairs import ImagePair, downscale, load_pairs
 from gdq_cli.training import data
 from gdq_cli.training.data import DEGRADED_MARGIN, PatchSampler
@@ -51,9 +51,9 @@ def test_jpeg_is_pillows(quality: int) -> None:
     hr = make_picture(96, 130)
     packed = io.BytesIO()
     Image.fromarray(downscale(hr, 2)).save(packed, "JPEG", quality=quality, subsampling="4:2:0")
-    said = Steps()
-    assert np.array_equal(degrade(hr, 2, f"jpeg{quality}", rng(0), said), np.asarray(Image.open(packed)))
-    assert said.said == [f"jpeg {quality} 4:2:0"]
+    said: list[str] = []
+    assert np.array_equal(degrade(hr, 2, f"jpeg{quality}", rng(0), said.append), np.asarray(Image.open(packed)))
+    assert said == [f"jpeg {quality} 4:2:0"]
 
 
 @pytest.mark.parametrize("strength", [5, 10])
@@ -75,14 +75,14 @@ def test_strong_loses_more_than_light() -> None:
 
 
 def test_what_was_drawn_is_said() -> None:
-    said = Steps()
-    degrade(make_picture(64, 64), 2, "light", rng(0), said)
-    assert [step.split()[0] for step in said.said] == ["blur", "noise", "jpeg"]
+    said: list[str] = []
+    degrade(make_picture(64, 64), 2, "light", rng(0), said.append)
+    assert [step.split()[0] for step in said] == ["blur", "noise", "jpeg"]
     words = set()
     for seed in range(60):
-        said = Steps()
-        degrade(make_picture(32, 32), 2, "photo", rng(seed), said)
-        words |= {step.split()[0] for step in said.said}
+        said = []
+        degrade(make_picture(32, 32), 2, "photo", rng(seed), said.append)
+        words |= {step.split()[0] for step in said}
     assert words == {"clean", "blur", "kept", "enlarged", "noise", "sharpened", "jpeg", "webp"}
 
 

@@ -156,6 +156,7 @@ def test_warnings_about_the_surroundings(box: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub" / "deep"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub" / "deep"))  # read at its import
     found = diagnose("cpu")
     said = problems(found)
     assert f"{tmp_path / 'hub' / 'deep'}: only 5 MiB free" in said
@@ -165,6 +166,14 @@ def test_warnings_about_the_surroundings(box: Path, monkeypatch: pytest.MonkeyPa
     assert found.works
     assert found.facts["environment"]["HF_HUB_CACHE"] == str(tmp_path / "hub" / "deep")
     assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_cache_is_where_downloads_go(box: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Huggingface_hub's own place, which more variables than ours move, XDG_CACHE_HOME among them."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    (cache,) = [line["path"] for line in diagnose("cpu").facts["disk"] if line["use"] == "cache"]
+    assert cache == str(tmp_path / "elsewhere")
 
 
 def test_as_a_process() -> None:

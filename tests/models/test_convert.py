@@ -313,7 +313,7 @@ def test_parity_of_the_first_convolution(parity: tuple[Checkpoint, Any], bits: i
         head = network.features(lr)
         x = network.head_act(torch.from_numpy(vectors["dbg_head_conv"])[None])
         engine = ReferenceEngine(network)
-        _, quantize, first, *_ = engine.program.at(bits)
+        _, quantize, first, *_ = engine.parameters.program.at(bits)
         assert isinstance(quantize, Quantize)
         assert isinstance(first, Conv)
         codes = engine._to_codes(x, quantize.codes)
@@ -329,7 +329,7 @@ def test_parity_of_the_first_convolution(parity: tuple[Checkpoint, Any], bits: i
 
 def run_block(engine: ReferenceEngine, bits: int, index: int, x: Tensor) -> Tensor:
     """What the engine makes of one block's input, (1, C, h, w)."""
-    operations = engine.program.at(bits)
+    operations = engine.parameters.program.at(bits)
     conv1, conv2 = (step for step in operations[2 + 2 * index : 4 + 2 * index] if isinstance(step, Conv))
     codes = next(made for made in map(codes_of, operations) if made is not None and made.to == conv1.source)
     assert conv2.epilogue.add is not None

@@ -95,7 +95,7 @@ def pictures(tmp_path: Path) -> Path:
 def test_weights_are_read(scale: int, wrap: Callable[[State], Any], tmp_path: Path) -> None:
     body = make_compact(scale, convs=2, features=24)
     checkpoint = convert_file(save(tmp_path, wrap(compact_state(body)), "general.pth"), "general")
-    assert (checkpoint.network.name, checkpoint.scale, checkpoint.is_quantized) == ("compact", scale, False)
+    assert (checkpoint.config.name, checkpoint.scale, checkpoint.is_quantized) == ("compact", scale, False)
     assert checkpoint.facts["converted_from"] == "Compact"
     assert len(checkpoint.facts["source_sha256"]) == 64
     pixels = windows_of(make_picture(20, 20)).float()
@@ -123,7 +123,7 @@ def test_from_foreign_weights_to_a_picture(suffix: str, tmp_path: Path, pictures
         save_file(dict(state), source)
     assert "calibrated in" in gdq("calibrate", pictures, "--from", source, "-o", target, "--fab", 5)
     checkpoint = read_checkpoint(target)
-    assert (checkpoint.network.name, checkpoint.name, checkpoint.is_quantized) == ("compact", "general", True)
+    assert (checkpoint.config.name, checkpoint.name, checkpoint.is_quantized) == ("compact", "general", True)
     assert checkpoint.controller is not None
     assert checkpoint.facts["source"] == source.name
     picture = tmp_path / "in.png"
@@ -151,7 +151,7 @@ def test_edsr_weights_need_no_extra(tmp_path: Path, pictures: Path, monkeypatch:
     source, target = tmp_path / "edsr.pt", tmp_path / "edsr_x2.safetensors"
     torch.save(edsr_names(edsr_state(2, 255.0), 255.0), source)
     assert "calibrated in" in gdq("calibrate", pictures, "--from", source, "-o", target)
-    assert read_checkpoint(target).network.name == "edsr"
+    assert read_checkpoint(target).config.name == "edsr"
     assert "scale x2, not x4" in gdq(
         "calibrate", pictures, "--from", source, "-o", target, "--overwrite", "-x", 4, code=4
     )

@@ -87,6 +87,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "largest sizes without the data": (widest, "not those of the network"),
     "bit-widths that index anywhere": (config(bit_widths=[4, 5, 6, 10**6]), "bit-widths"),
     "static widths out of range": (config(static_bits=[8, 8, 99]), "bit-widths"),
+    "static widths of a float32 network": (config(bit_widths=[], static_bits=[8]), "static_bits needs 0 entries"),
     "thresholds that are not numbers": (
         metadata(controller={"descriptor": "mean", "thresholds": ["1", "2"]}),
         "controller metadata",

@@ -79,7 +79,7 @@ def test_engines_agree_on_every_bit(compact: Checkpoint, bits: int, size: tuple[
 @needs_onednn
 def test_accumulators_are_exact(compact: Checkpoint) -> None:
     reference, fast = ReferenceEngine(compact.network), OnednnEngine(compact.network)
-    program = reference.program
+    program = reference.parameters.program
     for width, operations in program.operations.items():
         for step in operations:
             if isinstance(step, Conv | Pixels):
@@ -202,7 +202,7 @@ def test_macs_are_those_of_the_layers() -> None:
 
 def test_round_trip(compact: Checkpoint, file: Path) -> None:
     read = read_checkpoint(file)
-    assert read.network.name == "compact"
+    assert read.config.name == "compact"
     assert read.network.config == compact.network.config
     assert read.facts == compact.facts
     windows = windows_of(make_picture(20, 20))

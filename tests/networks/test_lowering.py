@@ -50,15 +50,17 @@ def test_layers_are_those_of_the_module(checkpoint: Checkpoint) -> None:
     for name, conv in network.named_modules():
         if not isinstance(conv, QuantConv2d):
             continue
-        layer = QuantLayer(name, checkpoint.parameters.tensors, conv.bit_widths, conv.signed)
+        layer = QuantLayer(name, checkpoint.parameters.tensors, conv.config)
         for bits in (4, 5, 6, 8):
             lowered = layer.lower(bits)
-            codes = quantizers.weight_codes(conv.equalized_weight().detach(), conv.weight_step(bits).detach())
+            step = conv.activation_step[conv.config.column(bits)].detach()
+            weight_step = conv.grid_step(conv.config.weight_grid(bits)).detach()
+            codes = quantizers.weight_codes(conv.equalized_weight().detach(), weight_step)
             assert np.array_equal(lowered.weight, codes.numpy())
-            assert lowered.input_range == conv.input_range(bits)
-            assert np.array_equal(layer.input_step(bits), conv.input_step(bits).detach().numpy())
-            step = conv.activation_step[conv.bit_widths.index(conv.own_bit_width(bits))].detach().double()
-            expected = (step * conv.weight_step(bits).detach().double()).float().numpy()
+            assert lowered.input_range == conv.config.input_range(bits)
+            input_step = step * conv.equalization if conv.config.equalized else step
+            assert np.array_equal(layer.input_step(bits), input_step.numpy())
+            expected = (step.double() * weight_step.double()).float().numpy()
             assert np.array_equal(lowered.multiplier, expected)
             assert np.array_equal(lowered.offset, conv.bias.detach().numpy())
 

@@ -26,7 +26,7 @@ from gdq_cli.networks import KINDS, Network, NetworkConfig, NetworkKind, build_n
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.program import cost
 from gdq_cli.program.cost import LayerCost
-from gdq_cli.program.layers import QuantLayer, Tensors, check_quantized, lower_head, quant_shapes
+from gdq_cli.program.layers import ConvConfig, QuantLayer, Tensors, check_quantized, conv_shapes, lower_head
 from gdq_cli.program.operations import Codes, Conv, Epilogue, Head, Operation, Pixels, Program
 from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
 from gdq_cli.training.start import float_copy
@@ -51,20 +51,23 @@ class StrideConfig(NetworkConfig):  # config.py
     def __post_init__(self) -> None:
         object.__setattr__(self, "static_bits", (8,) if self.bit_widths else ())
 
+    @property
+    def quant_convs(self) -> dict[str, ConvConfig]:
+        layer = ConvConfig(self.features, self.features, self.bit_widths)
+        tail = ConvConfig(self.features, 3 * self.scale**2, self.static_bits)
+        return {**{f"body.{i}": layer for i in range(self.layers)}, "tail": tail}
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {"head.weight": (self.features, 3, 3, 3), "head.bias": (self.features,)}
-        for i in range(self.layers):
-            shapes |= quant_shapes(f"body.{i}", self.features, self.features, self.bit_widths)
-        return shapes | quant_shapes("tail", self.features, 3 * self.scale**2, self.static_bits)
+        return conv_shapes({"head": ConvConfig(3, self.features, ()), **self.quant_convs})
 
 
 class Stride(Network):  # network.py
     def __init__(self, config: StrideConfig) -> None:
         super().__init__(config)
-        width, bits = config.features, config.bit_widths
-        self.head = nn.Conv2d(3, width, 3, padding=1)
-        self.body = nn.ModuleList(QuantConv2d(width, width, bit_widths=bits, signed=True) for _ in range(config.layers))
-        self.tail = QuantConv2d(width, 3 * config.scale**2, bit_widths=config.static_bits, signed=True)
+        *layers, tail = config.quant_convs.values()
+        self.head = nn.Conv2d(3, config.features, 3, padding=1)
+        self.body = nn.ModuleList(map(QuantConv2d, layers))
+        self.tail = QuantConv2d(tail)
 
     def features(self, pixels: Tensor) -> Tensor:
         output: Tensor = self.head(pixels / 255)
@@ -82,8 +85,8 @@ class Stride(Network):  # network.py
 def lower_stride(config: StrideConfig, tensors: Tensors) -> Program:  # lowering.py
     """Buffer 2i holds the stream that layer i reads, 2i + 1 its codes."""
     check_quantized(config.bit_widths)
-    layers = [QuantLayer(f"body.{i}", tensors, config.bit_widths, True) for i in range(config.layers)]
-    head, tail = lower_head(tensors, (0, 0, 0)), QuantLayer("tail", tensors, config.static_bits, True)
+    *layers, tail = (QuantLayer(name, tensors, conv) for name, conv in config.quant_convs.items())
+    head = lower_head(tensors, (0, 0, 0))
     end = Pixels(2 * config.layers + 1, tail.lower(8, gain=255), config.scale, True)
     operations: dict[int, tuple[Operation, ...]] = {}
     for bits in config.bit_widths:
@@ -93,7 +96,7 @@ def lower_stride(config: StrideConfig, tensors: Tensors) -> Program:  # lowering
                 slope=np.full(1, SLOPE, np.float32) if i else None,
                 add=2 * (i - 2) if i > 1 else None,
                 keep=2 * i if i < config.layers - 1 else None,
-                codes=Codes(2 * i + 1, reader.input_range(bits), reader.inverse_steps(bits)),
+                codes=Codes(2 * i + 1, reader.config.input_range(bits), reader.inverse_steps(bits)),
             )
             program.append(Conv(2 * i - 1, layers[i - 1].lower(bits), made) if i else Head(head, made))
         operations[bits] = (*program, end)

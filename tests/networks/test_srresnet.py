@@ -35,7 +35,7 @@ def test_accumulators_are_exact(converted: Checkpoint) -> None:
     reference, fast = ReferenceEngine(converted.network), OnednnEngine(converted.network)
     generator = torch.Generator().manual_seed(0)
     lows, weights = set(), set()
-    for bits, operations in reference.program.operations.items():
+    for bits, operations in reference.parameters.program.operations.items():
         convs = [step.layer for step in operations if isinstance(step, Conv)]
         assert len(convs) == 4
         for conv in convs:
@@ -47,7 +47,7 @@ def test_accumulators_are_exact(converted: Checkpoint) -> None:
             exact = exact_accumulators(codes, conv)
             assert torch.equal(reference.accumulators(codes, conv), exact)
             assert torch.equal(fast.accumulators(codes, conv), exact)
-    assert len(reference.program.convs) == 4 * 4
+    assert len(reference.parameters.program.convs) == 4 * 4
     assert lows >= {0, -8, -16, -32, -128}  # signed and unsigned inputs, every width
     assert -128 in weights
 

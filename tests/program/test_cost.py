@@ -34,7 +34,8 @@ def counted_layers(config: NetworkConfig) -> list[tuple[int, tuple[int, ...]]]:
     def hook(module: torch.nn.Module, _: object, output: torch.Tensor) -> None:
         macs = output.numel() * module.weight[0].numel()  # type: ignore[index]
         assert macs % 35 == 0
-        counted.append((macs // 35, getattr(module, "bit_widths", ())))
+        sizes = module.config if isinstance(module, QuantConv2d) else module
+        counted.append((macs // 35, getattr(sizes, "bit_widths", ())))
 
     for module in network.modules():
         if isinstance(module, QuantConv2d | TensorQuantConv2d | torch.nn.Conv2d):

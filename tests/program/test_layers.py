@@ -12,16 +12,22 @@ from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.errors import WeightsError
 from gdq_cli.networks import SrresnetConfig, build_network, lower_network
 from gdq_cli.program.grids import Grid
-from gdq_cli.program.layers import EXACT, IntegerConv, QuantLayer, Tensors, lower_head, quant_shapes
+from gdq_cli.program.layers import EXACT, ConvConfig, IntegerConv, QuantLayer, Tensors, conv_shapes, lower_head
 from tests.helpers.integers import exact_accumulators
 
 
-def made_tensors(inputs: int, bit_widths: tuple[int, ...], code: int, four_bits: Grid = "narrow") -> Tensors:
+def made_tensors(config: ConvConfig, code: int) -> Tensors:
     """Of a layer whose weights all have one code, on steps of 1."""
-    shapes = quant_shapes("conv", inputs, 2, bit_widths, four_bits=four_bits)
-    tensors = {key: np.ones(shape, np.float32) for key, shape in shapes.items()}
+    tensors = {key: np.ones(shape, np.float32) for key, shape in conv_shapes({"conv": config}).items()}
     tensors["conv.weight"] *= code
     return tensors
+
+
+def made_layer(
+    code: int, inputs: int = 4, bit_widths: tuple[int, ...] = BIT_WIDTHS, signed: bool = True, four: Grid = "narrow"
+) -> QuantLayer:
+    config = ConvConfig(inputs, 2, bit_widths, signed, four_bits=four)
+    return QuantLayer("conv", made_tensors(config, code), config)
 
 
 def largest(conv: IntegerConv) -> int:
@@ -39,9 +45,9 @@ def largest(conv: IntegerConv) -> int:
 def test_the_last_channel_that_is_exact(bit_width: int, signed: bool, inputs: int) -> None:
     """Weights of 127 everywhere: one input channel more, and the sums could pass 2^24."""
     for code in (127, -127):
-        layer = QuantLayer("conv", made_tensors(inputs, (bit_width,), code), (bit_width,), signed)
+        layer = made_layer(code, inputs, (bit_width,), signed)
         assert 0.95 * EXACT < largest(layer.lower(bit_width)) < EXACT
-        layer = replace(layer, tensors=made_tensors(inputs + 1, (bit_width,), code))
+        layer = made_layer(code, inputs + 1, (bit_width,), signed)
         peak = 127 * 9 * (inputs + 1) * (2 ** (bit_width - 1) if signed else 2**bit_width - 1)
         with pytest.raises(WeightsError, match=rf"^accumulators of conv reach {peak}, beyond 2\^24: .* exactly$"):
             layer.lower(bit_width)
@@ -49,8 +55,8 @@ def test_the_last_channel_that_is_exact(bit_width: int, signed: bool, inputs: in
 
 def test_each_width_is_judged_by_its_own_codes() -> None:
     """Weights that 8-bit codes take beyond 2^24 are fine with fewer bits."""
-    tensors = {**made_tensors(256, BIT_WIDTHS, 14), "conv.wide_step": np.full(2, 14 / 127, np.float32)}
-    layer = QuantLayer("conv", tensors, BIT_WIDTHS, True)
+    layer = made_layer(14, 256)
+    layer = replace(layer, tensors={**layer.tensors, "conv.wide_step": np.full(2, 14 / 127, np.float32)})
     for bits in (4, 5, 6):
         conv = layer.lower(bits)
         assert int(conv.weight.max()) == 14
@@ -60,26 +66,25 @@ def test_each_width_is_judged_by_its_own_codes() -> None:
 
 
 def test_narrow_weights_that_the_winograd_kernel_cannot_hold() -> None:
-    layer = QuantLayer("conv", made_tensors(4, BIT_WIDTHS, 15), BIT_WIDTHS, True)  # 9 of them: 135
+    layer = made_layer(15)  # 9 of them: 135
     with pytest.raises(WeightsError, match="narrow weights of conv leave the range of the Winograd kernel"):
         layer.lower(4)
     assert int(layer.lower(8).weight.max()) == 15
 
 
 def test_four_bits_have_a_grid_of_their_own() -> None:
-    """Where the checkpoint has its steps; without them, as in older ones, they share that of 5 and 6 bits."""
-    tensors = {**made_tensors(4, BIT_WIDTHS, 14, "coarse"), "conv.coarse_step": np.full(2, 2, np.float32)}
-    layer = QuantLayer("conv", tensors, BIT_WIDTHS, True)
-    assert [layer.weight_grid(bits) for bits in BIT_WIDTHS] == ["coarse", "narrow", "narrow", "wide"]
+    """Where the checkpoint says so; in older ones they share that of 5 and 6 bits."""
+    layer = made_layer(14, four="coarse")
+    tensors = {**layer.tensors, "conv.coarse_step": np.full(2, 2, np.float32)}
+    layer = replace(layer, tensors=tensors)
+    assert [layer.config.weight_grid(bits) for bits in BIT_WIDTHS] == ["coarse", "narrow", "narrow", "wide"]
     assert [int(layer.lower(bits).weight.max()) for bits in BIT_WIDTHS] == [7, 14, 14, 14]
     assert layer.lower(4).multiplier.tolist() == [2, 2]
-    older = QuantLayer("conv", made_tensors(4, BIT_WIDTHS, 14), BIT_WIDTHS, True)
-    assert [older.weight_grid(bits) for bits in BIT_WIDTHS] == ["narrow", "narrow", "narrow", "wide"]
+    older = made_layer(14)
+    assert [older.config.weight_grid(bits) for bits in BIT_WIDTHS] == ["narrow", "narrow", "narrow", "wide"]
     mixed = np.zeros((2, 4, 3, 3), np.float32)
     mixed[0, 0] = [[30, 30, -30], [30, 30, -30], [-30, -30, -30]]  # fits 16 sums of nine, but not a complex one
-    layer = QuantLayer(
-        "conv", {**tensors, "conv.weight": mixed, "conv.coarse_step": np.ones(2, np.float32)}, BIT_WIDTHS, True
-    )
+    layer = replace(layer, tensors={**tensors, "conv.weight": mixed, "conv.coarse_step": np.ones(2, np.float32)})
     assert int(layer.lower(5).weight.max()) == 30
     with pytest.raises(WeightsError, match="coarse weights of conv leave the range of the Winograd kernel"):
         layer.lower(4)

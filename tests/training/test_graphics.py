@@ -51,8 +51,8 @@ def test_static_layers_can_be_made_to_reach_flat_colours() -> None:
 
     def look(conv: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
         assert isinstance(conv, QuantConv2d)
-        if conv.is_static:
-            limit = conv.input_step(8) * conv.input_range(8)[1]
+        if conv.config.is_static:
+            limit = conv.activation_step[0] * conv.equalization * conv.config.input_range(8)[1]
             clipped.append(float((inputs[0].abs().amax((0, 2, 3)) / limit).max()))
 
     for conv in network.modules():

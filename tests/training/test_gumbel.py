@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.training.calibration import calibrate
 from gdq_cli.training.calibration.fit_controller import PatchTable, average_bits, choose_widths, patch_harm
 from gdq_cli.training.calibration.gumbel import gumbel_gate, train_gumbel
+from tests.helpers.pictures import make_pairs
 
 POSITION = {4: 0, 5: 1, 6: 2, 8: 3}
 
@@ -41,3 +44,15 @@ def test_learns_where_bits_count() -> None:
     assert mean_harm(widths) < 0.7 * min(shuffled)
     again = train_gumbel(table, descriptor="band_energy", thresholds=(0.0, 9.0), target_fab=4.7, steps=1500)
     assert np.array_equal(controller.weight, again.weight)
+
+
+def test_its_draws_follow_the_seed(small_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+
+    def learn(table: PatchTable, *, seed: int = 0, **_: object) -> object:
+        seeds.append(seed)
+        return small_checkpoint.controller
+
+    monkeypatch.setattr(calibrate, "train_gumbel", learn)
+    calibrate.attach_controller(small_checkpoint, make_pairs(2, 1), gate="gumbel", seed=7)
+    assert seeds == [7]

@@ -187,7 +187,7 @@ def test_the_quantized_stage_trains_every_step_size_and_keeps_grids_fitting(quan
     moved = {name for name, value in trainer._network.named_parameters() if not torch.equal(value, before[name])}
     assert {name for name in before if name.endswith(("weight", "bias", "activation_step", "wide_step"))} <= moved
     for conv in trainer.average.modules():
-        for grid in conv.bound_grids if isinstance(conv, QuantConv2d) else ():
+        for grid in conv.config.bound_grids if isinstance(conv, QuantConv2d) else ():
             codes = quantizers.weight_codes(conv.equalized_weight().detach(), conv.grid_step(grid).detach())
             assert bool(quantizers.fits_grid(codes, grid).all())
     assert {name.rsplit(".", 1)[1] for name in before if "body.0" in name} >= {"narrow_step", "coarse_step"}
@@ -484,7 +484,7 @@ def test_a_layer_without_input_gets_positive_steps() -> None:
 def test_smooth_patches_count_as_much_as_they_weigh_in_decibels() -> None:
     """A texture on which the teacher fails must not drown what quantization does to a smooth patch."""
     network = make_network(2, blocks=1)
-    stage = QuantizedStage(quantized_copy(network), float_copy(network), autocast=None)
+    stage = QuantizedStage(quantized_copy(network), autocast=None)
     lr = torch.full((2, 3, 12, 12), 100.0)
     with torch.no_grad():
         aim = network(lr)

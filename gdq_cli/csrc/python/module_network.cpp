@@ -24,7 +24,7 @@ void make_ending(Ending* at, const MaybeFloats& slope, int add, float add_factor
 class PyNetwork {
   public:
     PyNetwork(const char* isa, int features, int scale, std::vector<int> outer, int given, float largest)
-        : network_(kernels_named(isa), features, scale, checked(std::move(outer), given), given, largest) {}
+        : network_(kernels_named(isa), features, scale, checked_streams(std::move(outer), given), given, largest) {}
 
     void set_head(const Array<const int16_t, 4>& weight, const Floats& m, const Floats& c, std::array<int, 3> mean) {
         check_conv(weight, m, c, network_.features(), 3);
@@ -125,7 +125,7 @@ class PyNetwork {
     }
 
   private:
-    static std::vector<int> checked(std::vector<int> outer, int given) {
+    static std::vector<int> checked_streams(std::vector<int> outer, int given) {
         if (given < 0 || static_cast<size_t>(given) > outer.size()) throw std::invalid_argument("outer: fewer streams than are given");
         return outer;
     }

@@ -8,7 +8,7 @@ from typing import ClassVar
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.networks.kind import NetworkConfig
 from gdq_cli.program.grids import Grid, check_four_bit_grid
-from gdq_cli.program.layers import quant_shapes
+from gdq_cli.program.layers import ConvConfig, conv_shapes
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,16 @@ class CompactConfig(NetworkConfig):
     def sizes(self) -> str:
         return f"{self.convs} convolutions of {self.features} features"
 
+    @property
+    def quant_convs(self) -> dict[str, ConvConfig]:
+        """The quantized convolutions by name, in order."""
+        features, equalized = self.features, bool(self.bit_widths)
+        layer = ConvConfig(features, features, self.bit_widths, equalized=equalized, four_bits=self.four_bit_grid)
+        tail = ConvConfig(features, 3 * self.scale**2, self.static_bits, equalized=equalized)
+        return {**{f"body.{index}.conv": layer for index in range(self.convs)}, "tail": tail}
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors in a checkpoint, all float32."""
-        features, equalized = self.features, bool(self.bit_widths)
-        shapes: dict[str, tuple[int, ...]] = {"head.weight": (features, 3, 3, 3), "head.bias": (features,)}
-        shapes["head_act.weight"] = (features,)
-        for layer in range(self.convs):
-            shapes |= quant_shapes(
-                f"body.{layer}.conv",
-                features,
-                features,
-                self.bit_widths,
-                equalized=equalized,
-                four_bits=self.four_bit_grid,
-            )
-            shapes[f"body.{layer}.act.weight"] = (features,)
-        return shapes | quant_shapes("tail", features, 3 * self.scale**2, self.static_bits, equalized=equalized)
+        slopes = ["head_act", *(f"body.{index}.act" for index in range(self.convs))]
+        shapes = conv_shapes({"head": ConvConfig(3, self.features, ()), **self.quant_convs})
+        return shapes | {f"{name}.weight": (self.features,) for name in slopes}

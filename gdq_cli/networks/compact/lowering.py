@@ -22,14 +22,13 @@ def lower_compact(config: CompactConfig, tensors: Tensors) -> Program:
         WeightsError: if it is a float32 network or its integers leave the exact range.
     """
     check_quantized(config.bit_widths)
-    layers = [QuantLayer(f"body.{i}.conv", tensors, config.bit_widths, True) for i in range(config.convs)]
-    tail = QuantLayer("tail", tensors, config.static_bits, True)
+    *layers, tail = (QuantLayer(name, tensors, conv) for name, conv in config.quant_convs.items())
     head, end = lower_head(tensors, (0, 0, 0)), Pixels(config.convs, tail.lower(8, gain=255), config.scale, True)
     slopes = [tensors["head_act.weight"], *(tensors[f"body.{i}.act.weight"] for i in range(config.convs))]
     operations: dict[int, tuple[Operation, ...]] = {}
     for bits in config.bit_widths:
         epilogues = [
-            Epilogue(slope, codes=Codes(index, reader.input_range(bits), reader.inverse_steps(bits)))
+            Epilogue(slope, codes=Codes(index, reader.config.input_range(bits), reader.inverse_steps(bits)))
             for index, (slope, reader) in enumerate(zip(slopes, [*layers, tail], strict=True))
         ]
         convs = [Conv(i, layer.lower(bits), epilogues[i + 1]) for i, layer in enumerate(layers)]

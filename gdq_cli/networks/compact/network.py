@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.networks.blocks import Network, QuantConv2d
 from gdq_cli.networks.compact.config import CompactConfig
-from gdq_cli.program.grids import Grid
+from gdq_cli.program.layers import ConvConfig
 
 
 class CompactLayer(nn.Module):
@@ -22,12 +22,10 @@ class CompactLayer(nn.Module):
     Equalized: no residual stream is shared, so each layer's channels have ranges of their own.
     """
 
-    def __init__(self, channels: int, bit_widths: tuple[int, ...], four_bits: Grid) -> None:
+    def __init__(self, config: ConvConfig) -> None:
         super().__init__()
-        self.conv = QuantConv2d(
-            channels, channels, bit_widths=bit_widths, signed=True, equalized=bool(bit_widths), four_bits=four_bits
-        )
-        self.act = nn.PReLU(channels)
+        self.conv = QuantConv2d(config)
+        self.act = nn.PReLU(config.outputs)
 
     def forward(self, x: Tensor, bit_width: int = FP32_BITS) -> Tensor:
         output: Tensor = self.act(self.conv(x, bit_width))
@@ -40,19 +38,13 @@ class Compact(Network):
     The head is float32. Pixels are RGB / 255 without a mean, so zero padding stands for black.
     """
 
-    name = CompactConfig.name
-
     def __init__(self, config: CompactConfig) -> None:
         super().__init__(config)
-        features = config.features
-        self.head = nn.Conv2d(3, features, 3, padding=1)
-        self.head_act = nn.PReLU(features)
-        self.body = nn.ModuleList(
-            CompactLayer(features, config.bit_widths, config.four_bit_grid) for _ in range(config.convs)
-        )
-        self.tail = QuantConv2d(
-            features, 3 * config.scale**2, bit_widths=config.static_bits, signed=True, equalized=bool(config.bit_widths)
-        )
+        *layers, tail = config.quant_convs.values()
+        self.head = nn.Conv2d(3, config.features, 3, padding=1)
+        self.head_act = nn.PReLU(config.features)
+        self.body = nn.ModuleList(map(CompactLayer, layers))
+        self.tail = QuantConv2d(tail)
 
     @property
     def layers(self) -> list[CompactLayer]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.networks.kind import NetworkConfig
 from gdq_cli.program.grids import Grid, check_four_bit_grid
-from gdq_cli.program.layers import quant_shapes
+from gdq_cli.program.layers import ConvConfig, conv_shapes
 
 MEAN = (114, 111, 103)
 """Mean RGB of DIV2K in grey levels, rounded: centred pixels stay integers, so the head's input is exact."""
@@ -45,10 +45,11 @@ class EdsrConfig(NetworkConfig):
         check_four_bit_grid(self.four_bit_grid)
         if self.upsampler not in get_args(Upsampler):
             raise ValueError(f"upsampler must be {' or '.join(get_args(Upsampler))}, not {self.upsampler!r}")
-        if self.bit_widths and not self.static_bits:
-            object.__setattr__(self, "static_bits", (8,) * (2 + len(self.stages)))
-        if self.bit_widths and len(self.static_bits) != 2 + len(self.stages):
-            raise ValueError(f"static_bits needs {2 + len(self.stages)} entries at scale {self.scale}")
+        static = 2 + len(self.stages) if self.bit_widths else 0
+        if not self.static_bits:
+            object.__setattr__(self, "static_bits", (8,) * static)
+        if len(self.static_bits) != static:
+            raise ValueError(f"static_bits needs {static} entries at scale {self.scale}, none in a float32 network")
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -62,17 +63,24 @@ class EdsrConfig(NetworkConfig):
         """Pixel-shuffle factor of the tail: 1 behind an upsampler."""
         return self.scale if self.upsampler == "pixelshuffledirect" else 1
 
+    @property
+    def quant_convs(self) -> dict[str, ConvConfig]:
+        """The quantized convolutions by name, in order."""
+        features, quantized = self.features, bool(self.bit_widths)
+        convs = {
+            f"body.{block}.{name}": ConvConfig(
+                features, features, self.bit_widths, signed=name == "conv1", four_bits=self.four_bit_grid
+            )
+            for block in range(self.blocks)
+            for name in ("conv1", "conv2")
+        }
+        outputs = {"body_conv": features}
+        outputs |= {f"upsampler.{2 * index}": features * stage**2 for index, stage in enumerate(self.stages)}
+        outputs["tail"] = 3 * self.tail_factor**2
+        for index, (name, channels) in enumerate(outputs.items()):
+            convs[name] = ConvConfig(features, channels, self.static_bits[index : index + 1], equalized=quantized)
+        return convs
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the tensors in a checkpoint, all float32."""
-        features, equalized = self.features, bool(self.bit_widths)
-        static: list[tuple[int, ...]] = [(bits,) for bits in self.static_bits] or [()] * (2 + len(self.stages))
-        shapes: dict[str, tuple[int, ...]] = {"head.weight": (features, 3, 3, 3), "head.bias": (features,)}
-        for block in range(self.blocks):
-            for conv in ("conv1", "conv2"):
-                shapes |= quant_shapes(
-                    f"body.{block}.{conv}", features, features, self.bit_widths, four_bits=self.four_bit_grid
-                )
-        shapes |= quant_shapes("body_conv", features, features, static[0], equalized=equalized)
-        for index, (stage, bits) in enumerate(zip(self.stages, static[1:-1], strict=True)):
-            shapes |= quant_shapes(f"upsampler.{2 * index}", features, features * stage**2, bits, equalized=equalized)
-        return shapes | quant_shapes("tail", features, 3 * self.tail_factor**2, static[-1], equalized=equalized)
+        return conv_shapes({"head": ConvConfig(3, self.features, ()), **self.quant_convs})

@@ -22,18 +22,9 @@ def lower_edsr(config: EdsrConfig, tensors: Tensors) -> Program:
         WeightsError: if it is a float32 network or its integers leave the exact range.
     """
     check_quantized(config.bit_widths)
-
-    def dynamic(name: str, *, signed: bool) -> QuantLayer:
-        return QuantLayer(name, tensors, config.bit_widths, signed)
-
-    blocks = [
-        (dynamic(f"body.{i}.conv1", signed=True), dynamic(f"body.{i}.conv2", signed=False))
-        for i in range(config.blocks)
-    ]
-    names = ["body_conv", *(f"upsampler.{2 * i}" for i in range(len(config.stages))), "tail"]
-    body_conv, *behind = (
-        QuantLayer(name, tensors, (bits,), True) for name, bits in zip(names, config.static_bits, strict=True)
-    )
+    layers = [QuantLayer(name, tensors, conv) for name, conv in config.quant_convs.items()]
+    inside, (body_conv, *behind) = layers[: 2 * config.blocks], layers[2 * config.blocks :]
+    blocks = list(zip(inside[::2], inside[1::2], strict=True))
     # A buffer's number says when it is written, so all widths have the same ones.
     new = count()
     features, first, *between = (next(new) for _ in range(2 + 3 * config.blocks))
@@ -45,14 +36,14 @@ def lower_edsr(config: EdsrConfig, tensors: Tensors) -> Program:
     for bits in config.bit_widths:
 
         def codes(reader: QuantLayer, to: int, bits: int = bits) -> Codes:
-            return Codes(to, reader.input_range(bits), reader.inverse_steps(bits))
+            return Codes(to, reader.config.input_range(bits), reader.inverse_steps(bits))
 
         program: list[Operation] = [Head(head, Epilogue(keep=features, codes=codes(readers[0], first)))]
         stream, source = features, first
         for index, (conv1, conv2) in enumerate(blocks):
             hidden, kept, following = between[3 * index : 3 * index + 3]
             lowered = conv1.lower(bits, output_step=conv2.input_step(bits))  # bias, ReLU and requantization in one
-            program.append(Conv(source, lowered, Epilogue(codes=Codes(hidden, conv2.input_range(bits)))))
+            program.append(Conv(source, lowered, Epilogue(codes=Codes(hidden, conv2.config.input_range(bits)))))
             last = index == len(blocks) - 1
             joined = Epilogue(add=stream, keep=None if last else kept, codes=codes(readers[index + 1], following))
             program.append(Conv(hidden, conv2.lower(bits), joined))
@@ -69,7 +60,7 @@ def _lower_reconstruction(config: EdsrConfig, layers: list[QuantLayer], source: 
     for conv, following, stage in zip(convs, layers[1:], config.stages, strict=True):
         output_step = following.input_step(8).repeat(stage**2)  # channel c fills outputs c*r*r ...
         lowered = conv.lower(8, output_step=output_step, shift=ZERO)
-        codes = Codes(source + 1, following.input_range(8), zero=ZERO)
+        codes = Codes(source + 1, following.config.input_range(8), zero=ZERO)
         operations.append(Conv(source, lowered, Epilogue(codes=codes), stage))
         source += 1
     mean = np.repeat(np.array(MEAN, np.float64), config.tail_factor**2)

@@ -19,26 +19,19 @@ class Edsr(Network):
     The head is float32, the residual blocks run at the patch's bit-width, everything after them at a static one.
     """
 
-    name = EdsrConfig.name
-
     def __init__(self, config: EdsrConfig) -> None:
         super().__init__(config)
-        features = config.features
-        static: list[tuple[int, ...]] = [(bits,) for bits in config.static_bits] or [()] * (2 + len(config.stages))
-        equalized = bool(config.bit_widths)
-        self.head = nn.Conv2d(3, features, 3, padding=1)
+        convs = config.quant_convs
+        self.head = nn.Conv2d(3, config.features, 3, padding=1)
         self.body = nn.ModuleList(
-            ResidualBlock(features, config.bit_widths, config.four_bit_grid) for _ in range(config.blocks)
+            ResidualBlock(convs[f"body.{block}.conv1"], convs[f"body.{block}.conv2"]) for block in range(config.blocks)
         )
-        self.body_conv = QuantConv2d(features, features, bit_widths=static[0], signed=True, equalized=equalized)
+        self.body_conv = QuantConv2d(convs["body_conv"])
         upsampler: list[nn.Module] = []
-        for stage, bits in zip(config.stages, static[1:-1], strict=True):
-            conv = QuantConv2d(features, features * stage**2, bit_widths=bits, signed=True, equalized=equalized)
-            upsampler += [conv, nn.PixelShuffle(stage)]
+        for index, stage in enumerate(config.stages):
+            upsampler += [QuantConv2d(convs[f"upsampler.{2 * index}"]), nn.PixelShuffle(stage)]
         self.upsampler = nn.ModuleList(upsampler)
-        self.tail = QuantConv2d(
-            features, 3 * config.tail_factor**2, bit_widths=static[-1], signed=True, equalized=equalized
-        )
+        self.tail = QuantConv2d(convs["tail"])
 
     @property
     def blocks(self) -> list[ResidualBlock]:

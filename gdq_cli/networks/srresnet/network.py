@@ -95,8 +95,6 @@ class SrresnetBlock(nn.Module):
 class Srresnet(Network):
     """Head, residual blocks at the patch's bit-width, body conv with long skip, pixel-shuffle upsampler, tail."""
 
-    name = SrresnetConfig.name
-
     def __init__(self, config: SrresnetConfig) -> None:
         super().__init__(config)
         features = config.features

@@ -86,39 +86,29 @@ def calibrate_checkpoint(
         patches=patches,
         progress=partial(progress, "searching the steps of layers"),
     )
+    checkpoint = Checkpoint(parameters_of(quantized), None, facts or {}, name, halo)
     return attach_controller(
-        quantized,
-        pairs,
-        name=name,
-        target_fab=target_fab,
-        descriptor=descriptor,
-        gate=gate,
-        halo=halo,
-        facts=facts,
-        seed=seed,
-        progress=progress,
+        checkpoint, pairs, target_fab=target_fab, descriptor=descriptor, gate=gate, seed=seed, progress=progress
     )
 
 
 def attach_controller(
-    network: Network,
+    checkpoint: Checkpoint,
     pairs: list[ImagePair],
     *,
-    name: str,
     target_fab: float = DEFAULT_FAB,
     descriptor: Descriptor = "band_energy",
     gate: Gate = "ridge",
-    halo: int = HALO,
-    facts: dict[str, Any] | None = None,
     seed: int = 0,
     progress: Report = lambda what, done, total: None,
 ) -> Checkpoint:
-    """Entropy thresholds and controller for a quantized network whose steps are set; arguments as above."""
+    """A checkpoint whose steps are set, with entropy thresholds and a controller; arguments as above."""
+    network = checkpoint.parameters
     head, measuring = controller_head(network), partial(progress, "measuring every bit-width on training pictures")
     table = measure_patches(_draw_images(pairs, seed), choose_engine(network).engine, head, descriptor, measuring)
     quantiles = entropy_table(table.entropies)
     progress("fitting the controller", 0, 1)
-    learn = fit_controller if gate == "ridge" else train_gumbel
+    learn = fit_controller if gate == "ridge" else partial(train_gumbel, seed=seed)
     controller = learn(table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab)
     calibration = {
         "images": len(pairs),
@@ -127,13 +117,8 @@ def attach_controller(
         "gate": gate,
         "seed": seed,
     }
-    return Checkpoint(
-        parameters_of(network),
-        controller,
-        {**(facts or {}), "calibration": calibration, "entropy_quantiles": quantiles},
-        name,
-        halo,
-    )
+    facts = checkpoint.facts | {"calibration": calibration, "entropy_quantiles": quantiles}
+    return replace(checkpoint, controller=controller, facts=facts, sha256="")
 
 
 def _draw_images(pairs: list[ImagePair], seed: int) -> list[ImagePair]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gdq_cli.bits import entropy
@@ -65,8 +64,7 @@ def measure_patches(
     errors = []
     for index, pair in enumerate(pairs):
         progress(index, len(pairs))
-        windows = torch.from_numpy(pair.lr[None]).permute(0, 3, 1, 2)
-        outputs = [engine(windows, bits)[0].permute(1, 2, 0).numpy() for bits in BIT_WIDTHS]
+        outputs = [engine.run_windows(pair.lr[None], bits)[0] for bits in BIT_WIDTHS]
         squares = [(output.astype(np.float64) - pair.hr).__pow__(2).mean(axis=2) for output in outputs]
         scale = pair.hr.shape[0] // pair.lr.shape[0]
         for core in _cores(pair):

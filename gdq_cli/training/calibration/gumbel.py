@@ -20,17 +20,23 @@ from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.training.calibration.fit_controller import PatchTable, patch_harm, spend_on_average
 
 BATCH = 256
+RATE = 5e-3
+"""Of Adam at its first step, on standardised descriptors."""
+
+DECAY = 3e-3
+"""Weight of the squared weights in the loss."""
+
 PRICE_RATE = 0.02
 """Change of the price per bit and step, for each bit that a batch is off the target."""
 
 
-def gumbel_gate(logits: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+def gumbel_gate(logits: Tensor, generator: torch.Generator) -> Tensor:
     """Draw one-hot gates, (N, K) logits -> (N, K); the gradient is that of the softmax behind the draw.
 
     Source: Jang et al., Maddison et al., 2017; paper, equation of section 3.2.
     """
     noise = torch.rand(logits.shape, generator=generator, dtype=logits.dtype).clamp(1e-9, 1 - 1e-9)
-    soft = torch.softmax((logits - (-noise.log()).log()) / temperature, dim=-1)
+    soft = torch.softmax(logits - (-noise.log()).log(), dim=-1)
     hard = F.one_hot(soft.argmax(-1), logits.shape[-1]).to(soft.dtype)
     return hard + (soft - soft.detach())
 
@@ -42,8 +48,6 @@ def train_gumbel(
     thresholds: tuple[float, float],
     target_fab: float,
     steps: int = 3000,
-    rate: float = 5e-3,
-    decay: float = 3e-3,
     seed: int = 0,
 ) -> Controller:
     """Train GBC's linear layer from zero.
@@ -54,8 +58,6 @@ def train_gumbel(
         thresholds: of E2B; the third class costs and gives what E2B makes of the patch.
         target_fab: average bit-width; the price per bit rises while batches spend more, and falls else.
         steps: of Adam, with cosine decay.
-        rate: learning rate on standardised descriptors.
-        decay: weight of the squared weights.
         seed: of batches and gates.
 
     Returns:
@@ -67,15 +69,15 @@ def train_gumbel(
     harm, bits = _candidates(table, thresholds)
     weight = torch.zeros(3, normal.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.Adam([weight, bias], lr=rate)
+    optimizer = torch.optim.Adam([weight, bias], lr=RATE)
     price = 0.3
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimizer.param_groups[0]["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
         drawn = torch.randint(len(normal), (BATCH,), generator=generator)
         gate = gumbel_gate(normal[drawn] @ weight.T + bias, generator)
         spent = (gate * bits[drawn]).sum(1).mean()
         price = min(max(price + PRICE_RATE * (float(spent.detach()) - target_fab), 0.0), 10.0)
-        loss = (gate * harm[drawn]).sum(1).mean() + price * spent + decay * weight.square().sum()
+        loss = (gate * harm[drawn]).sum(1).mean() + price * spent + DECAY * weight.square().sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

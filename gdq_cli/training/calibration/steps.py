@@ -8,13 +8,12 @@ largest value seen: a clipped highlight is visible.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
-from typing import Any
+from itertools import count, product
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.networks import Network, quantizers
@@ -36,7 +35,7 @@ def calibrate_steps(
     sampler: PatchSampler,
     *,
     patches: int = SEARCH_PATCHES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Set every step of a quantized network, in place.
 
@@ -49,16 +48,13 @@ def calibrate_steps(
     pixels, hr = (side.contiguous(memory_format=torch.channels_last) for side in sampler.draw(patches))
     importance = _importance(network, pixels, hr)
 
-    def calibrate(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
-        assert isinstance(conv, QuantConv2d)
-        _fit_weight_steps(conv, inputs[0])
-        _fit_activation_steps(conv, inputs[0], importance)
-        finished.append(conv)
-        if progress is not None:
-            progress(len(finished), len(convs))
+    def calibrate(conv: QuantConv2d, x: Tensor) -> None:
+        _fit_weight_steps(conv, x)
+        _fit_activation_steps(conv, x, importance)
+        progress(next(finished), len(convs))
 
     convs = [module for module in network.modules() if isinstance(module, QuantConv2d)]
-    finished: list[nn.Module] = []
+    finished = count(1)
     _visit(network, pixels, convs, calibrate)
 
 
@@ -71,9 +67,8 @@ def reach_flat_colours(network: Network) -> None:
     """
     colours = torch.tensor(list(product(FLAT_LEVELS, repeat=3)), dtype=torch.float32)
 
-    def widen(conv: nn.Module, inputs: tuple[Any, ...]) -> None:
-        assert isinstance(conv, QuantConv2d)
-        conv.activation_step[0] = max(float(conv.activation_step[0]), _reaching_step(conv, inputs[0]))
+    def widen(conv: QuantConv2d, x: Tensor) -> None:
+        conv.activation_step[0] = max(float(conv.activation_step[0]), _reaching_step(conv, x))
 
     convs = [conv for conv in network.modules() if isinstance(conv, QuantConv2d) and _is_unclipped(conv)]
     flat = colours[:, :, None, None].expand(-1, -1, 8, 8)
@@ -81,10 +76,10 @@ def reach_flat_colours(network: Network) -> None:
 
 
 def _visit(
-    network: Network, pixels: Tensor, convs: list[QuantConv2d], visit: Callable[[nn.Module, tuple[Any, ...]], None]
+    network: Network, pixels: Tensor, convs: list[QuantConv2d], visit: Callable[[QuantConv2d, Tensor], None]
 ) -> None:
     """Call ``visit`` with each layer and its undisturbed float32 input, in the order of the walk."""
-    hooks = [conv.register_forward_pre_hook(visit) for conv in convs]
+    hooks = [conv.register_forward_pre_hook(lambda conv, inputs: visit(conv, inputs[0])) for conv in convs]
     try:
         network(pixels)
     finally:
@@ -93,13 +88,13 @@ def _visit(
 
 
 def _is_unclipped(conv: QuantConv2d) -> bool:
-    return conv.is_static and "equalization" in conv._buffers and conv.bit_widths[0] >= UNCLIPPED_BITS
+    return conv.config.is_static and conv.config.equalized and conv.config.bit_widths[0] >= UNCLIPPED_BITS
 
 
 def _reaching_step(conv: QuantConv2d, x: Tensor) -> float:
     """Step with which a static layer reaches the largest of its float inputs."""
     largest = (x.abs().amax(dim=(0, 2, 3)) / conv.equalization).max()
-    return max(float(largest) / conv.input_range(conv.bit_widths[0])[1], MIN_STEP)
+    return max(float(largest) / conv.config.input_range(conv.config.bit_widths[0])[1], MIN_STEP)
 
 
 def _importance(network: Network, pixels: Tensor, hr: Tensor) -> Tensor:
@@ -122,11 +117,11 @@ def weigh_patches(error: Tensor, floor: float) -> Tensor:
 
 def _fit_weight_steps(conv: QuantConv2d, x: Tensor) -> None:
     """Choose equalization and weight steps of one layer from its float input."""
-    if "equalization" in conv._buffers:
+    if conv.config.equalized:
         peak = x.abs().amax(dim=(0, 2, 3)).clamp_min(1e-6)
         conv.equalization.copy_(peak / peak.log().mean().exp())
     weight = conv.equalized_weight()
-    if "wide" in conv.grids:
+    if "wide" in conv.config.grids:
         conv.grid_step("wide").copy_(quantizers.choose_wide_step(weight))
     conv.fit_bound_steps()
 
@@ -143,14 +138,14 @@ def _fit_activation_steps(conv: QuantConv2d, x: Tensor, importance: Tensor) -> N
     weight = conv.equalized_weight()
     columns = _columns(x)  # (positions, I * 9)
     importance = importance.repeat_interleave(len(columns) // len(x))
-    if "equalization" in conv._buffers:
+    if conv.config.equalized:
         columns = columns / conv.equalization.repeat_interleave(9)
     target = columns @ weight.flatten(1).T
     guess: float | None = None
-    for index, bit_width in enumerate(conv.bit_widths):
+    for index, bit_width in enumerate(conv.config.bit_widths):
         step = conv.grid_step(weight_grid(bit_width))
         grid_weight = (quantizers.weight_codes(weight, step) * step.reshape(-1, 1, 1, 1)).flatten(1).T
-        guess = _search_step(columns, grid_weight, target, importance, conv.input_range(bit_width), guess)
+        guess = _search_step(columns, grid_weight, target, importance, conv.config.input_range(bit_width), guess)
         conv.activation_step[index] = guess
 
 
