@@ -51,12 +51,12 @@ _TIFF_ORIENTATION, _TIFF_DESCRIPTION = 0x0112, 0x010E
 _TIFF_RESOLUTION, _TIFF_CHROMATICITIES = (282, 283), (318, 319)
 
 
-def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple[Metadata, int]:
+def read_metadata(im: Image.Image, scan: Scan, notes: list[str]) -> tuple[Metadata, int]:
     """Metadata of an opened file (before its pixels are loaded) and the orientation still to be applied to the pixels.
 
     Args:
         im: as opened by Pillow.
-        scan: what ``headers`` found, for PNG.
+        scan: what ``headers`` found in the raw file.
         notes: doubts are added here.
 
     Returns:
@@ -64,7 +64,7 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
     """
     info: Mapping[Any, Any] = im.info
     block = _exif_block(im, scan, notes)
-    xmp = _xmp_packet(scan.xmp if scan is not None and scan.xmp else info.get("xmp"), notes)
+    xmp = _xmp_packet(scan.xmp or info.get("xmp"), notes)
     orientation = None
     if block is not None:
         try:
@@ -88,7 +88,7 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
         aspect=_read_aspect(im),
         stored=(im.size[::-1], orientation),
         comments=tuple(data for name, data in getattr(im, "applist", ()) if name == "COM"),
-        png_chunks=scan.chunks if scan is not None else (),
+        png_chunks=scan.chunks,
     )
     return metadata, 1 if im.format == "TIFF" else orientation
 
@@ -121,10 +121,10 @@ def _jpeg_segments(im: Any, head: bytes) -> list[bytes]:
     return [data[len(head) :] for name, data in segments if name != "COM" and data.startswith(head)]
 
 
-def _exif_block(im: Image.Image, scan: Scan | None, notes: list[str]) -> bytes | None:
+def _exif_block(im: Image.Image, scan: Scan, notes: list[str]) -> bytes | None:
     if hasattr(im, "tag_v2"):
         return _exif_of_tiff(im, notes)
-    block = scan.exif if scan is not None and scan.exif else im.info.get("exif")
+    block = scan.exif or im.info.get("exif")
     return exif.strip_prefix(block) or None if isinstance(block, bytes) else None
 
 

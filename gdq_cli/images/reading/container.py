@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,12 +30,12 @@ from gdq_cli.images.reading.gif import GifCanvas
 from gdq_cli.images.reading.guard import lifted_pixel_limit
 from gdq_cli.images.reading.headers import (
     Scan,
-    count_avif_plays,
+    pack_cicp,
+    scan_avif,
     scan_gif,
     scan_jpeg,
     scan_png,
     scan_webp,
-    tells_colours,
 )
 from gdq_cli.images.reading.pixels import (
     Planes,
@@ -62,7 +61,13 @@ _PLUGINS = (
     WebPImagePlugin,
 )
 
-_SCANS: dict[str, Callable[[BinaryIO], Scan]] = {"png": scan_png, "jpg": scan_jpeg, "webp": scan_webp, "gif": scan_gif}
+_SCANS: dict[str, Callable[[BinaryIO], Scan]] = {
+    "png": scan_png,
+    "jpg": scan_jpeg,
+    "webp": scan_webp,
+    "gif": scan_gif,
+    "avif": scan_avif,
+}
 _LIMIT_BYTES = 8  # of memory for each pixel of the limit, in a small file
 _MAX_EXPANSION = 256  # bytes of memory for each byte of a file, in a large one
 _MAX_PAGES = 10_000  # of a document; Pillow's search for them takes time that grows with the square
@@ -114,11 +119,11 @@ class ImageContainer:
         self.notes: list[str] = []
         self._rows_counted = False
         with reported(name, self.notes):
-            self.scan = _SCANS[format](stream) if format in _SCANS else None
+            self.scan = _SCANS[format](stream) if format in _SCANS else Scan()
+            self.notes += self.scan.notes
+            if self.scan.largest is not None:
+                self._check_size(self.scan.width, self.scan.height, self.scan.largest)
             self._cut()
-        if self.scan is not None:
-            self._check_size(self.scan.width, self.scan.height, self.scan.largest)
-        with reported(name, self.notes):
             self.im = self._open()
             self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
             self.pages = self._find_pages()
@@ -127,7 +132,7 @@ class ImageContainer:
             if format == "jxl" and not self.im.jpeg:  # applied already; what EXIF says is to be ignored
                 self.orientation = 1
             self.header = self._read_header()
-            self._gif = GifCanvas(self.stream, self.scan) if self.scan is not None and self.scan.frames else None
+            self._gif = GifCanvas(self.stream, self.scan) if self.scan.frames else None
         self._check_expansion()
 
     def _check_size(self, width: int, height: int, pixels: int) -> None:
@@ -165,8 +170,7 @@ class ImageContainer:
 
     def _cut(self) -> None:
         """Replace the stream by a copy without what Pillow is not shown."""
-        self.notes += self.scan.notes if self.scan is not None else ()
-        if self.scan is None or not self.scan.cuts:
+        if not self.scan.cuts:
             return
         parts, at = [], 0
         for start, stop in (*self.scan.cuts, (None, None)):
@@ -181,10 +185,10 @@ class ImageContainer:
         format = FORMATS[self.format]
         register(format)
         factory = _TiffFile if self.format == "tiff" else Image.OPEN[format.pillow][0]
-        with lifted_pixel_limit(self.scan.largest if self.scan is not None else 0):
+        with lifted_pixel_limit(self.scan.largest or 0):
             im = factory(self.stream, "")
-        im.info.update(self.scan.info if self.scan is not None else {})
-        if self.format == "png" and self.scan is not None and self.scan.bit_depth in (2, 4) and im.mode == "L":
+        im.info.update(self.scan.info)
+        if self.format == "png" and self.scan.bit_depth in (2, 4) and im.mode == "L":
             top = 2**self.scan.bit_depth - 1  # Pillow scales the samples of grey to 8 bits, and not the transparent one
             if "transparency" in im.info:
                 im.info["transparency"] = (im.info["transparency"] & top) * 255 // top
@@ -195,7 +199,7 @@ class ImageContainer:
         if self.format == "tiff":
             self._refuse_raw()
             return self._find_tiff_pages()
-        if self.scan is not None and self.scan.frames:
+        if self.scan.frames:
             return range(len(self.scan.frames))
         count = int(getattr(self.im, "n_frames", 1))
         if self.format == "png" and getattr(self.im, "default_image", False):
@@ -235,61 +239,36 @@ class ImageContainer:
             raise ImageError(f"{self.name}: a camera raw file; develop it to TIFF or PNG first")
 
     def _bit_depth(self) -> int:
-        if self.format == "png" and self.scan is not None:
-            return 16 if self.scan.bit_depth == 16 else 8
-        if self.format == "tiff":
-            return 16 if self._bits() > 8 else 8
-        deep = self.im.mode in ("I", "F") or self.im.mode.startswith("I;16") or self.im.info.get("bit_depth", 8) > 8
-        return 16 if deep or (self.format in ("ppm", "avif") and self._hidden_depth() > 8) else 8
+        return 16 if self._bits() > 8 else 8
 
     def _bits(self) -> int:
-        bits = self.im.tag_v2.get(_BITS_PER_SAMPLE, 1)
-        return max(bits) if isinstance(bits, tuple) else int(bits)
+        """Bits of a sample in the file; more than 8 of those that Pillow widens."""
+        if self.format == "tiff":
+            bits = self.im.tag_v2.get(_BITS_PER_SAMPLE, 1)
+            return max(bits) if isinstance(bits, tuple) else int(bits)
+        if self.im.mode in ("I", "F") or self.im.mode.startswith("I;16"):
+            return 16
+        if self.format == "ppm" and isinstance(args := self.im.tile[0].args, tuple):
+            return int(args[-1]).bit_length()  # of white
+        return max(self.scan.bit_depth, int(self.im.info.get("bit_depth", 8)))
 
     def _cicp(self) -> bytes | None:
         """See ``Metadata.cicp``. In an AVIF or HEIC file a colour profile counts more."""
-        if self.scan is not None or self.metadata.icc:
-            return self.scan.cicp if self.scan is not None else None
-        if self.format == "avif":
-            self.stream.seek(0)
-            head = self.stream.read(1 << 16)
-            at = head.find(b"colrnclx")
-            primaries, transfer = struct.unpack_from(">HH", head, at + 8) if 0 <= at < len(head) - 12 else (2, 2)
-        else:
-            tag = self.im.info.get("nclx_profile") or {}
-            primaries, transfer = int(tag.get("color_primaries", 2)), int(tag.get("transfer_characteristics", 2))
-        tells = tells_colours(primaries, transfer) and (primaries, transfer) != (1, 13)
-        return bytes((primaries, transfer, 0, 1)) if tells else None
-
-    def _magic(self) -> bytes:
-        self.stream.seek(0)
-        return self.stream.read(2)
-
-    def _hidden_depth(self) -> int:
-        """Bits per sample of a PPM or AVIF file, which Pillow hands over as 8."""
-        self.stream.seek(0)
-        head = self.stream.read(1 << 16)
-        if self.format == "avif":
-            at = head.find(b"av1C")  # AV1 configuration: bit 6 of its third byte is high depth, bit 5 twelve bits
-            flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
-            return (12 if flags & 32 else 10) if flags & 64 else 8
-        lines = b" ".join(line.split(b"#")[0] for line in head[:4096].split(b"\n")[:64]).split()
-        if head[:2] in (b"P3", b"P6") and len(lines) > 3 and lines[3].isdigit():
-            return int(lines[3]).bit_length()
-        return 8
+        if self.metadata.icc and self.format != "png":
+            return None
+        tag = self.im.info.get("nclx_profile") or {}  # of HEIC
+        numbers = int(tag.get("color_primaries", 2)), int(tag.get("transfer_characteristics", 2))
+        return self.scan.cicp or pack_cicp(*numbers)
 
     def _read_header(self) -> ImageHeader:
         im, animated = self.im, self.format in ("gif", "webp", "png", "avif") and len(self.pages) > 1
-        width, height = (self.scan.width, self.scan.height) if self.scan is not None else im.size
+        width, height = im.size if self.scan.largest is None else (self.scan.width, self.scan.height)
         if self.orientation >= 5:
             width, height = height, width
-        loop = im.info.get("loop")
-        plays = int(loop) if animated and loop is not None else 1
-        if self.format == "gif" and animated and loop:
+        plays = int(im.info.get("loop", self.scan.plays)) if animated else 1
+        if self.format == "gif" and animated and im.info.get("loop"):
             plays += 1  # GIF counts the repeats after the first showing
-        if self.format == "avif" and animated:
-            plays = count_avif_plays(self.stream)
-        compression = read_compression(im, lossless=self.scan is not None and self.scan.lossless)
+        compression = read_compression(im, lossless=self.scan.lossless)
         assert compression is not None
         return ImageHeader(
             self.format,
@@ -299,7 +278,7 @@ class ImageContainer:
             len(self.pages),
             animated,
             plays,
-            self.scan.has_alpha if self.scan is not None else im.mode in ("RGBA", "LA", "PA", "RGBa", "La"),
+            self.scan.has_alpha or im.mode in ("RGBA", "LA", "PA", "RGBa", "La"),
             self._bit_depth(),
         )
 
@@ -313,14 +292,14 @@ class ImageContainer:
                 self.im.seek(number)
             metadata, orientation, depth = self.metadata, self.orientation, self.header.bit_depth
             if self.format == "tiff" and paged:
-                metadata, orientation = read_metadata(self.im, None, notes)
+                metadata, orientation = read_metadata(self.im, self.scan, notes)
                 depth = self._bit_depth()
             self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
             mode = self.im.mode
             with lifted_pixel_limit(self.im.width * self.im.height):
                 planes = self._decode(number, depth, notes)
             duration = float(self.im.info.get("duration") or 0.0)
-            if self.scan is not None and self.scan.frames:
+            if self.scan.frames:
                 duration = self.scan.frames[number].duration_ms
             planes = turn_upright(planes, orientation)
             if self.format == "bmp" and planes.alpha is None and planes.alpha_value == 0:
@@ -363,7 +342,7 @@ class ImageContainer:
             low = self._open()
             low.seek(number)
             return decode_planes16(self.im, low, notes)
-        if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self._magic() == b"P6":
+        if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self.im.tile[0].codec_name == "ppm":
             return decode_ppm16(self.im, self.stream)
         if depth == 8 and 2 in tags.get(_SAMPLE_FORMAT, ()) and self._bits() == 8:
             return decode_signed8(self.im, notes)
