@@ -195,12 +195,12 @@ def _iptc_blocks(im: Any) -> list[bytes]:
 
 def _resources(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Numbers and contents of Photoshop's image resources."""
-    at = 0
-    while data[at : at + 4] == b"8BIM" and len(data) >= at + 12:
+    at = data.find(b"8BIM")
+    while at >= 0 and len(data) >= at + 12:
         start = at + 8 + data[at + 6] // 2 * 2  # behind the resource's name
         size = int.from_bytes(data[start : start + 4], "big")
         yield int.from_bytes(data[at + 4 : at + 6], "big"), data[start + 4 : start + 4 + size]
-        at = start + 4 + size + size % 2
+        at = data.find(b"8BIM", start + 4 + size)
 
 
 def _title_of(code: int, data: bytes) -> str | None:
@@ -212,11 +212,8 @@ def _iptc_of(data: bytes) -> bytes | None:
     """The block in what a file has in its place: itself, in swapped 32-bit words, or among Photoshop's resources."""
     if data[3:4] == b"\x1c" != data[:1] and len(data) % 4 == 0:
         data = struct.pack(f">{len(data) // 4}L", *struct.unpack(f"<{len(data) // 4}L", data))
-    at = data.find(b"8BIM" + _IPTC_RESOURCE.to_bytes(2, "big"))
-    if data[:1] != b"\x1c" and at >= 0:
-        at += 6 + (data[at + 6 : at + 7] or b"\0")[0] // 2 * 2 + 2  # behind the resource's name
-        size = int.from_bytes(data[at : at + 4], "big")
-        data = data[at + 4 : at + 4 + size]
+    if data[:1] != b"\x1c":
+        data = next((content for code, content in _resources(data) if code == _IPTC_RESOURCE), b"")
     return data if data[:1] == b"\x1c" else None
 
 
