@@ -49,6 +49,7 @@ from gdq_cli.images.reading.pixels import (
 )
 from gdq_cli.images.reading.rows import check_rows
 from gdq_cli.images.reading.sources import Source, name_of, open_source, reported
+from gdq_cli.images.turn import SWAPPED
 
 # Importing a plugin registers it; doing so here spares `Image.init`, which would import all forty of them.
 _PLUGINS = (
@@ -263,7 +264,7 @@ class ImageContainer:
     def _read_header(self) -> ImageHeader:
         im, animated = self.im, self.format in ("gif", "webp", "png", "avif") and len(self.pages) > 1
         width, height = im.size if self.scan.largest is None else (self.scan.width, self.scan.height)
-        if self.orientation >= 5:
+        if self.orientation in SWAPPED:
             width, height = height, width
         plays = int(im.info.get("loop", self.scan.plays)) if animated else 1
         if self.format == "gif" and animated and im.info.get("loop"):

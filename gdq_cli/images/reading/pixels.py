@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, ImagePalette, TiffImagePlugin
 from gdq_cli.images.metadata import profile_space
 from gdq_cli.images.picture import U8, U16
 from gdq_cli.images.planes import bands, is_grey, to_8bit
+from gdq_cli.images.turn import MIRRORED_ACROSS, MIRRORED_DOWN, SWAPPED
 
 # Pillow decodes 16-bit colour to its high bytes by unpackers that differ in byte order only: the opposite one gives the
 # low bytes, so decoding twice recovers all 16 bits.
@@ -39,16 +40,6 @@ for (_kind, _depth), _names in _WIDE.items():  # of these, Pillow's table of TIF
         for _photometric in (0, 1):
             _mode = _name if _name in ("I;16", "I;16B") else _name[0]
             TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (_kind,), 1, (_depth,), ()), (_mode, _name))
-# Orientation 1 to 8 as (transpose, flip rows, flip columns), in this order.
-_TURNS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
 
 
 @dataclass(frozen=True)
@@ -311,15 +302,13 @@ def _set_rawmode(im: Image.Image, mode: str, renamed: dict[str, str]) -> None:
 
 def turn_upright(planes: Planes, orientation: int) -> Planes:
     """Undo an EXIF orientation, 1 to 8."""
-    if orientation not in _TURNS:
-        return planes
-    transpose, rows, columns = _TURNS[orientation]
+    down, across = -1 if orientation in MIRRORED_DOWN else 1, -1 if orientation in MIRRORED_ACROSS else 1
 
     def turned(plane: Any) -> Any:
         if plane is None:
             return None
-        if transpose:
+        if orientation in SWAPPED:
             plane = plane.swapaxes(0, 1)
-        return np.ascontiguousarray(plane[:: -1 if rows else 1, :: -1 if columns else 1])
+        return np.ascontiguousarray(plane[::down, ::across])
 
     return replace(planes, rgb=turned(planes.rgb), alpha=turned(planes.alpha), samples16=turned(planes.samples16))
