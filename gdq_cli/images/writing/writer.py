@@ -29,6 +29,7 @@ from gdq_cli.images.formats import (
 from gdq_cli.images.mark import append_mark
 from gdq_cli.images.metadata import fit_metadata, looks_of, profile_space
 from gdq_cli.images.picture import Metadata, Picture
+from gdq_cli.images.reading.sources import name_of
 from gdq_cli.images.writing.jpeg import encode_jpeg
 from gdq_cli.images.writing.png import encode_png
 from gdq_cli.images.writing.raster import Raster, default_threads, lay_out, spans
@@ -220,13 +221,13 @@ def _encode_ppm(stream: BinaryIO, raster: Raster, mark: bytes) -> None:
 
 def deliver(target: Target, encode: Callable[[BinaryIO], None], overwrite: bool) -> None:
     """Run an encoder into a file that appears when it is complete, or into a stream once it has finished."""
+    name = name_of(target)
     if isinstance(target, (str, os.PathLike)):
         with atomic_file(Path(target), overwrite=overwrite) as stream:
-            _run(encode, stream, os.fspath(target))
+            _run(encode, stream, name)
         return
-    name = getattr(target, "name", None)
     with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spool:
-        _run(encode, cast(BinaryIO, spool), name if isinstance(name, str) else "<stream>")
+        _run(encode, cast(BinaryIO, spool), name)
         spool.seek(0)
         try:
             shutil.copyfileobj(spool, target)
