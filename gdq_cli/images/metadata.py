@@ -18,7 +18,7 @@ from gdq_cli.images import exif
 from gdq_cli.images.formats import Format
 from gdq_cli.images.picture import Metadata, Picture
 from gdq_cli.images.reading.headers import Scan
-from gdq_cli.images.tags import Fetch, read_ifd
+from gdq_cli.images.tags import Directory, TagSource
 from gdq_cli.images.turn import Turn
 from gdq_cli.images.xmp import read_orientation as read_xmp_orientation
 from gdq_cli.images.xmp import refresh as refresh_xmp
@@ -130,17 +130,17 @@ def _exif_block(im: Image.Image, scan: Scan, notes: list[str]) -> bytes | None:
 
 def _exif_of_tiff(im: Any, notes: list[str]) -> bytes | None:
     """An EXIF block made of the descriptive tags of a TIFF page, whose own directory is laid out around its pixels."""
-    fetch, order, big = _tiff_file(im)
     try:
-        entries = exif.descriptive_entries(fetch, im.tag_v2.offset, order, big=big)
+        source, directory = _tiff_tags(im)
+        entries = exif.descriptive_entries(source, directory)
         if im.mode in ("CMYK", "LAB"):  # of pixels that are converted
             entries = [entry for entry in entries if entry.tag not in _TIFF_CHROMATICITIES]
         if any(entry.tag == _TIFF_DESCRIPTION and _states_sizes(entry.value, *im.size) for entry in entries):
             notes.append("the description states sizes that an upscaled picture does not have; it is left out")
             entries = [entry for entry in entries if entry.tag != _TIFF_DESCRIPTION]
-        if others := exif.titles_of_others(fetch, im.tag_v2.offset, order, big=big):
+        if others := exif.titles_of_others(directory):
             notes.append(f"tags that are left out: {', '.join(others)}")
-        return exif.build(entries, order)
+        return exif.build(entries, source.order)
     except (ValueError, OverflowError):
         notes.append("the EXIF tags are damaged; they are left out")
         return None
@@ -152,15 +152,16 @@ def _states_sizes(description: bytes, width: int, height: int) -> bool:
     return re.search(sizes, description) is not None
 
 
-def _tiff_file(im: Any) -> tuple[Fetch, str, bool]:
-    """Access to the bytes of an opened TIFF file, its byte order, and whether it is a BigTIFF."""
+def _tiff_tags(im: Any) -> tuple[TagSource, Directory]:
+    """An opened TIFF file and the directory of its page. Raises ValueError or OverflowError where that is damaged."""
     stream = im.fp
 
     def fetch(at: int, size: int) -> bytes:
         stream.seek(at)
         return bytes(stream.read(size))
 
-    return fetch, "<" if im.tag_v2.prefix == b"II" else ">", 43 in fetch(0, 4)
+    source = TagSource(fetch, "<" if im.tag_v2.prefix == b"II" else ">", 43 in fetch(0, 4))
+    return source, source.read(im.tag_v2.offset)
 
 
 def _xmp_packet(packet: object, notes: list[str]) -> bytes | None:
@@ -185,9 +186,8 @@ def _read_iptc(im: Any, notes: list[str]) -> bytes | None:
 def _iptc_blocks(im: Any) -> list[bytes]:
     """What a file has in the places of an IPTC block, see ``_iptc_of``."""
     if hasattr(im, "tag_v2"):
-        fetch, order, big = _tiff_file(im)
         with suppress(ValueError, OverflowError):
-            tags = {entry.tag: entry.value for entry in read_ifd(fetch, im.tag_v2.offset, order, big=big)[0]}
+            tags = {entry.tag: entry.value for entry in _tiff_tags(im)[1].entries}
             return [tags[tag] for tag in (_IPTC_TAG, _PHOTOSHOP_TAG) if tag in tags]
         return []
     return [b"".join(_jpeg_segments(im, _IRB_HEAD)), *(im.info[kind] for kind in ("iptc", "8bim") if kind in im.info)]
