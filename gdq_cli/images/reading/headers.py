@@ -115,6 +115,19 @@ class _Parts:
             raise ValueError("more parts than a picture has")
 
 
+def walk_png(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Type, offset and length of the payloads of a PNG's chunks, each while the stream stands at it."""
+    kind, at = b"", 8
+    while kind != b"IEND":
+        stream.seek(at)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">L4s", head)
+        yield kind, at + 8, length
+        at += length + 12
+
+
 def scan_png(stream: BinaryIO) -> Scan:
     """Walk a PNG's chunks without decoding. Raises ValueError where the header is damaged."""
     parts = _Parts(stream)
@@ -126,12 +139,11 @@ def scan_png(stream: BinaryIO) -> Scan:
     chunks: list[tuple[bytes, bytes]] = []
     cuts: list[tuple[int, int]] = []
     notes: dict[str, None] = {}
-    transparent, animated, at = colour in (4, 6), False, stream.tell()
-    while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
-        length, kind = struct.unpack(">L4s", start)
+    transparent, animated, whole = colour in (4, 6), False, False
+    for kind, at, length in walk_png(stream):
         parts.count()
         animated |= kind == b"acTL"
-        stop = at + length + 12
+        whole = kind == b"IEND" and len(stream.read(4)) == 4
         if kind[0] & 32 and kind not in _ANIMATION_CHUNKS:  # none that the pixels need
             payload, sound = _read_payload(stream, kind, length)
             if not sound:
@@ -139,10 +151,9 @@ def scan_png(stream: BinaryIO) -> Scan:
             elif kind in (*_KEPT_CHUNKS, b"iCCP", b"eXIf", b"cICP"):
                 chunks.append((kind, payload))
             if not sound or kind not in _SHOWN_CHUNKS:
-                cuts.append((at, stop))
+                cuts.append((at - 8, at + length + 4))
             transparent |= sound and kind == b"tRNS"
-        at = stream.seek(stop)
-    if start[4:] != b"IEND" or len(stream.read(4)) < 4:
+    if not whole:
         notes["the end of the file is missing; all pixels are there"] = None
     found = _sort_chunks(chunks, notes)
     largest = width * height * (_CANVASES if animated else 1)
