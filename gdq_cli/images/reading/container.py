@@ -165,7 +165,7 @@ class ImageContainer:
             return 12 if mode.startswith("I;16") else 33 if mode in ("I", "F") else 55
         if self.format in ("webp", "avif", "heic", "jxl"):
             return 20
-        if self.header.has_alpha or "transparency" in self.im.info or mode not in ("1", "L", "RGB"):
+        if self.header.has_alpha or mode not in ("1", "L", "RGB"):
             return 16
         return 10 if mode == "RGB" else 7
 
@@ -279,7 +279,7 @@ class ImageContainer:
             len(self.pages),
             animated,
             plays,
-            self.scan.has_alpha or im.mode in ("RGBA", "LA", "PA", "RGBa", "La"),
+            self.scan.has_alpha or im.has_transparency_data,
             self._bit_depth(),
         )
 

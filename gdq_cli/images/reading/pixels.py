@@ -66,35 +66,17 @@ def decode_planes(im: Image.Image, notes: list[str], *, inverted16: bool = False
     if im.mode in ("I", "F") or im.mode.startswith("I;16"):
         return _decode_deep_grey(im, notes, inverted16, depth)
     if im.mode in ("CMYK", "LAB", "YCbCr"):
-        return _finish(np.asarray(_convert_to_srgb(im, notes)))
-    if im.mode in ("1", "L") and "transparency" not in im.info:
-        return _grey(np.asarray(im.convert("L")))
-    if im.mode in ("1", "L", "LA", "La"):
-        return _grey(*_split(im if im.mode == "LA" else im.convert("LA")))
-    has_alpha = im.mode in ("RGBA", "RGBa", "PA") or "transparency" in im.info
-    if im.mode == "P" and im.palette is not None:
-        has_alpha |= im.palette.mode.endswith("A")
-    mode = "RGBA" if has_alpha else "RGB"
-    return _finish(np.asarray(im if im.mode == mode else im.convert(mode)))
+        im = _convert_to_srgb(im, notes)
+    grey, has_alpha = im.mode in ("1", "L", "LA", "La"), im.has_transparency_data
+    mode = ("L" if grey else "RGB") + ("A" if has_alpha else "")
+    samples = np.atleast_3d(np.asarray(im if im.mode == mode else im.convert(mode)))
+    colours = samples[..., :-1] if has_alpha else samples
+    rgb = np.repeat(colours, 3, axis=2) if grey else np.ascontiguousarray(colours)
+    planes = Planes(rgb, grey=grey or is_grey(rgb))
+    return _with_alpha(planes, samples[..., -1]) if has_alpha else planes
 
 
-def _split(im: Image.Image) -> tuple[U8, U8]:
-    array = np.asarray(im)
-    return array[..., 0], array[..., 1]
-
-
-def _finish(array: U8) -> Planes:
-    rgb = np.ascontiguousarray(array[..., :3])
-    planes = Planes(rgb, grey=is_grey(rgb))
-    return with_alpha(planes, array[..., 3]) if array.shape[2] == 4 else planes
-
-
-def _grey(values: U8, alpha: U8 | None = None) -> Planes:
-    planes = Planes(np.repeat(values[..., None], 3, axis=2), grey=True)
-    return planes if alpha is None else with_alpha(planes, alpha)
-
-
-def with_alpha(planes: Planes, alpha: U8) -> Planes:
+def _with_alpha(planes: Planes, alpha: U8) -> Planes:
     """The planes with this alpha, kept as one value when it is constant."""
     low, high = int(alpha.min()), int(alpha.max())
     if low == high:
@@ -138,8 +120,8 @@ def _decode_deep_grey(im: Image.Image, notes: list[str], inverted: bool, depth: 
     key = im.info.get("transparency")
     if inverted:
         samples = ~samples
-    planes = Planes(np.repeat(to_8bit(samples)[..., None], 3, axis=2), grey=True, samples16=samples)
-    return with_alpha(planes, np.where(samples == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else planes
+    planes = _planes_of_16(samples)
+    return _with_alpha(planes, np.where(samples == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else planes
 
 
 def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U16:
@@ -218,8 +200,7 @@ def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Pl
         high.load()
         pairs = np.asarray(high)
         samples, alpha16 = _join(pairs[..., 0], pairs[..., 1]), _join(pairs[..., 2], pairs[..., 3])
-        planes = Planes(np.repeat(to_8bit(samples)[..., None], 3, axis=2), grey=True, samples16=samples)
-        return _with_alpha16(planes, alpha16, notes)
+        return _with_alpha16(_planes_of_16(samples), alpha16, notes)
     premultiplied = "a" in _rawmode(_tiles(high)[0].args)
     _set_rawmode(low, low.mode, _LOW_BYTES)
     _set_rawmode(high, high.mode, _AS_STORED)
@@ -233,11 +214,11 @@ def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Pl
         if premultiplied:
             deep[rows, ..., :3] = _divided(deep[rows])
     samples = np.ascontiguousarray(deep[..., :3])
-    planes = _colour16(samples)
+    planes = _planes_of_16(samples)
     if deep.shape[2] == 4:
         return _with_alpha16(planes, deep[..., 3], notes)
     if isinstance(key, tuple) and len(key) == 3:
-        return with_alpha(planes, np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 255).astype(np.uint8))
+        return _with_alpha(planes, np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 255).astype(np.uint8))
     return planes
 
 
@@ -253,7 +234,7 @@ def _with_alpha16(planes: Planes, alpha16: U16, notes: list[str]) -> Planes:
     alpha = to_8bit(alpha16)
     if (alpha16 != alpha * np.uint16(257)).any():
         notes.append("16-bit alpha is kept with 8 bits")
-    return with_alpha(planes, alpha)
+    return _with_alpha(planes, alpha)
 
 
 def decode_ppm16(im: Image.Image, stream: BinaryIO) -> Planes:
@@ -268,13 +249,16 @@ def decode_ppm16(im: Image.Image, stream: BinaryIO) -> Planes:
     samples = np.frombuffer(data, ">u2").reshape(im.height, im.width, 3).astype(np.uint16)
     if top != 65535:
         samples = ((np.minimum(samples, top).astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
-    return _colour16(samples)
+    return _planes_of_16(samples)
 
 
-def _colour16(samples: U16) -> Planes:
-    """16-bit RGB samples (H, W, 3), found to be grey or not."""
-    grey = bool((samples == samples[..., :1]).all())
-    return Planes(to_8bit(samples), grey=grey, samples16=np.ascontiguousarray(samples[..., 0]) if grey else samples)
+def _planes_of_16(samples: U16) -> Planes:
+    """Of grey samples (H, W), or of RGB ones (H, W, 3), which are found to be grey or not."""
+    if samples.ndim == 3 and (samples == samples[..., :1]).all():
+        samples = np.ascontiguousarray(samples[..., 0])
+    rgb = to_8bit(samples)
+    grey = samples.ndim == 2
+    return Planes(np.repeat(rgb[..., None], 3, axis=2) if grey else rgb, grey=grey, samples16=samples)
 
 
 def _join(high: U8, low: U8) -> U16:
