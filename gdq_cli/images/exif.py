@@ -10,36 +10,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 
-from gdq_cli.images.tags import (
-    ASCII,
-    EXIF_IFD,
-    GPS_IFD,
-    INTEROP_IFD,
-    LONG,
-    RATIONAL,
-    SHORT,
-    UNDEFINED,
-    Directory,
-    Entry,
-    TagSource,
-    pack_ifd,
-)
+from PIL.ExifTags import IFD
+from PIL.ExifTags import Base as Tag
+
+from gdq_cli.images.tags import ASCII, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, TagSource, pack_ifd
 from gdq_cli.images.turn import Turn
 from gdq_cli.images.xmp import turn_subject
 
 PREFIX = b"Exif\0\0"
-_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
-_PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
-_SUBJECT_AREA, _SUBJECT_LOCATION = 0x9214, 0xA214
-_RESOLUTION, _FOCAL_RESOLUTION = (0x011A, 0x011B), (0xA20E, 0xA20F)
-_RESOLUTION_UNIT = 0x0128
-_STRIP_OFFSETS, _STRIP_SIZES, _THUMB_OFFSET, _THUMB_SIZE = 0x0111, 0x0117, 0x0201, 0x0202
+_SUBJECT_AREA = 0x9214
+_RESOLUTION = Tag.XResolution, Tag.YResolution
+_FOCAL_RESOLUTION = Tag.FocalPlaneXResolution, Tag.FocalPlaneYResolution
+_SIZES: tuple[int, ...] = Tag.ImageWidth, Tag.ImageLength, Tag.ExifImageWidth, Tag.ExifImageHeight
+_NESTED = {IFD.Exif, IFD.GPSInfo, IFD.Interop}
 # Tags of a TIFF directory that tell of the picture and not of how its pixels are laid out in the file:
 # name, description, make, model, page, software, date, artist, host, white point, primaries, copyright, rating,
 # Windows' own, and the nested directories.
 _DESCRIPTIVE = frozenset(
     {269, 270, 271, 272, 285, 305, 306, 315, 316, 318, 319, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095}
-    | {EXIF_IFD, GPS_IFD, INTEROP_IFD}
+    | _NESTED
 )
 # Those that tell of the layout, those that are read apart (IPTC, Photoshop, ICC, XMP), and the page's number.
 _LAYOUT = frozenset(
@@ -79,7 +68,7 @@ def read_orientation(block: bytes) -> int | None:
         ValueError: the block is damaged.
     """
     source, directory = _open(block)
-    return next((_any_number(entry, source.order) for entry in directory.entries if entry.tag == _ORIENTATION), None)
+    return next((_any_number(entry, source.order) for entry in directory.entries if entry.tag == Tag.Orientation), None)
 
 
 def read_density(block: bytes) -> tuple[float, float] | None:
@@ -90,7 +79,7 @@ def read_density(block: bytes) -> tuple[float, float] | None:
     """
     source, directory = _open(block)
     found = {entry.tag: entry for entry in directory.entries}
-    unit = _any_number(found[_RESOLUTION_UNIT], source.order) if _RESOLUTION_UNIT in found else 2  # inches
+    unit = _any_number(found[Tag.ResolutionUnit], source.order) if Tag.ResolutionUnit in found else 2  # inches
     inch = {2: 1.0, 3: 2.54}.get(unit or 0)
     values = [found[tag].value for tag in _RESOLUTION if tag in found and found[tag].type == RATIONAL]
     if inch is None or len(values) < len(_RESOLUTION):
@@ -135,19 +124,19 @@ def rewrite(block: bytes, turn: Turn) -> bytes:
         struct.pack_into(order + "L", out, first.link, 0)
     directories = {first.at: first}
     for entry in first.entries:
-        if entry.tag == EXIF_IFD and entry.type in (LONG, 13):
+        if entry.tag == IFD.Exif and entry.type in (LONG, 13):
             with suppress(ValueError):  # a pointer to nowhere: leave it as it is
                 directories[entry.number(order)] = source.read(entry.number(order))
-    sizes = {_WIDTH: turn.out[1], _HEIGHT: turn.out[0], _PIXEL_X: turn.out[1], _PIXEL_Y: turn.out[0]}
+    sizes = dict(zip(_SIZES, 2 * turn.out[::-1], strict=True))
     for directory in directories.values():
         _scale(out, directory.entries, order, turn)
         for entry in sorted(directory.entries, key=lambda entry: -entry.at):  # as removing moves what follows
-            if entry.tag == _ORIENTATION:
+            if entry.tag == Tag.Orientation:
                 struct.pack_into(order + "HLHH", out, entry.at + 2, SHORT, 1, 1, 0)
             elif entry.tag in sizes and entry.type in (SHORT, LONG):
                 # As LONG: an upscaled side need not fit 16 bits, and one value of either type lies in the record.
                 struct.pack_into(order + "HLL", out, entry.at + 2, LONG, 1, sizes[entry.tag])
-            elif entry.tag in (_SUBJECT_AREA, _SUBJECT_LOCATION):
+            elif entry.tag in (_SUBJECT_AREA, Tag.SubjectLocation):
                 _move_subject(out, entry, directory, order, turn)
     if first.following:
         _erase_thumbnail(out, source, first.following, sorted(_spans(source, first)))
@@ -208,7 +197,7 @@ def _spans(source: TagSource, first: Directory) -> Iterator[tuple[int, int]]:
             yield offset, directory.link + 4
             for entry in directory.entries:
                 yield entry.value_at, entry.value_at + len(entry.value)
-                if entry.tag in (EXIF_IFD, GPS_IFD, INTEROP_IFD) and entry.type in (LONG, 13):
+                if entry.tag in _NESTED and entry.type in (LONG, 13):
                     todo.append(entry.number(source.order))
 
 
@@ -221,10 +210,10 @@ def _erase_thumbnail(out: bytearray, source: TagSource, offset: int, kept: list[
     single = (entry for entry in directory.entries if entry.type in (SHORT, LONG) and entry.count == 1)
     found = {entry.tag: entry.number(source.order) for entry in single}
     spans = [(offset, directory.link + 4)]
-    for start, size in ((_THUMB_OFFSET, _THUMB_SIZE), (_STRIP_OFFSETS, _STRIP_SIZES)):
-        stale = start == _THUMB_OFFSET and source.fetch(found.get(start, 0), 2) != b"\xff\xd8"  # no JPEG there
-        if start in found and size in found and not stale:
-            spans.append((found[start], found[start] + found[size]))
+    for place, size in ((Tag.JpegIFOffset, Tag.JpegIFByteCount), (Tag.StripOffsets, Tag.StripByteCounts)):
+        stale = place == Tag.JpegIFOffset and source.fetch(found.get(place, 0), 2) != b"\xff\xd8"  # no JPEG there
+        if place in found and size in found and not stale:
+            spans.append((found[place], found[place] + found[size]))
     for start, stop in sorted((piece for span in spans for piece in _without(span, kept)), reverse=True):
         if stop >= len(out):
             del out[start:]
@@ -259,7 +248,7 @@ def _nest(source: TagSource, entries: tuple[Entry, ...], depth: int) -> list[Ent
     for entry in entries:
         if depth == 0 and entry.tag not in _DESCRIPTIVE:
             continue
-        if entry.tag in (EXIF_IFD, GPS_IFD, INTEROP_IFD):
+        if entry.tag in _NESTED:
             try:
                 children = source.read(entry.number(source.order)).entries if depth < 2 else ()
             except ValueError:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageChops, ImageCms
+from PIL.ExifTags import Base as Tag
 
 from gdq_cli.images import exif
 from gdq_cli.images.formats import Format
@@ -46,9 +47,6 @@ _RESOURCES = {
     0x041A: "slices",
     0x041E: "URLs",
 }
-_IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # of TIFF
-_TIFF_ORIENTATION, _TIFF_DESCRIPTION = 0x0112, 0x010E
-_TIFF_RESOLUTION, _TIFF_CHROMATICITIES = (282, 283), (318, 319)
 
 
 def read_metadata(im: Image.Image, scan: Scan, notes: list[str]) -> tuple[Metadata, int]:
@@ -75,7 +73,7 @@ def read_metadata(im: Image.Image, scan: Scan, notes: list[str]) -> tuple[Metada
     if orientation is None and xmp is not None:
         orientation = read_xmp_orientation(xmp)
     if im.format == "TIFF":
-        orientation = getattr(im, "tag_v2", {}).get(_TIFF_ORIENTATION)
+        orientation = getattr(im, "tag_v2", {}).get(Tag.Orientation)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1
     im.info["icc_profile"] = icc = _read_icc(im, notes)  # the decoder of CMYK looks there
@@ -134,10 +132,10 @@ def _exif_of_tiff(im: Any, notes: list[str]) -> bytes | None:
         source, directory = _tiff_tags(im)
         entries = exif.descriptive_entries(source, directory)
         if im.mode in ("CMYK", "LAB"):  # of pixels that are converted
-            entries = [entry for entry in entries if entry.tag not in _TIFF_CHROMATICITIES]
-        if any(entry.tag == _TIFF_DESCRIPTION and _states_sizes(entry.value, *im.size) for entry in entries):
+            entries = [entry for entry in entries if entry.tag not in (Tag.WhitePoint, Tag.PrimaryChromaticities)]
+        if any(entry.tag == Tag.ImageDescription and _states_sizes(entry.value, *im.size) for entry in entries):
             notes.append("the description states sizes that an upscaled picture does not have; it is left out")
-            entries = [entry for entry in entries if entry.tag != _TIFF_DESCRIPTION]
+            entries = [entry for entry in entries if entry.tag != Tag.ImageDescription]
         if others := exif.titles_of_others(directory):
             notes.append(f"tags that are left out: {', '.join(others)}")
         return exif.build(entries, source.order)
@@ -188,7 +186,7 @@ def _iptc_blocks(im: Any) -> list[bytes]:
     if hasattr(im, "tag_v2"):
         with suppress(ValueError, OverflowError):
             tags = {entry.tag: entry.value for entry in _tiff_tags(im)[1].entries}
-            return [tags[tag] for tag in (_IPTC_TAG, _PHOTOSHOP_TAG) if tag in tags]
+            return [tags[tag] for tag in (Tag.IPTCNAA, Tag.ImageResources) if tag in tags]
         return []
     return [b"".join(_jpeg_segments(im, _IRB_HEAD)), *(im.info[kind] for kind in ("iptc", "8bim") if kind in im.info)]
 
@@ -225,7 +223,7 @@ def _read_dpi(im: Any, block: bytes | None) -> object:
 
 
 def _tells_resolution(im: Any) -> bool:
-    return not hasattr(im, "tag_v2") or all(tag in im.tag_v2 for tag in _TIFF_RESOLUTION)
+    return not hasattr(im, "tag_v2") or all(tag in im.tag_v2 for tag in (Tag.XResolution, Tag.YResolution))
 
 
 def _read_aspect(im: Image.Image) -> tuple[float, float] | None:

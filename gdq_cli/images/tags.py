@@ -15,8 +15,6 @@ _LAYOUTS = {False: ("H", "HHL4s", "L"), True: ("Q", "HHQ8s", "Q")}  # number of 
 _MAX_ENTRIES = 4096
 _MAX_VALUE = 1 << 26
 
-EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x8769, 0x8825, 0xA005
-
 Fetch = Callable[[int, int], bytes]
 """fetch(offset, size): that many bytes of the file or block, fewer at its end."""
 

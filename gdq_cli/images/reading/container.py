@@ -19,6 +19,7 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL.ExifTags import Base as Tag
 
 from gdq_cli.errors import ImageError
 from gdq_cli.images.formats import FORMATS, READABLE, name_foreign, register, sniff_format
@@ -72,9 +73,6 @@ _SCANS: dict[str, Callable[[BinaryIO], Scan]] = {
 _LIMIT_BYTES = 8  # of memory for each pixel of the limit, in a small file
 _MAX_EXPANSION = 256  # bytes of memory for each byte of a file, in a large one
 _MAX_PAGES = 10_000  # of a document; Pillow's search for them takes time that grows with the square
-# TIFF tags
-_SUBFILE, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SUB_IFDS, _DNG = 254, 258, 259, 262, 284, 330, 50706
-_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING = 277, 339, 530
 _COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab", 32803: "camera raw"}
 _SAMPLE_KINDS = {1: "integer", 2: "signed integer", 3: "floating-point"}
 
@@ -106,9 +104,10 @@ class _TiffFile(TiffImagePlugin.TiffImageFile):
             super()._setup()  # type: ignore[no-untyped-call, unused-ignore]
         except SyntaxError as e:
             tags = self.tag_v2
-            bits, kinds = (tuple(tags.get(tag, (1,))) for tag in (_BITS_PER_SAMPLE, _SAMPLE_FORMAT))
-            colours, number = _COLOURS.get(tags.get(_PHOTOMETRIC, 0), "unknown colours"), tags.get(_SAMPLES, 1)
+            bits, kinds = (tuple(tags.get(tag, (1,))) for tag in (Tag.BitsPerSample, Tag.SampleFormat))
+            colours = _COLOURS.get(tags.get(Tag.PhotometricInterpretation, 0), "unknown colours")
             samples = f"{bits[0]}-bit {_SAMPLE_KINDS.get(kinds[0], 'unknown')} samples"
+            number = tags.get(Tag.SamplesPerPixel, 1)
             raise ValueError(f"unsupported pixel layout: {colours}, {number} x {samples}") from e
 
 
@@ -220,7 +219,7 @@ class ImageContainer:
                 raise ValueError(f"more than {_MAX_PAGES} pages")
             try:
                 self.im.seek(index)
-                if int(self.im.tag_v2.get(_SUBFILE, 0) or 0) & 5:  # a reduced copy or a mask of another page
+                if int(self.im.tag_v2.get(Tag.NewSubfileType, 0) or 0) & 5:  # a reduced copy or a mask of another page
                     continue
             except EOFError:
                 break
@@ -235,8 +234,8 @@ class ImageContainer:
         """Camera raw files are TIFFs whose first page is a preview; upscaling that would not be what was asked for."""
         self.stream.seek(8)
         tags = self.im.tag_v2
-        preview = int(tags.get(_SUBFILE, 0) or 0) & 1 and _SUB_IFDS in tags
-        if preview or _DNG in tags or self.stream.read(2) == b"CR":
+        preview = int(tags.get(Tag.NewSubfileType, 0) or 0) & 1 and Tag.SubIFDs in tags
+        if preview or Tag.DNGVersion in tags or self.stream.read(2) == b"CR":
             raise ImageError(f"{self.name}: a camera raw file; develop it to TIFF or PNG first")
 
     def _bit_depth(self) -> int:
@@ -245,7 +244,7 @@ class ImageContainer:
     def _bits(self) -> int:
         """Bits of a sample in the file; more than 8 of those that Pillow widens."""
         if self.format == "tiff":
-            bits = self.im.tag_v2.get(_BITS_PER_SAMPLE, 1)
+            bits = self.im.tag_v2.get(Tag.BitsPerSample, 1)
             return max(bits) if isinstance(bits, tuple) else int(bits)
         if self.im.mode in ("I", "F") or self.im.mode.startswith("I;16"):
             return 16
@@ -331,24 +330,24 @@ class ImageContainer:
             check_rows(self.stream)
             self._rows_counted = True
         tags = getattr(self.im, "tag_v2", {})
+        unpacked, planar = tags.get(Tag.Compression, 1) == 1, tags.get(Tag.PlanarConfiguration) == 2
+        colours, subsampling = tags.get(Tag.PhotometricInterpretation), tags.get(Tag.YCbCrSubSampling, (1, 1))
         if tags:
-            subsampled = tags.get(_PHOTOMETRIC) == 6 and tags.get(_SUBSAMPLING, (1, 1)) != (1, 1)
-            if tags.get(_COMPRESSION, 1) == 1 and subsampled:
+            if unpacked and colours == 6 and subsampling != (1, 1):
                 raise ImageError(f"{self.name}: not a readable image (uncompressed YCbCr samples with subsampling)")
             mend_tiff(self.im)
-        if depth > 8 and tags.get(_PLANAR) == 2 and tags.get(_COMPRESSION, 1) == 1 and not self.im.mode.startswith("I"):
+        if depth > 8 and planar and unpacked and not self.im.mode.startswith("I"):
             # Pillow would decode these to noise.
             raise ImageError(f"{self.name}: not a readable image (uncompressed 16-bit samples in separate planes)")
-        if depth > 8 and tags.get(_PLANAR, 1) == 1 and not self.header.animated and low_bytes_decodable(self.im):
+        if depth > 8 and not planar and not self.header.animated and low_bytes_decodable(self.im):
             low = self._open()
             low.seek(number)
             return decode_planes16(self.im, low, notes)
         if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self.im.tile[0].codec_name == "ppm":
             return decode_ppm16(self.im, self.stream)
-        if depth == 8 and 2 in tags.get(_SAMPLE_FORMAT, ()) and self._bits() == 8:
+        if depth == 8 and 2 in tags.get(Tag.SampleFormat, ()) and self._bits() == 8:
             return decode_signed8(self.im, notes)
-        inverted = depth > 8 and tags.get(_PHOTOMETRIC) == 0
-        return decode_planes(self.im, notes, inverted16=inverted, depth=self._bits() if tags else 8)
+        return decode_planes(self.im, notes, inverted16=depth > 8 and colours == 0, depth=self._bits() if tags else 8)
 
     def _mend_jpeg(self, notes: list[str]) -> None:
         """Have a JPEG decoded that holds every pixel and lacks no more than the marker of its end."""

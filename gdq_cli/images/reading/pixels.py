@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImagePalette, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
 
 from gdq_cli.images.metadata import profile_space
 from gdq_cli.images.picture import U8, U16
@@ -132,7 +133,7 @@ def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U1
         top, kind = 1, "floating-point"
     else:
         tags = getattr(im, "tag_v2", {})
-        signed, bits = tags.get(_SAMPLE_FORMAT, (1,))[0] == 2, tags.get(_BITS_PER_SAMPLE, (32,))[0]
+        signed, bits = tags.get(Tag.SampleFormat, (1,))[0] == 2, tags.get(Tag.BitsPerSample, (32,))[0]
         top, kind = 2 ** (bits - signed) - 1, f"{bits}-bit integer"
         values = values if signed else values.view(np.uint32)
     outside = int(np.count_nonzero((values < 0) | (values > top)))
@@ -144,9 +145,6 @@ def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U1
         notes.append(f"{unknown} samples are not numbers; they are read as 0")
         wide[np.isnan(wide)] = 0
     return np.rint(wide.clip(0, top) * (65535 / top)).astype(np.uint16)
-
-
-_BITS_PER_SAMPLE, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 320, 339  # TIFF tags
 
 
 def decode_signed8(im: Image.Image, notes: list[str]) -> Planes:
@@ -174,7 +172,7 @@ def mend_tiff(im: Image.Image) -> None:
     tiles = _tiles(im)
     if tiles and tiles[0].codec_name == "libtiff" and _rawmode(tiles[0].args) in _NATIVE_ORDER:
         _set_rawmode(im, im.mode, _NATIVE_ORDER)
-    colours = getattr(im, "tag_v2", {}).get(_COLOUR_MAP, ())
+    colours = getattr(im, "tag_v2", {}).get(Tag.ColorMap, ())
     if im.mode == "P" and colours and max(colours) < 256:
         im.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
