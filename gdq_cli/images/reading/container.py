@@ -355,7 +355,7 @@ class ImageContainer:
         self.stream.seek(0)
         data = self.stream.read()
         self.stream.seek(at)
-        segments = walk_jpeg(data)
+        segments = list(walk_jpeg(data))
         if segments and segments[-1].kind == 0xD9:
             notes += check_jpeg(self.im, data, segments)
         elif (whole := complete_jpeg(data)) is not None:
