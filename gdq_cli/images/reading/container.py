@@ -39,9 +39,8 @@ from gdq_cli.images.reading.headers import (
     scan_webp,
 )
 from gdq_cli.images.reading.pixels import (
-    Planes,
-    decode_planes,
-    decode_planes16,
+    decode_pixels,
+    decode_pixels16,
     decode_ppm16,
     decode_signed8,
     low_bytes_decodable,
@@ -297,33 +296,29 @@ class ImageContainer:
             self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
             mode = self.im.mode
             with lifted_pixel_limit(self.im.width * self.im.height):
-                planes = self._decode(number, depth, notes)
+                picture = self._decode(number, depth, notes)
             duration = float(self.im.info.get("duration") or 0.0)
             if self.scan.frames:
                 duration = self.scan.frames[number].duration_ms
-            planes = turn_upright(planes, orientation)
-            if self.format == "bmp" and planes.alpha is None and planes.alpha_value == 0:
-                planes = replace(planes, alpha_value=255)  # alpha that the writer announced and did not fill in
+            picture = turn_upright(picture, orientation)
+            if self.format == "bmp" and picture.alpha is None and picture.alpha_value == 0:
+                picture = replace(picture, alpha_value=255)  # alpha that the writer announced and did not fill in
             metadata = _drop_unfit_profile(metadata, mode, notes)
-            if depth > 8 and planes.samples16 is None:
+            if depth > 8 and picture.samples16 is None:
                 notes.append("more than 8 bits per sample in the file, read as 8 bits")
-            picture = Picture(
-                planes.rgb,
-                planes.alpha,
-                planes.alpha_value,
-                planes.grey,
-                planes.samples16,
-                8 if planes.samples16 is None else 16,
-                self.format == "webp" and self.header.compression.lossless,
-                self.format,
-                metadata,
-                tuple(dict.fromkeys(notes)),
+            picture = replace(
+                picture,
+                bit_depth=8 if picture.samples16 is None else 16,
+                lossless=self.format == "webp" and self.header.compression.lossless,
+                format=self.format,
+                metadata=metadata,
+                warnings=tuple(dict.fromkeys(notes)),
             )
         return Frame(picture, duration if self.header.animated else 0.0)
 
-    def _decode(self, number: int, depth: int, notes: list[str]) -> Planes:
+    def _decode(self, number: int, depth: int, notes: list[str]) -> Picture:
         if self._gif is not None:
-            return decode_planes(self._gif.show(number), notes)
+            return decode_pixels(self._gif.show(number), notes)
         if self.format == "jpg":
             self._mend_jpeg(notes)
         if self.format == "png" and not self._rows_counted:
@@ -342,12 +337,12 @@ class ImageContainer:
         if depth > 8 and not planar and not self.header.animated and low_bytes_decodable(self.im):
             low = self._open()
             low.seek(number)
-            return decode_planes16(self.im, low, notes)
+            return decode_pixels16(self.im, low, notes)
         if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self.im.tile[0].codec_name == "ppm":
             return decode_ppm16(self.im, self.stream)
         if depth == 8 and 2 in tags.get(Tag.SampleFormat, ()) and self._bits() == 8:
             return decode_signed8(self.im, notes)
-        return decode_planes(self.im, notes, inverted16=depth > 8 and colours == 0, depth=self._bits() if tags else 8)
+        return decode_pixels(self.im, notes, inverted16=depth > 8 and colours == 0, depth=self._bits() if tags else 8)
 
     def _mend_jpeg(self, notes: list[str]) -> None:
         """Have a JPEG decoded that holds every pixel and lacks no more than the marker of its end."""
