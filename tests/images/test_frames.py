@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from gdq_cli.errors import FileError, ImageError, OptionsError
+from gdq_cli.files import OutputExistsError
 from gdq_cli.images import (
     FORMATS,
     Frame,
     Frames,
     Metadata,
-    OutputExistsError,
     Picture,
     probe_image,
     read_frames,
