@@ -18,7 +18,7 @@ from PIL.ExifTags import Base as Tag
 from gdq_cli.images import exif
 from gdq_cli.images.formats import Format
 from gdq_cli.images.picture import Metadata, Picture
-from gdq_cli.images.reading.headers import Scan
+from gdq_cli.images.reading.headers import Scan, pack_cicp
 from gdq_cli.images.tags import Directory, TagSource
 from gdq_cli.images.turn import Turn
 from gdq_cli.images.xmp import read_orientation as read_xmp_orientation
@@ -87,6 +87,7 @@ def read_metadata(im: Image.Image, scan: Scan, notes: list[str]) -> tuple[Metada
         stored=(im.size[::-1], orientation),
         comments=tuple(data for name, data in getattr(im, "applist", ()) if name == "COM"),
         png_chunks=scan.chunks,
+        cicp=_read_cicp(im, scan),
     )
     return metadata, 1 if im.format == "TIFF" else orientation
 
@@ -102,6 +103,15 @@ def _read_icc(im: Any, notes: list[str]) -> bytes | None:
         return icc
     notes.append("the colour profile is damaged; it is left out")
     return None
+
+
+def _read_cicp(im: Image.Image, scan: Scan) -> bytes | None:
+    """See ``Metadata.cicp``. In an AVIF or HEIC file a colour profile counts more."""
+    if im.info["icc_profile"] and im.format != "PNG":
+        return None
+    tag = im.info.get("nclx_profile") or {}  # of HEIC
+    numbers = int(tag.get("color_primaries", 2)), int(tag.get("transfer_characteristics", 2))
+    return scan.cicp or pack_cicp(*numbers)
 
 
 def _is_whole_profile(icc: object) -> bool:

@@ -31,7 +31,6 @@ from gdq_cli.images.reading.gif import GifCanvas
 from gdq_cli.images.reading.guard import lifted_pixel_limit
 from gdq_cli.images.reading.headers import (
     Scan,
-    pack_cicp,
     scan_avif,
     scan_gif,
     scan_jpeg,
@@ -127,7 +126,6 @@ class ImageContainer:
             self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
             self.pages = self._find_pages()
             self.metadata, self.orientation = read_metadata(self.im, self.scan, self.notes)
-            self.metadata = replace(self.metadata, cicp=self._cicp())
             if format == "jxl" and not self.im.jpeg:  # applied already; what EXIF says is to be ignored
                 self.orientation = 1
             self.header = self._read_header()
@@ -203,11 +201,9 @@ class ImageContainer:
         count = int(getattr(self.im, "n_frames", 1))
         if self.format == "png" and getattr(self.im, "default_image", False):
             return range(min(1, count - 1), count)  # the still for viewers that do not know animated PNG
-        if self.format == "jpg" and count > 1:
-            self.notes.append(f"holds {count} pictures (depth or gain maps, previews); only the main one is read")
-            return range(1)
-        if self.format == "heic" and count > 1:
-            self.notes.append(f"holds {count} pictures; only the main one is read")
+        if self.format in ("jpg", "heic") and count > 1:
+            others = " (depth or gain maps, previews)" if self.format == "jpg" else ""
+            self.notes.append(f"holds {count} pictures{others}; only the main one is read")
             return (self.im.tell(),)
         return range(count)
 
@@ -250,14 +246,6 @@ class ImageContainer:
         if self.format == "ppm" and isinstance(args := self.im.tile[0].args, tuple):
             return int(args[-1]).bit_length()  # of white
         return max(self.scan.bit_depth, int(self.im.info.get("bit_depth", 8)))
-
-    def _cicp(self) -> bytes | None:
-        """See ``Metadata.cicp``. In an AVIF or HEIC file a colour profile counts more."""
-        if self.metadata.icc and self.format != "png":
-            return None
-        tag = self.im.info.get("nclx_profile") or {}  # of HEIC
-        numbers = int(tag.get("color_primaries", 2)), int(tag.get("transfer_characteristics", 2))
-        return self.scan.cicp or pack_cicp(*numbers)
 
     def _read_header(self) -> ImageHeader:
         im, animated = self.im, self.format in ("gif", "webp", "png", "avif") and len(self.pages) > 1
