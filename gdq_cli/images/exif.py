@@ -13,7 +13,7 @@ from fractions import Fraction
 from PIL.ExifTags import IFD
 from PIL.ExifTags import Base as Tag
 
-from gdq_cli.images.tags import ASCII, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, TagSource, pack_ifd
+from gdq_cli.images.tags import ASCII, CODES, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, TagSource, pack_ifd
 from gdq_cli.images.turn import Turn
 from gdq_cli.images.xmp import turn_subject
 
@@ -95,12 +95,9 @@ def _any_number(entry: Entry, order: str) -> int | None:
             return int(entry.value.rstrip(b"\0 ") or b"0")
         if entry.type == UNDEFINED:
             return int.from_bytes(entry.value[:4], "little" if order == "<" else "big")
-        if entry.type in (RATIONAL, 10):
-            value, divisor = struct.unpack_from(order + ("LL" if entry.type == RATIONAL else "ll"), entry.value)
-            return int(value // divisor)
-        codes = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 11: "f", 12: "d", 13: "L"}
-        return int(struct.unpack_from(order + codes[entry.type], entry.value)[0])
-    except (ValueError, OverflowError, ZeroDivisionError, KeyError):
+        value, *divisor = struct.unpack_from(order + CODES[entry.type], entry.value)
+        return int(value // divisor[0] if divisor else value)
+    except (ValueError, OverflowError, ZeroDivisionError):
         return None
 
 

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 2, 3, 4, 5, 7, 16
-_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+# A value of each type, as ``struct`` calls it.
+CODES = {BYTE: "B", ASCII: "s", SHORT: "H", LONG: "L", RATIONAL: "LL", 6: "b", UNDEFINED: "s", 8: "h", 9: "l", 10: "ll"}
+CODES |= {11: "f", 12: "d", 13: "L", LONG8: "Q", 17: "q", 18: "Q"}
+_SIZES = {kind: struct.calcsize("<" + code) for kind, code in CODES.items()}
 _LAYOUTS = {False: ("H", "HHL4s", "L"), True: ("Q", "HHQ8s", "Q")}  # number of records, record and link; in BigTIFF
 _MAX_ENTRIES = 4096
 _MAX_VALUE = 1 << 26
@@ -34,9 +37,9 @@ class Entry:
     """Offset of the values: within the record where they fit it."""
 
     def number(self, order: str) -> int:
-        """The first value of an integer tag. Raises ValueError for any other type."""
-        code = {1: "B", 3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}.get(self.type)
-        if code is None or len(self.value) < struct.calcsize(order + code):
+        """The first value of a tag of whole numbers without a sign. Raises ValueError for any other type."""
+        code = CODES[self.type]
+        if code not in {"B", "H", "L", "Q"}:
             raise ValueError(f"tag {self.tag} is not an integer")
         return int(struct.unpack_from(order + code, self.value)[0])
 
@@ -81,7 +84,7 @@ class TagSource:
         entries = []
         for at in range(0, count * record_size, record_size):
             tag, kind, values, inline = struct.unpack_from(record, table, at)
-            size = _TYPE_SIZES.get(kind, 0) * values
+            size = _SIZES.get(kind, 0) * values
             if not 0 < size <= _MAX_VALUE:
                 continue
             value, value_at = inline[:size], first + at + record_size - len(inline)
@@ -130,5 +133,4 @@ def next_link(count: int, *, big: bool = False) -> int:
 def numbers(tag: int, values: Iterable[int], order: str, kind: int = LONG) -> Entry:
     """An entry of SHORT, LONG or LONG8 values."""
     data = tuple(values)
-    code = {SHORT: "H", LONG: "L", LONG8: "Q"}[kind]
-    return Entry(tag, kind, len(data), struct.pack(f"{order}{len(data)}{code}", *data))
+    return Entry(tag, kind, len(data), struct.pack(f"{order}{len(data)}{CODES[kind]}", *data))
