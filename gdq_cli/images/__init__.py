@@ -7,11 +7,9 @@ How the parts fit together:
     warnings = write_image(Path("out.png"), picture.with_pixels(sr, alpha=alpha))  # alpha: resampled at sr's size
 """
 
-from gdq_cli.files import PART_SUFFIX, OutputExistsError, atomic_file, check_target, remove_stale_parts
 from gdq_cli.images.formats import (
     FORMATS,
     IMAGE_SUFFIXES,
-    READABLE,
     WRITABLE,
     check_format_limits,
     default_format,
@@ -32,20 +30,15 @@ __all__ = [
     "DEFAULT_QUALITY",
     "FORMATS",
     "IMAGE_SUFFIXES",
-    "PART_SUFFIX",
-    "READABLE",
     "WRITABLE",
     "Compression",
     "Frame",
     "Frames",
     "ImageHeader",
     "Metadata",
-    "OutputExistsError",
     "Picture",
-    "atomic_file",
     "bleed_colour",
     "check_format_limits",
-    "check_target",
     "default_format",
     "find_format",
     "flatten",
@@ -58,7 +51,6 @@ __all__ = [
     "read_compression",
     "read_frames",
     "read_image",
-    "remove_stale_parts",
     "suffix_of_format",
     "to_8bit",
     "upscale_samples16",

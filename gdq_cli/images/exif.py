@@ -10,37 +10,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 
-from gdq_cli.images.tags import (
-    ASCII,
-    EXIF_IFD,
-    GPS_IFD,
-    INTEROP_IFD,
-    LONG,
-    RATIONAL,
-    SHORT,
-    UNDEFINED,
-    Entry,
-    Fetch,
-    fetch_from,
-    pack_ifd,
-    read_ifd,
-)
+from PIL.ExifTags import IFD
+from PIL.ExifTags import Base as Tag
+
+from gdq_cli.images.tags import ASCII, CODES, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, TagSource, pack_ifd
 from gdq_cli.images.turn import Turn
 from gdq_cli.images.xmp import turn_subject
 
 PREFIX = b"Exif\0\0"
-_WIDTH, _HEIGHT, _ORIENTATION = 0x0100, 0x0101, 0x0112
-_PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
-_SUBJECT_AREA, _SUBJECT_LOCATION = 0x9214, 0xA214
-_RESOLUTION, _FOCAL_RESOLUTION = (0x011A, 0x011B), (0xA20E, 0xA20F)
-_RESOLUTION_UNIT = 0x0128
-_STRIP_OFFSETS, _STRIP_SIZES, _THUMB_OFFSET, _THUMB_SIZE = 0x0111, 0x0117, 0x0201, 0x0202
+_SUBJECT_AREA = 0x9214
+_RESOLUTION = Tag.XResolution, Tag.YResolution
+_FOCAL_RESOLUTION = Tag.FocalPlaneXResolution, Tag.FocalPlaneYResolution
+_SIZES: tuple[int, ...] = Tag.ImageWidth, Tag.ImageLength, Tag.ExifImageWidth, Tag.ExifImageHeight
+_NESTED = {IFD.Exif, IFD.GPSInfo, IFD.Interop}
 # Tags of a TIFF directory that tell of the picture and not of how its pixels are laid out in the file:
 # name, description, make, model, page, software, date, artist, host, white point, primaries, copyright, rating,
 # Windows' own, and the nested directories.
 _DESCRIPTIVE = frozenset(
     {269, 270, 271, 272, 285, 305, 306, 315, 316, 318, 319, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095}
-    | {EXIF_IFD, GPS_IFD, INTEROP_IFD}
+    | _NESTED
 )
 # Those that tell of the layout, those that are read apart (IPTC, Photoshop, ICC, XMP), and the page's number.
 _LAYOUT = frozenset(
@@ -64,11 +52,13 @@ def strip_prefix(block: bytes) -> bytes:
     return block
 
 
-def _open(block: bytes) -> tuple[str, int]:
+def _open(block: bytes) -> tuple[TagSource, Directory]:
+    """A block and its first directory. Raises ValueError where it is damaged."""
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None or len(block) < 8 or struct.unpack_from(order + "H", block, 2)[0] != 42:
         raise ValueError("not an EXIF block")
-    return order, struct.unpack_from(order + "L", block, 4)[0]
+    source = TagSource(lambda offset, size: block[offset : offset + size], order)
+    return source, source.read(struct.unpack_from(order + "L", block, 4)[0])
 
 
 def read_orientation(block: bytes) -> int | None:
@@ -77,9 +67,8 @@ def read_orientation(block: bytes) -> int | None:
     Raises:
         ValueError: the block is damaged.
     """
-    order, first = _open(block)
-    entries, _ = read_ifd(fetch_from(block), first, order)
-    return next((_any_number(entry, order) for entry in entries if entry.tag == _ORIENTATION), None)
+    source, directory = _open(block)
+    return next((_any_number(entry, source.order) for entry in directory.entries if entry.tag == Tag.Orientation), None)
 
 
 def read_density(block: bytes) -> tuple[float, float] | None:
@@ -88,14 +77,14 @@ def read_density(block: bytes) -> tuple[float, float] | None:
     Raises:
         ValueError: the block is damaged.
     """
-    order, first = _open(block)
-    found = {entry.tag: entry for entry in read_ifd(fetch_from(block), first, order)[0]}
-    unit = _any_number(found[_RESOLUTION_UNIT], order) if _RESOLUTION_UNIT in found else 2  # inches, where it is absent
+    source, directory = _open(block)
+    found = {entry.tag: entry for entry in directory.entries}
+    unit = _any_number(found[Tag.ResolutionUnit], source.order) if Tag.ResolutionUnit in found else 2  # inches
     inch = {2: 1.0, 3: 2.54}.get(unit or 0)
     values = [found[tag].value for tag in _RESOLUTION if tag in found and found[tag].type == RATIONAL]
     if inch is None or len(values) < len(_RESOLUTION):
         return None
-    (x, x_divisor), (y, y_divisor) = (struct.unpack_from(order + "LL", value) for value in values)
+    (x, x_divisor), (y, y_divisor) = (struct.unpack_from(source.order + "LL", value) for value in values)
     return (inch * x / x_divisor, inch * y / y_divisor) if x_divisor and y_divisor else None
 
 
@@ -106,12 +95,9 @@ def _any_number(entry: Entry, order: str) -> int | None:
             return int(entry.value.rstrip(b"\0 ") or b"0")
         if entry.type == UNDEFINED:
             return int.from_bytes(entry.value[:4], "little" if order == "<" else "big")
-        if entry.type in (RATIONAL, 10):
-            value, divisor = struct.unpack_from(order + ("LL" if entry.type == RATIONAL else "ll"), entry.value)
-            return int(value // divisor)
-        codes = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 11: "f", 12: "d", 13: "L"}
-        return int(struct.unpack_from(order + codes[entry.type], entry.value)[0])
-    except (ValueError, OverflowError, ZeroDivisionError, KeyError):
+        value, *divisor = struct.unpack_from(order + CODES[entry.type], entry.value)
+        return int(value // divisor[0] if divisor else value)
+    except (ValueError, OverflowError, ZeroDivisionError):
         return None
 
 
@@ -128,58 +114,47 @@ def rewrite(block: bytes, turn: Turn) -> bytes:
     Raises:
         ValueError: the block is damaged.
     """
-    order, first = _open(block)
-    fetch = fetch_from(block)
-    entries, second = read_ifd(fetch, first, order)
+    source, first = _open(block)
+    order = source.order
     out = bytearray(block)
-    if second:
-        struct.pack_into(order + "L", out, first + 2 + 12 * _count(block, first, order), 0)
-    directories = {first: entries}
-    for entry in entries:
-        if entry.tag == EXIF_IFD and entry.type in (LONG, 13):
+    if first.following:
+        struct.pack_into(order + "L", out, first.link, 0)
+    directories = {first.at: first}
+    for entry in first.entries:
+        if entry.tag == IFD.Exif and entry.type in (LONG, 13):
             with suppress(ValueError):  # a pointer to nowhere: leave it as it is
-                directories[entry.number(order)] = read_ifd(fetch, entry.number(order), order)[0]
-    sizes = {_WIDTH: turn.out[1], _HEIGHT: turn.out[0], _PIXEL_X: turn.out[1], _PIXEL_Y: turn.out[0]}
-    for offset, members in directories.items():
-        _scale(out, members, order, turn)
-        for entry in sorted(members, key=lambda entry: -entry.at):  # from the end, as removing moves what follows
-            if entry.tag == _ORIENTATION:
+                directories[entry.number(order)] = source.read(entry.number(order))
+    sizes = dict(zip(_SIZES, 2 * turn.out[::-1], strict=True))
+    for directory in directories.values():
+        _scale(out, directory.entries, order, turn)
+        for entry in sorted(directory.entries, key=lambda entry: -entry.at):  # as removing moves what follows
+            if entry.tag == Tag.Orientation:
                 struct.pack_into(order + "HLHH", out, entry.at + 2, SHORT, 1, 1, 0)
             elif entry.tag in sizes and entry.type in (SHORT, LONG):
                 # As LONG: an upscaled side need not fit 16 bits, and one value of either type lies in the record.
                 struct.pack_into(order + "HLL", out, entry.at + 2, LONG, 1, sizes[entry.tag])
-            elif entry.tag in (_SUBJECT_AREA, _SUBJECT_LOCATION):
-                _move_subject(out, entry, offset, order, turn)
-    if second:
-        _erase_thumbnail(out, fetch, second, order, sorted(_spans(block, order)))
+            elif entry.tag in (_SUBJECT_AREA, Tag.SubjectLocation):
+                _move_subject(out, entry, directory, order, turn)
+    if first.following:
+        _erase_thumbnail(out, source, first.following, sorted(_spans(source, first)))
     return bytes(out)
 
 
-def _count(block: bytes | bytearray, offset: int, order: str) -> int:
-    return int(struct.unpack_from(order + "H", block, offset)[0])
-
-
-def _value_at(block: bytes | bytearray, entry: Entry, order: str) -> int:
-    """Offset of a tag's values: in its record where they fit it."""
-    return entry.at + 8 if len(entry.value) <= 4 else int(struct.unpack_from(order + "L", block, entry.at + 8)[0])
-
-
-def _move_subject(out: bytearray, entry: Entry, directory: int, order: str, turn: Turn) -> None:
+def _move_subject(out: bytearray, entry: Entry, directory: Directory, order: str, turn: Turn) -> None:
     code, largest = {SHORT: ("H", 0xFFFF), LONG: ("L", 0xFFFFFFFF)}.get(entry.type, ("", 0))
     if not code or not 2 <= entry.count <= 4:
         return
     layout = f"{order}{entry.count}{code}"
     moved = [round(value) for value in turn_subject(list(struct.unpack(layout, entry.value)), turn)]
     if min(moved) >= 0 and max(moved) <= largest:
-        struct.pack_into(layout, out, _value_at(out, entry, order), *moved)
+        struct.pack_into(layout, out, entry.value_at, *moved)
         return
-    count = _count(out, directory, order)
-    end = directory + 2 + 12 * count + 4
+    end = directory.link + 4
     out[entry.at : end] = out[entry.at + 12 : end] + bytes(12)
-    struct.pack_into(order + "H", out, directory, count - 1)
+    struct.pack_into(order + "H", out, directory.at, struct.unpack_from(order + "H", out, directory.at)[0] - 1)
 
 
-def _scale(out: bytearray, entries: list[Entry], order: str, turn: Turn) -> None:
+def _scale(out: bytearray, entries: tuple[Entry, ...], order: str, turn: Turn) -> None:
     """Pixels per length: of the sensor times the factor; of print as they are; both exchanged where the sides are."""
     found = {entry.tag: entry for entry in entries if entry.type == RATIONAL and entry.count == 1}
     for tags, factors in ((_FOCAL_RESOLUTION, turn.factors), (_RESOLUTION, (1.0, 1.0))):
@@ -187,7 +162,7 @@ def _scale(out: bytearray, entries: list[Entry], order: str, turn: Turn) -> None
             continue
         values = [found[tag].value for tag in (reversed(tags) if turn.swaps else tags)]
         for tag, value, factor in zip(tags, values, factors, strict=True):
-            at = _value_at(out, found[tag], order)
+            at = found[tag].value_at
             out[at : at + 8] = _times(value, factor, order)
 
 
@@ -205,9 +180,9 @@ def _times(value: bytes, factor: float, order: str) -> bytes:
     return struct.pack(order + "LL", product.numerator, product.denominator)
 
 
-def _spans(block: bytes, order: str) -> Iterator[tuple[int, int]]:
+def _spans(source: TagSource, first: Directory) -> Iterator[tuple[int, int]]:
     """(start, stop) of all that belongs to the tags of the first directory and of those nested in it."""
-    todo, seen = [_open(block)[1]], set()
+    todo, seen = [first.at], set()
     yield 0, 8
     while todo:
         offset = todo.pop()
@@ -215,27 +190,27 @@ def _spans(block: bytes, order: str) -> Iterator[tuple[int, int]]:
             continue
         seen.add(offset)
         with suppress(ValueError):
-            entries, _ = read_ifd(fetch_from(block), offset, order)
-            yield offset, offset + 2 + 12 * _count(block, offset, order) + 4
-            for entry in entries:
-                at = _value_at(block, entry, order)
-                yield at, at + len(entry.value)
-                if entry.tag in (EXIF_IFD, GPS_IFD, INTEROP_IFD) and entry.type in (LONG, 13):
-                    todo.append(entry.number(order))
+            directory = source.read(offset)
+            yield offset, directory.link + 4
+            for entry in directory.entries:
+                yield entry.value_at, entry.value_at + len(entry.value)
+                if entry.tag in _NESTED and entry.type in (LONG, 13):
+                    todo.append(entry.number(source.order))
 
 
-def _erase_thumbnail(out: bytearray, fetch: Fetch, offset: int, order: str, kept: list[tuple[int, int]]) -> None:
+def _erase_thumbnail(out: bytearray, source: TagSource, offset: int, kept: list[tuple[int, int]]) -> None:
     """Remove the second directory and the picture that it points to, but nothing of the spans ``kept``, sorted."""
     try:
-        entries, _ = read_ifd(fetch, offset, order)
+        directory = source.read(offset)
     except ValueError:
         return
-    found = {entry.tag: entry.number(order) for entry in entries if entry.type in (SHORT, LONG) and entry.count == 1}
-    spans = [(offset, offset + 2 + 12 * len(entries) + 4)]
-    for start, size in ((_THUMB_OFFSET, _THUMB_SIZE), (_STRIP_OFFSETS, _STRIP_SIZES)):
-        stale = start == _THUMB_OFFSET and fetch(found.get(start, 0), 2) != b"\xff\xd8"  # no JPEG there
-        if start in found and size in found and not stale:
-            spans.append((found[start], found[start] + found[size]))
+    single = (entry for entry in directory.entries if entry.type in (SHORT, LONG) and entry.count == 1)
+    found = {entry.tag: entry.number(source.order) for entry in single}
+    spans = [(offset, directory.link + 4)]
+    for place, size in ((Tag.JpegIFOffset, Tag.JpegIFByteCount), (Tag.StripOffsets, Tag.StripByteCounts)):
+        stale = place == Tag.JpegIFOffset and source.fetch(found.get(place, 0), 2) != b"\xff\xd8"  # no JPEG there
+        if place in found and size in found and not stale:
+            spans.append((found[place], found[place] + found[size]))
     for start, stop in sorted((piece for span in spans for piece in _without(span, kept)), reverse=True):
         if stop >= len(out):
             del out[start:]
@@ -254,36 +229,28 @@ def _without(span: tuple[int, int], kept: list[tuple[int, int]]) -> Iterator[tup
         yield at, end
 
 
-def descriptive_entries(fetch: Fetch, offset: int, order: str, *, big: bool = False) -> list[Entry]:
-    """The tags of a TIFF directory that tell of the picture, the EXIF, GPS and interoperability directories nested.
-
-    Raises:
-        ValueError: no directory there.
-    """
-    return _nest(fetch, read_ifd(fetch, offset, order, big=big)[0], order, big, depth=0)
+def descriptive_entries(source: TagSource, directory: Directory) -> list[Entry]:
+    """The tags of a TIFF directory that tell of the picture, the EXIF, GPS and interoperability directories nested."""
+    return _nest(source, directory.entries, depth=0)
 
 
-def titles_of_others(fetch: Fetch, offset: int, order: str, *, big: bool = False) -> list[str]:
-    """Names, or numbers, of the tags of a TIFF directory that tell neither of the picture nor of its pixels' layout.
-
-    Raises:
-        ValueError: no directory there.
-    """
-    tags = {entry.tag for entry in read_ifd(fetch, offset, order, big=big)[0]} - _DESCRIPTIVE - _LAYOUT
+def titles_of_others(directory: Directory) -> list[str]:
+    """Names, or numbers, of the tags of a TIFF directory that tell neither of the picture nor of its pixels' layout."""
+    tags = {entry.tag for entry in directory.entries} - _DESCRIPTIVE - _LAYOUT
     return list(dict.fromkeys(_OTHERS.get(tag, str(tag)) for tag in sorted(tags)))
 
 
-def _nest(fetch: Fetch, entries: list[Entry], order: str, big: bool, depth: int) -> list[Entry]:
+def _nest(source: TagSource, entries: tuple[Entry, ...], depth: int) -> list[Entry]:
     kept = []
     for entry in entries:
         if depth == 0 and entry.tag not in _DESCRIPTIVE:
             continue
-        if entry.tag in (EXIF_IFD, GPS_IFD, INTEROP_IFD):
+        if entry.tag in _NESTED:
             try:
-                children = read_ifd(fetch, entry.number(order), order, big=big)[0] if depth < 2 else []
+                children = source.read(entry.number(source.order)).entries if depth < 2 else ()
             except ValueError:
                 continue
-            kept.append(Entry(entry.tag, LONG, 1, b"", tuple(_nest(fetch, children, order, big, depth + 1))))
+            kept.append(Entry(entry.tag, LONG, 1, b"", tuple(_nest(source, children, depth + 1))))
         elif entry.type <= 13:  # the 64-bit types of BigTIFF have no place in EXIF
             kept.append(entry)
     return kept
@@ -295,8 +262,8 @@ def entries_of(block: bytes) -> tuple[list[Entry], str]:
     Raises:
         ValueError: the block is damaged.
     """
-    order, first = _open(block)
-    return descriptive_entries(fetch_from(block), first, order), order
+    source, directory = _open(block)
+    return descriptive_entries(source, directory), source.order
 
 
 def build(entries: list[Entry], order: str) -> bytes | None:

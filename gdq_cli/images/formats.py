@@ -102,7 +102,6 @@ def title_of_format(name: str) -> str:
 
 READABLE = ", ".join(title_of_format(name) for name in FORMATS)
 WRITABLE = tuple(name for name, format in FORMATS.items() if format.writable)
-_ALIASES = {"jpeg": "jpg", "tif": "tiff", "apng": "png", "pgm": "ppm", "pnm": "ppm"}
 
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "png"),
@@ -172,7 +171,7 @@ def find_format(name: str) -> Format:
         OptionsError: the name is unknown, or gdq does not write that format.
     """
     key = name.lower().lstrip(".")
-    found = FORMATS.get(_ALIASES.get(key, key)) or format_of_suffix("." + key)
+    found = FORMATS.get(key) or format_of_suffix("." + key)
     if found is None or not found.writable:
         raise OptionsError(f"gdq does not write {name!r}; choose one of {', '.join(WRITABLE)}")
     return found

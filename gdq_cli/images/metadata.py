@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageChops, ImageCms
+from PIL.ExifTags import Base as Tag
 
 from gdq_cli.images import exif
 from gdq_cli.images.formats import Format
 from gdq_cli.images.picture import Metadata, Picture
-from gdq_cli.images.reading.headers import Scan
-from gdq_cli.images.tags import Fetch, read_ifd
+from gdq_cli.images.reading.headers import Scan, pack_cicp
+from gdq_cli.images.tags import Directory, TagSource
 from gdq_cli.images.turn import Turn
 from gdq_cli.images.xmp import read_orientation as read_xmp_orientation
 from gdq_cli.images.xmp import refresh as refresh_xmp
@@ -46,17 +47,14 @@ _RESOURCES = {
     0x041A: "slices",
     0x041E: "URLs",
 }
-_IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377  # of TIFF
-_TIFF_ORIENTATION, _TIFF_DESCRIPTION = 0x0112, 0x010E
-_TIFF_RESOLUTION, _TIFF_CHROMATICITIES = (282, 283), (318, 319)
 
 
-def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple[Metadata, int]:
+def read_metadata(im: Image.Image, scan: Scan, notes: list[str]) -> tuple[Metadata, int]:
     """Metadata of an opened file (before its pixels are loaded) and the orientation still to be applied to the pixels.
 
     Args:
         im: as opened by Pillow.
-        scan: what ``headers`` found, for PNG.
+        scan: what ``headers`` found in the raw file.
         notes: doubts are added here.
 
     Returns:
@@ -64,7 +62,7 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
     """
     info: Mapping[Any, Any] = im.info
     block = _exif_block(im, scan, notes)
-    xmp = _xmp_packet(scan.xmp if scan is not None and scan.xmp else info.get("xmp"), notes)
+    xmp = _xmp_packet(scan.xmp or info.get("xmp"), notes)
     orientation = None
     if block is not None:
         try:
@@ -75,7 +73,7 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
     if orientation is None and xmp is not None:
         orientation = read_xmp_orientation(xmp)
     if im.format == "TIFF":
-        orientation = getattr(im, "tag_v2", {}).get(_TIFF_ORIENTATION)
+        orientation = getattr(im, "tag_v2", {}).get(Tag.Orientation)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1
     im.info["icc_profile"] = icc = _read_icc(im, notes)  # the decoder of CMYK looks there
@@ -88,7 +86,8 @@ def read_metadata(im: Image.Image, scan: Scan | None, notes: list[str]) -> tuple
         aspect=_read_aspect(im),
         stored=(im.size[::-1], orientation),
         comments=tuple(data for name, data in getattr(im, "applist", ()) if name == "COM"),
-        png_chunks=scan.chunks if scan is not None else (),
+        png_chunks=scan.chunks,
+        cicp=_read_cicp(im, scan),
     )
     return metadata, 1 if im.format == "TIFF" else orientation
 
@@ -106,6 +105,15 @@ def _read_icc(im: Any, notes: list[str]) -> bytes | None:
     return None
 
 
+def _read_cicp(im: Image.Image, scan: Scan) -> bytes | None:
+    """See ``Metadata.cicp``. In an AVIF or HEIC file a colour profile counts more."""
+    if im.info["icc_profile"] and im.format != "PNG":
+        return None
+    tag = im.info.get("nclx_profile") or {}  # of HEIC
+    numbers = int(tag.get("color_primaries", 2)), int(tag.get("transfer_characteristics", 2))
+    return scan.cicp or pack_cicp(*numbers)
+
+
 def _is_whole_profile(icc: object) -> bool:
     """Whether all data that the table of an ICC profile's tags tells of is there."""
     if not isinstance(icc, bytes) or len(icc) < 132 or icc[36:40] != b"acsp":
@@ -121,26 +129,26 @@ def _jpeg_segments(im: Any, head: bytes) -> list[bytes]:
     return [data[len(head) :] for name, data in segments if name != "COM" and data.startswith(head)]
 
 
-def _exif_block(im: Image.Image, scan: Scan | None, notes: list[str]) -> bytes | None:
+def _exif_block(im: Image.Image, scan: Scan, notes: list[str]) -> bytes | None:
     if hasattr(im, "tag_v2"):
         return _exif_of_tiff(im, notes)
-    block = scan.exif if scan is not None and scan.exif else im.info.get("exif")
+    block = scan.exif or im.info.get("exif")
     return exif.strip_prefix(block) or None if isinstance(block, bytes) else None
 
 
 def _exif_of_tiff(im: Any, notes: list[str]) -> bytes | None:
     """An EXIF block made of the descriptive tags of a TIFF page, whose own directory is laid out around its pixels."""
-    fetch, order, big = _tiff_file(im)
     try:
-        entries = exif.descriptive_entries(fetch, im.tag_v2.offset, order, big=big)
+        source, directory = _tiff_tags(im)
+        entries = exif.descriptive_entries(source, directory)
         if im.mode in ("CMYK", "LAB"):  # of pixels that are converted
-            entries = [entry for entry in entries if entry.tag not in _TIFF_CHROMATICITIES]
-        if any(entry.tag == _TIFF_DESCRIPTION and _states_sizes(entry.value, *im.size) for entry in entries):
+            entries = [entry for entry in entries if entry.tag not in (Tag.WhitePoint, Tag.PrimaryChromaticities)]
+        if any(entry.tag == Tag.ImageDescription and _states_sizes(entry.value, *im.size) for entry in entries):
             notes.append("the description states sizes that an upscaled picture does not have; it is left out")
-            entries = [entry for entry in entries if entry.tag != _TIFF_DESCRIPTION]
-        if others := exif.titles_of_others(fetch, im.tag_v2.offset, order, big=big):
+            entries = [entry for entry in entries if entry.tag != Tag.ImageDescription]
+        if others := exif.titles_of_others(directory):
             notes.append(f"tags that are left out: {', '.join(others)}")
-        return exif.build(entries, order)
+        return exif.build(entries, source.order)
     except (ValueError, OverflowError):
         notes.append("the EXIF tags are damaged; they are left out")
         return None
@@ -152,15 +160,16 @@ def _states_sizes(description: bytes, width: int, height: int) -> bool:
     return re.search(sizes, description) is not None
 
 
-def _tiff_file(im: Any) -> tuple[Fetch, str, bool]:
-    """Access to the bytes of an opened TIFF file, its byte order, and whether it is a BigTIFF."""
+def _tiff_tags(im: Any) -> tuple[TagSource, Directory]:
+    """An opened TIFF file and the directory of its page. Raises ValueError or OverflowError where that is damaged."""
     stream = im.fp
 
     def fetch(at: int, size: int) -> bytes:
         stream.seek(at)
         return bytes(stream.read(size))
 
-    return fetch, "<" if im.tag_v2.prefix == b"II" else ">", 43 in fetch(0, 4)
+    source = TagSource(fetch, "<" if im.tag_v2.prefix == b"II" else ">", 43 in fetch(0, 4))
+    return source, source.read(im.tag_v2.offset)
 
 
 def _xmp_packet(packet: object, notes: list[str]) -> bytes | None:
@@ -185,22 +194,21 @@ def _read_iptc(im: Any, notes: list[str]) -> bytes | None:
 def _iptc_blocks(im: Any) -> list[bytes]:
     """What a file has in the places of an IPTC block, see ``_iptc_of``."""
     if hasattr(im, "tag_v2"):
-        fetch, order, big = _tiff_file(im)
         with suppress(ValueError, OverflowError):
-            tags = {entry.tag: entry.value for entry in read_ifd(fetch, im.tag_v2.offset, order, big=big)[0]}
-            return [tags[tag] for tag in (_IPTC_TAG, _PHOTOSHOP_TAG) if tag in tags]
+            tags = {entry.tag: entry.value for entry in _tiff_tags(im)[1].entries}
+            return [tags[tag] for tag in (Tag.IPTCNAA, Tag.ImageResources) if tag in tags]
         return []
     return [b"".join(_jpeg_segments(im, _IRB_HEAD)), *(im.info[kind] for kind in ("iptc", "8bim") if kind in im.info)]
 
 
 def _resources(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Numbers and contents of Photoshop's image resources."""
-    at = 0
-    while data[at : at + 4] == b"8BIM" and len(data) >= at + 12:
+    at = data.find(b"8BIM")
+    while at >= 0 and len(data) >= at + 12:
         start = at + 8 + data[at + 6] // 2 * 2  # behind the resource's name
         size = int.from_bytes(data[start : start + 4], "big")
         yield int.from_bytes(data[at + 4 : at + 6], "big"), data[start + 4 : start + 4 + size]
-        at = start + 4 + size + size % 2
+        at = data.find(b"8BIM", start + 4 + size)
 
 
 def _title_of(code: int, data: bytes) -> str | None:
@@ -212,11 +220,8 @@ def _iptc_of(data: bytes) -> bytes | None:
     """The block in what a file has in its place: itself, in swapped 32-bit words, or among Photoshop's resources."""
     if data[3:4] == b"\x1c" != data[:1] and len(data) % 4 == 0:
         data = struct.pack(f">{len(data) // 4}L", *struct.unpack(f"<{len(data) // 4}L", data))
-    at = data.find(b"8BIM" + _IPTC_RESOURCE.to_bytes(2, "big"))
-    if data[:1] != b"\x1c" and at >= 0:
-        at += 6 + (data[at + 6 : at + 7] or b"\0")[0] // 2 * 2 + 2  # behind the resource's name
-        size = int.from_bytes(data[at : at + 4], "big")
-        data = data[at + 4 : at + 4 + size]
+    if data[:1] != b"\x1c":
+        data = next((content for code, content in _resources(data) if code == _IPTC_RESOURCE), b"")
     return data if data[:1] == b"\x1c" else None
 
 
@@ -228,7 +233,7 @@ def _read_dpi(im: Any, block: bytes | None) -> object:
 
 
 def _tells_resolution(im: Any) -> bool:
-    return not hasattr(im, "tag_v2") or all(tag in im.tag_v2 for tag in _TIFF_RESOLUTION)
+    return not hasattr(im, "tag_v2") or all(tag in im.tag_v2 for tag in (Tag.XResolution, Tag.YResolution))
 
 
 def _read_aspect(im: Image.Image) -> tuple[float, float] | None:

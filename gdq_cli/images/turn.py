@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Orientations, as EXIF numbers them: of files whose rows are columns of the upright picture; and of those to be
+# mirrored, once these are exchanged, from left to right and from top to bottom.
+SWAPPED, MIRRORED_ACROSS, MIRRORED_DOWN = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -22,7 +26,7 @@ class Turn:
     @property
     def swaps(self) -> bool:
         """Whether rows became columns."""
-        return self.orientation >= 5
+        return self.orientation in SWAPPED
 
     @property
     def factors(self) -> tuple[float, float]:
@@ -35,8 +39,8 @@ class Turn:
         if self.swaps:
             x, y = y, x
         return (
-            1 - x if self.orientation in (2, 3, 6, 7) else x,
-            1 - y if self.orientation in (3, 4, 7, 8) else y,
+            1 - x if self.orientation in MIRRORED_ACROSS else x,
+            1 - y if self.orientation in MIRRORED_DOWN else y,
         )
 
     def point(self, x: float, y: float) -> tuple[float, float]:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from gdq_cli.errors import FileError, GdqError, ImageError, OptionsError, mebibytes
-from gdq_cli.files import check_link, is_stream, path_key
+from gdq_cli.files import check_link, check_target, is_stream, path_key
 from gdq_cli.images import (
     FORMATS,
     ImageHeader,
     check_format_limits,
-    check_target,
     default_format,
     probe_image,
 )

@@ -18,15 +18,8 @@ import pytest
 from PIL import Image
 
 from gdq_cli.errors import FileError, ImageError
-from gdq_cli.images import (
-    OutputExistsError,
-    Picture,
-    atomic_file,
-    check_target,
-    read_image,
-    remove_stale_parts,
-    write_image,
-)
+from gdq_cli.files import OutputExistsError, atomic_file, check_target, remove_stale_parts
+from gdq_cli.images import Picture, read_image, write_image
 from gdq_cli.images.writing import writer
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import photo
@@ -227,7 +220,7 @@ def test_stale_parts_are_removed_and_living_ones_stay(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
 def test_a_killed_run_leaves_no_file_under_the_final_name(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from gdq_cli.images import atomic_file\n"
+        "import sys, time; from pathlib import Path; from gdq_cli.files import atomic_file\n"
         "with atomic_file(Path(sys.argv[1])) as stream:\n"
         "    stream.write(b'half'); stream.flush(); print('writing', flush=True); time.sleep(60)\n"
     )

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gdq_cli.errors import FileError, ImageError
+from gdq_cli.errors import FileError, ImageError, OptionsError
+from gdq_cli.files import OutputExistsError
 from gdq_cli.images import (
     FORMATS,
     Frame,
     Frames,
     Metadata,
-    OutputExistsError,
     Picture,
     probe_image,
     read_frames,
@@ -264,6 +264,14 @@ def test_formats_that_hold_no_such_thing_are_refused(source: str, target: str) -
     frames = read_frames(io.BytesIO(small_files()[source]))
     with pytest.raises(ImageError, match="holds"):
         write_frames(io.BytesIO(), frames, frames.header, Encoding(format=target))
+
+
+@pytest.mark.parametrize("name", ["out.gif", "out.xyz", "out"])
+def test_a_name_that_tells_no_format_to_write_is_refused(name: str, tmp_path: Path) -> None:
+    frames = read_frames(io.BytesIO(small_files()["gif-animated"]))
+    with pytest.raises(OptionsError, match="which format"):
+        write_frames(tmp_path / name, frames, frames.header)
+    assert not list(tmp_path.iterdir())
 
 
 def test_frames_are_taken_one_at_a_time() -> None:

@@ -108,7 +108,3 @@ def test_a_float_network_costs_what_it_would_without_bit_widths() -> None:
     for kind in (EdsrConfig, CompactConfig, SrresnetConfig):
         plain, quantized = (cost.bit_operations(outline(c), {32: 100}) for c in (kind(2, 3, 8, ()), kind(2, 3, 8)))
         assert plain == quantized > 0
-
-
-def test_fab_is_the_mean() -> None:
-    assert cost.feature_average_bits([4, 5, 6, 8, 8]) == 6.2

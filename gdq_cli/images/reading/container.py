@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL.ExifTags import Base as Tag
 
 from gdq_cli.errors import ImageError
 from gdq_cli.images.formats import FORMATS, READABLE, name_foreign, register, sniff_format
@@ -31,17 +31,15 @@ from gdq_cli.images.reading.gif import GifCanvas
 from gdq_cli.images.reading.guard import lifted_pixel_limit
 from gdq_cli.images.reading.headers import (
     Scan,
-    count_avif_plays,
+    scan_avif,
     scan_gif,
     scan_jpeg,
     scan_png,
     scan_webp,
-    tells_colours,
 )
 from gdq_cli.images.reading.pixels import (
-    Planes,
-    decode_planes,
-    decode_planes16,
+    decode_pixels,
+    decode_pixels16,
     decode_ppm16,
     decode_signed8,
     low_bytes_decodable,
@@ -50,6 +48,7 @@ from gdq_cli.images.reading.pixels import (
 )
 from gdq_cli.images.reading.rows import check_rows
 from gdq_cli.images.reading.sources import Source, name_of, open_source, reported
+from gdq_cli.images.turn import SWAPPED
 
 # Importing a plugin registers it; doing so here spares `Image.init`, which would import all forty of them.
 _PLUGINS = (
@@ -62,13 +61,16 @@ _PLUGINS = (
     WebPImagePlugin,
 )
 
-_SCANS: dict[str, Callable[[BinaryIO], Scan]] = {"png": scan_png, "jpg": scan_jpeg, "webp": scan_webp, "gif": scan_gif}
+_SCANS: dict[str, Callable[[BinaryIO], Scan]] = {
+    "png": scan_png,
+    "jpg": scan_jpeg,
+    "webp": scan_webp,
+    "gif": scan_gif,
+    "avif": scan_avif,
+}
 _LIMIT_BYTES = 8  # of memory for each pixel of the limit, in a small file
 _MAX_EXPANSION = 256  # bytes of memory for each byte of a file, in a large one
 _MAX_PAGES = 10_000  # of a document; Pillow's search for them takes time that grows with the square
-# TIFF tags
-_SUBFILE, _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _PLANAR, _SUB_IFDS, _DNG = 254, 258, 259, 262, 284, 330, 50706
-_SAMPLES, _SAMPLE_FORMAT, _SUBSAMPLING = 277, 339, 530
 _COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab", 32803: "camera raw"}
 _SAMPLE_KINDS = {1: "integer", 2: "signed integer", 3: "floating-point"}
 
@@ -100,9 +102,10 @@ class _TiffFile(TiffImagePlugin.TiffImageFile):
             super()._setup()  # type: ignore[no-untyped-call, unused-ignore]
         except SyntaxError as e:
             tags = self.tag_v2
-            bits, kinds = (tuple(tags.get(tag, (1,))) for tag in (_BITS_PER_SAMPLE, _SAMPLE_FORMAT))
-            colours, number = _COLOURS.get(tags.get(_PHOTOMETRIC, 0), "unknown colours"), tags.get(_SAMPLES, 1)
+            bits, kinds = (tuple(tags.get(tag, (1,))) for tag in (Tag.BitsPerSample, Tag.SampleFormat))
+            colours = _COLOURS.get(tags.get(Tag.PhotometricInterpretation, 0), "unknown colours")
             samples = f"{bits[0]}-bit {_SAMPLE_KINDS.get(kinds[0], 'unknown')} samples"
+            number = tags.get(Tag.SamplesPerPixel, 1)
             raise ValueError(f"unsupported pixel layout: {colours}, {number} x {samples}") from e
 
 
@@ -114,20 +117,19 @@ class ImageContainer:
         self.notes: list[str] = []
         self._rows_counted = False
         with reported(name, self.notes):
-            self.scan = _SCANS[format](stream) if format in _SCANS else None
+            self.scan = _SCANS[format](stream) if format in _SCANS else Scan()
+            self.notes += self.scan.notes
+            if self.scan.largest is not None:
+                self._check_size(self.scan.width, self.scan.height, self.scan.largest)
             self._cut()
-        if self.scan is not None:
-            self._check_size(self.scan.width, self.scan.height, self.scan.largest)
-        with reported(name, self.notes):
             self.im = self._open()
             self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
             self.pages = self._find_pages()
             self.metadata, self.orientation = read_metadata(self.im, self.scan, self.notes)
-            self.metadata = replace(self.metadata, cicp=self._cicp())
             if format == "jxl" and not self.im.jpeg:  # applied already; what EXIF says is to be ignored
                 self.orientation = 1
             self.header = self._read_header()
-            self._gif = GifCanvas(self.stream, self.scan) if self.scan is not None and self.scan.frames else None
+            self._gif = GifCanvas(self.stream, self.scan) if self.scan.frames else None
         self._check_expansion()
 
     def _check_size(self, width: int, height: int, pixels: int) -> None:
@@ -159,14 +161,13 @@ class ImageContainer:
             return 12 if mode.startswith("I;16") else 33 if mode in ("I", "F") else 55
         if self.format in ("webp", "avif", "heic", "jxl"):
             return 20
-        if self.header.has_alpha or "transparency" in self.im.info or mode not in ("1", "L", "RGB"):
+        if self.header.has_alpha or mode not in ("1", "L", "RGB"):
             return 16
         return 10 if mode == "RGB" else 7
 
     def _cut(self) -> None:
         """Replace the stream by a copy without what Pillow is not shown."""
-        self.notes += self.scan.notes if self.scan is not None else ()
-        if self.scan is None or not self.scan.cuts:
+        if not self.scan.cuts:
             return
         parts, at = [], 0
         for start, stop in (*self.scan.cuts, (None, None)):
@@ -181,10 +182,10 @@ class ImageContainer:
         format = FORMATS[self.format]
         register(format)
         factory = _TiffFile if self.format == "tiff" else Image.OPEN[format.pillow][0]
-        with lifted_pixel_limit(self.scan.largest if self.scan is not None else 0):
+        with lifted_pixel_limit(self.scan.largest or 0):
             im = factory(self.stream, "")
-        im.info.update(self.scan.info if self.scan is not None else {})
-        if self.format == "png" and self.scan is not None and self.scan.bit_depth in (2, 4) and im.mode == "L":
+        im.info.update(self.scan.info)
+        if self.format == "png" and self.scan.bit_depth in (2, 4) and im.mode == "L":
             top = 2**self.scan.bit_depth - 1  # Pillow scales the samples of grey to 8 bits, and not the transparent one
             if "transparency" in im.info:
                 im.info["transparency"] = (im.info["transparency"] & top) * 255 // top
@@ -195,16 +196,14 @@ class ImageContainer:
         if self.format == "tiff":
             self._refuse_raw()
             return self._find_tiff_pages()
-        if self.scan is not None and self.scan.frames:
+        if self.scan.frames:
             return range(len(self.scan.frames))
         count = int(getattr(self.im, "n_frames", 1))
         if self.format == "png" and getattr(self.im, "default_image", False):
             return range(min(1, count - 1), count)  # the still for viewers that do not know animated PNG
-        if self.format == "jpg" and count > 1:
-            self.notes.append(f"holds {count} pictures (depth or gain maps, previews); only the main one is read")
-            return range(1)
-        if self.format == "heic" and count > 1:
-            self.notes.append(f"holds {count} pictures; only the main one is read")
+        if self.format in ("jpg", "heic") and count > 1:
+            others = " (depth or gain maps, previews)" if self.format == "jpg" else ""
+            self.notes.append(f"holds {count} pictures{others}; only the main one is read")
             return (self.im.tell(),)
         return range(count)
 
@@ -215,7 +214,7 @@ class ImageContainer:
                 raise ValueError(f"more than {_MAX_PAGES} pages")
             try:
                 self.im.seek(index)
-                if int(self.im.tag_v2.get(_SUBFILE, 0) or 0) & 5:  # a reduced copy or a mask of another page
+                if int(self.im.tag_v2.get(Tag.NewSubfileType, 0) or 0) & 5:  # a reduced copy or a mask of another page
                     continue
             except EOFError:
                 break
@@ -230,66 +229,33 @@ class ImageContainer:
         """Camera raw files are TIFFs whose first page is a preview; upscaling that would not be what was asked for."""
         self.stream.seek(8)
         tags = self.im.tag_v2
-        preview = int(tags.get(_SUBFILE, 0) or 0) & 1 and _SUB_IFDS in tags
-        if preview or _DNG in tags or self.stream.read(2) == b"CR":
+        preview = int(tags.get(Tag.NewSubfileType, 0) or 0) & 1 and Tag.SubIFDs in tags
+        if preview or Tag.DNGVersion in tags or self.stream.read(2) == b"CR":
             raise ImageError(f"{self.name}: a camera raw file; develop it to TIFF or PNG first")
 
     def _bit_depth(self) -> int:
-        if self.format == "png" and self.scan is not None:
-            return 16 if self.scan.bit_depth == 16 else 8
-        if self.format == "tiff":
-            return 16 if self._bits() > 8 else 8
-        deep = self.im.mode in ("I", "F") or self.im.mode.startswith("I;16") or self.im.info.get("bit_depth", 8) > 8
-        return 16 if deep or (self.format in ("ppm", "avif") and self._hidden_depth() > 8) else 8
+        return 16 if self._bits() > 8 else 8
 
     def _bits(self) -> int:
-        bits = self.im.tag_v2.get(_BITS_PER_SAMPLE, 1)
-        return max(bits) if isinstance(bits, tuple) else int(bits)
-
-    def _cicp(self) -> bytes | None:
-        """See ``Metadata.cicp``. In an AVIF or HEIC file a colour profile counts more."""
-        if self.scan is not None or self.metadata.icc:
-            return self.scan.cicp if self.scan is not None else None
-        if self.format == "avif":
-            self.stream.seek(0)
-            head = self.stream.read(1 << 16)
-            at = head.find(b"colrnclx")
-            primaries, transfer = struct.unpack_from(">HH", head, at + 8) if 0 <= at < len(head) - 12 else (2, 2)
-        else:
-            tag = self.im.info.get("nclx_profile") or {}
-            primaries, transfer = int(tag.get("color_primaries", 2)), int(tag.get("transfer_characteristics", 2))
-        tells = tells_colours(primaries, transfer) and (primaries, transfer) != (1, 13)
-        return bytes((primaries, transfer, 0, 1)) if tells else None
-
-    def _magic(self) -> bytes:
-        self.stream.seek(0)
-        return self.stream.read(2)
-
-    def _hidden_depth(self) -> int:
-        """Bits per sample of a PPM or AVIF file, which Pillow hands over as 8."""
-        self.stream.seek(0)
-        head = self.stream.read(1 << 16)
-        if self.format == "avif":
-            at = head.find(b"av1C")  # AV1 configuration: bit 6 of its third byte is high depth, bit 5 twelve bits
-            flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
-            return (12 if flags & 32 else 10) if flags & 64 else 8
-        lines = b" ".join(line.split(b"#")[0] for line in head[:4096].split(b"\n")[:64]).split()
-        if head[:2] in (b"P3", b"P6") and len(lines) > 3 and lines[3].isdigit():
-            return int(lines[3]).bit_length()
-        return 8
+        """Bits of a sample in the file; more than 8 of those that Pillow widens."""
+        if self.format == "tiff":
+            bits = self.im.tag_v2.get(Tag.BitsPerSample, 1)
+            return max(bits) if isinstance(bits, tuple) else int(bits)
+        if self.im.mode in ("I", "F") or self.im.mode.startswith("I;16"):
+            return 16
+        if self.format == "ppm" and isinstance(args := self.im.tile[0].args, tuple):
+            return int(args[-1]).bit_length()  # of white
+        return max(self.scan.bit_depth, int(self.im.info.get("bit_depth", 8)))
 
     def _read_header(self) -> ImageHeader:
         im, animated = self.im, self.format in ("gif", "webp", "png", "avif") and len(self.pages) > 1
-        width, height = (self.scan.width, self.scan.height) if self.scan is not None else im.size
-        if self.orientation >= 5:
+        width, height = im.size if self.scan.largest is None else (self.scan.width, self.scan.height)
+        if self.orientation in SWAPPED:
             width, height = height, width
-        loop = im.info.get("loop")
-        plays = int(loop) if animated and loop is not None else 1
-        if self.format == "gif" and animated and loop:
+        plays = int(im.info.get("loop", self.scan.plays)) if animated else 1
+        if self.format == "gif" and animated and im.info.get("loop"):
             plays += 1  # GIF counts the repeats after the first showing
-        if self.format == "avif" and animated:
-            plays = count_avif_plays(self.stream)
-        compression = read_compression(im, lossless=self.scan is not None and self.scan.lossless)
+        compression = read_compression(im, lossless=self.scan.lossless)
         assert compression is not None
         return ImageHeader(
             self.format,
@@ -299,7 +265,7 @@ class ImageContainer:
             len(self.pages),
             animated,
             plays,
-            self.scan.has_alpha if self.scan is not None else im.mode in ("RGBA", "LA", "PA", "RGBa", "La"),
+            self.scan.has_alpha or im.has_transparency_data,
             self._bit_depth(),
         )
 
@@ -313,62 +279,58 @@ class ImageContainer:
                 self.im.seek(number)
             metadata, orientation, depth = self.metadata, self.orientation, self.header.bit_depth
             if self.format == "tiff" and paged:
-                metadata, orientation = read_metadata(self.im, None, notes)
+                metadata, orientation = read_metadata(self.im, self.scan, notes)
                 depth = self._bit_depth()
             self._check_size(self.im.width, self.im.height, self.im.width * self.im.height)
             mode = self.im.mode
             with lifted_pixel_limit(self.im.width * self.im.height):
-                planes = self._decode(number, depth, notes)
+                picture = self._decode(number, depth, notes)
             duration = float(self.im.info.get("duration") or 0.0)
-            if self.scan is not None and self.scan.frames:
+            if self.scan.frames:
                 duration = self.scan.frames[number].duration_ms
-            planes = turn_upright(planes, orientation)
-            if self.format == "bmp" and planes.alpha is None and planes.alpha_value == 0:
-                planes = replace(planes, alpha_value=255)  # alpha that the writer announced and did not fill in
+            picture = turn_upright(picture, orientation)
+            if self.format == "bmp" and picture.alpha is None and picture.alpha_value == 0:
+                picture = replace(picture, alpha_value=255)  # alpha that the writer announced and did not fill in
             metadata = _drop_unfit_profile(metadata, mode, notes)
-            if depth > 8 and planes.samples16 is None:
+            if depth > 8 and picture.samples16 is None:
                 notes.append("more than 8 bits per sample in the file, read as 8 bits")
-            picture = Picture(
-                planes.rgb,
-                planes.alpha,
-                planes.alpha_value,
-                planes.grey,
-                planes.samples16,
-                8 if planes.samples16 is None else 16,
-                self.format == "webp" and self.header.compression.lossless,
-                self.format,
-                metadata,
-                tuple(dict.fromkeys(notes)),
+            picture = replace(
+                picture,
+                bit_depth=8 if picture.samples16 is None else 16,
+                lossless=self.format == "webp" and self.header.compression.lossless,
+                format=self.format,
+                metadata=metadata,
+                warnings=tuple(dict.fromkeys(notes)),
             )
         return Frame(picture, duration if self.header.animated else 0.0)
 
-    def _decode(self, number: int, depth: int, notes: list[str]) -> Planes:
+    def _decode(self, number: int, depth: int, notes: list[str]) -> Picture:
         if self._gif is not None:
-            return decode_planes(self._gif.show(number), notes)
+            return decode_pixels(self._gif.show(number), notes)
         if self.format == "jpg":
             self._mend_jpeg(notes)
         if self.format == "png" and not self._rows_counted:
             check_rows(self.stream)
             self._rows_counted = True
         tags = getattr(self.im, "tag_v2", {})
+        unpacked, planar = tags.get(Tag.Compression, 1) == 1, tags.get(Tag.PlanarConfiguration) == 2
+        colours, subsampling = tags.get(Tag.PhotometricInterpretation), tags.get(Tag.YCbCrSubSampling, (1, 1))
         if tags:
-            subsampled = tags.get(_PHOTOMETRIC) == 6 and tags.get(_SUBSAMPLING, (1, 1)) != (1, 1)
-            if tags.get(_COMPRESSION, 1) == 1 and subsampled:
+            if unpacked and colours == 6 and subsampling != (1, 1):
                 raise ImageError(f"{self.name}: not a readable image (uncompressed YCbCr samples with subsampling)")
             mend_tiff(self.im)
-        if depth > 8 and tags.get(_PLANAR) == 2 and tags.get(_COMPRESSION, 1) == 1 and not self.im.mode.startswith("I"):
+        if depth > 8 and planar and unpacked and not self.im.mode.startswith("I"):
             # Pillow would decode these to noise.
             raise ImageError(f"{self.name}: not a readable image (uncompressed 16-bit samples in separate planes)")
-        if depth > 8 and tags.get(_PLANAR, 1) == 1 and not self.header.animated and low_bytes_decodable(self.im):
+        if depth > 8 and not planar and not self.header.animated and low_bytes_decodable(self.im):
             low = self._open()
             low.seek(number)
-            return decode_planes16(self.im, low, notes)
-        if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self._magic() == b"P6":
+            return decode_pixels16(self.im, low, notes)
+        if depth > 8 and self.format == "ppm" and self.im.mode == "RGB" and self.im.tile[0].codec_name == "ppm":
             return decode_ppm16(self.im, self.stream)
-        if depth == 8 and 2 in tags.get(_SAMPLE_FORMAT, ()) and self._bits() == 8:
+        if depth == 8 and 2 in tags.get(Tag.SampleFormat, ()) and self._bits() == 8:
             return decode_signed8(self.im, notes)
-        inverted = depth > 8 and tags.get(_PHOTOMETRIC) == 0
-        return decode_planes(self.im, notes, inverted16=inverted, depth=self._bits() if tags else 8)
+        return decode_pixels(self.im, notes, inverted16=depth > 8 and colours == 0, depth=self._bits() if tags else 8)
 
     def _mend_jpeg(self, notes: list[str]) -> None:
         """Have a JPEG decoded that holds every pixel and lacks no more than the marker of its end."""
@@ -376,7 +338,7 @@ class ImageContainer:
         self.stream.seek(0)
         data = self.stream.read()
         self.stream.seek(at)
-        segments = walk_jpeg(data)
+        segments = list(walk_jpeg(data))
         if segments and segments[-1].kind == 0xD9:
             notes += check_jpeg(self.im, data, segments)
         elif (whole := complete_jpeg(data)) is not None:

@@ -10,7 +10,7 @@ import io
 import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,19 +43,19 @@ class Segment:
     """Where the payload ends. The coded data of a scan begin here."""
 
 
-def walk_jpeg(data: bytes) -> list[Segment]:
+def walk_jpeg(data: bytes) -> Iterator[Segment]:
     """The segments up to the marker of the end, which is the last one where there is one behind a scan."""
-    found: list[Segment] = []
-    at, scans = 2, 0
-    while len(found) < _MAX_MARKERS and (marker := _MARKER.search(data, at)):
+    at = found = scans = 0
+    while found < _MAX_MARKERS and (marker := _MARKER.search(data, at)):
         kind, at = data[marker.end() - 1], marker.end()
         if kind == 0xD9 and scans:
-            return [*found, Segment(kind, b"", marker.start(), at)]
+            yield Segment(kind, b"", marker.start(), at)
+            return
         if kind != 1 and kind not in (0xD8, 0xD9):
             start, at = at + 2, at + max(2, int.from_bytes(data[at : at + 2], "big"))
-            found.append(Segment(kind, data[start:at], marker.start(), at))
+            yield Segment(kind, data[start:at], marker.start(), at)
+            found += 1
             scans += kind == 0xDA
-    return found
 
 
 def check_jpeg(picture: Image.Image, data: bytes, segments: list[Segment]) -> list[str]:
@@ -182,7 +182,7 @@ def _decode_whole(coded: bytes) -> JpegImagePlugin.JpegImageFile | None:
     return first
 
 
-def _all_scans(segments: list[Segment]) -> bool:
+def _all_scans(segments: Iterable[Segment]) -> bool:
     """Whether the scans of a JPEG tell every coefficient of every component to its last bit."""
     components, missing = b"", set[tuple[int, int]]()
     for segment in segments:

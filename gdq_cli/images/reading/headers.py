@@ -61,16 +61,18 @@ class GifFrame:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a look at the raw file found. Sizes in pixels."""
+    """What a look at the raw file found, in so far as Pillow does not tell. Sizes in pixels."""
 
-    width: int
-    height: int
-    largest: int
-    """Pixels that decoding holds at once: of the largest canvas, several times in an animation."""
+    width: int = 0
+    height: int = 0
+    largest: int | None = None
+    """Pixels that decoding holds at once: of the largest canvas, several times in an animation. None where Pillow tells
+    the sizes."""
     bit_depth: int = 8
-    colour_type: int = -1
     has_alpha: bool = False
     lossless: bool = False
+    plays: int = 1
+    """AVIF: how often an animation is shown, 0 for endlessly."""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
     """PNG chunks to keep."""
     exif: bytes | None = None
@@ -80,7 +82,7 @@ class Scan:
     info: Mapping[str, Any] = field(default_factory=dict)
     """PNG: what Pillow would tell of the chunks that it is not shown, the colour profile; and ``iptc`` and ``8bim``."""
     cicp: bytes | None = None
-    """PNG: the payload of the cICP chunk."""
+    """PNG and AVIF: see ``Metadata.cicp``."""
     cuts: tuple[tuple[int, int], ...] = ()
     """PNG: (start, stop) of the chunks that Pillow is not shown."""
     notes: tuple[str, ...] = ()
@@ -92,6 +94,12 @@ class Scan:
 def tells_colours(primaries: int, transfer: int) -> bool:
     """Whether numbers of a colour tag have a meaning. Encoders refuse others; 2 stands for unspecified."""
     return primaries in _PRIMARIES and transfer in _TRANSFERS
+
+
+def pack_cicp(primaries: int, transfer: int) -> bytes | None:
+    """See ``Metadata.cicp``; None for sRGB and where the numbers have no meaning."""
+    tells = tells_colours(primaries, transfer) and (primaries, transfer) != (1, 13)
+    return bytes((primaries, transfer, 0, 1)) if tells else None
 
 
 class _Parts:
@@ -107,6 +115,19 @@ class _Parts:
             raise ValueError("more parts than a picture has")
 
 
+def walk_png(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Type, offset and length of the payloads of a PNG's chunks, each while the stream stands at it."""
+    kind, at = b"", 8
+    while kind != b"IEND":
+        stream.seek(at)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">L4s", head)
+        yield kind, at + 8, length
+        at += length + 12
+
+
 def scan_png(stream: BinaryIO) -> Scan:
     """Walk a PNG's chunks without decoding. Raises ValueError where the header is damaged."""
     parts = _Parts(stream)
@@ -118,12 +139,11 @@ def scan_png(stream: BinaryIO) -> Scan:
     chunks: list[tuple[bytes, bytes]] = []
     cuts: list[tuple[int, int]] = []
     notes: dict[str, None] = {}
-    transparent, animated, at = colour in (4, 6), False, stream.tell()
-    while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
-        length, kind = struct.unpack(">L4s", start)
+    transparent, animated, whole = colour in (4, 6), False, False
+    for kind, at, length in walk_png(stream):
         parts.count()
         animated |= kind == b"acTL"
-        stop = at + length + 12
+        whole = kind == b"IEND" and len(stream.read(4)) == 4
         if kind[0] & 32 and kind not in _ANIMATION_CHUNKS:  # none that the pixels need
             payload, sound = _read_payload(stream, kind, length)
             if not sound:
@@ -131,14 +151,13 @@ def scan_png(stream: BinaryIO) -> Scan:
             elif kind in (*_KEPT_CHUNKS, b"iCCP", b"eXIf", b"cICP"):
                 chunks.append((kind, payload))
             if not sound or kind not in _SHOWN_CHUNKS:
-                cuts.append((at, stop))
+                cuts.append((at - 8, at + length + 4))
             transparent |= sound and kind == b"tRNS"
-        at = stream.seek(stop)
-    if start[4:] != b"IEND" or len(stream.read(4)) < 4:
+    if not whole:
         notes["the end of the file is missing; all pixels are there"] = None
     found = _sort_chunks(chunks, notes)
     largest = width * height * (_CANVASES if animated else 1)
-    return Scan(width, height, largest, depth, colour, transparent, cuts=tuple(cuts), notes=tuple(notes), **found)
+    return Scan(width, height, largest, depth, transparent, cuts=tuple(cuts), notes=tuple(notes), **found)
 
 
 def _read_payload(stream: BinaryIO, kind: bytes, length: int) -> tuple[bytes, bool]:
@@ -295,10 +314,19 @@ def _bitstreams(stream: BinaryIO, end: int) -> Iterator[bytes]:
         stream.seek(16 if kind == b"ANMF" else size + size % 2, 1)
 
 
-def count_avif_plays(stream: BinaryIO) -> int:
-    """How often an AVIF animation is shown, 0 for endlessly, as browsers do where the file does not tell."""
+def scan_avif(stream: BinaryIO) -> Scan:
+    """Bits, colours and showings of an AVIF file."""
     stream.seek(0)
     head = stream.read(1 << 16)
+    colours, codec = head.find(b"colrnclx"), head.find(b"av1C")
+    numbers = struct.unpack_from(">HH", head, colours + 8) if 0 <= colours < len(head) - 12 else (2, 2)
+    flags = head[codec + 6] if 0 <= codec < len(head) - 6 else 0  # bit 6: high depth, bit 5: twelve bits
+    depth = (12 if flags & 32 else 10) if flags & 64 else 8
+    return Scan(bit_depth=depth, plays=_count_avif_plays(head), cicp=pack_cicp(*numbers))
+
+
+def _count_avif_plays(head: bytes) -> int:
+    """How often an AVIF animation is shown, 0 for endlessly, as browsers do where the file does not tell."""
     track, edit = head.find(b"tkhd"), head.find(b"elst")
 
     def number(box: int, after: int, times: int) -> int:

@@ -1,19 +1,24 @@
-"""Pillow's many modes to the planes of a ``Picture``: 8-bit RGB, alpha, grey, 16-bit samples."""
+"""Pillow's many modes to the planes of a ``Picture``: 8-bit RGB, alpha, grey, 16-bit samples.
+
+What is decoded is in the order of the file (orientation not applied), and has neither metadata nor warnings yet.
+"""
 
 from __future__ import annotations
 
 import io
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImagePalette, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
 
 from gdq_cli.images.metadata import profile_space
-from gdq_cli.images.picture import U8, U16
+from gdq_cli.images.picture import U8, U16, Picture
 from gdq_cli.images.planes import bands, is_grey, to_8bit
+from gdq_cli.images.turn import MIRRORED_ACROSS, MIRRORED_DOWN, SWAPPED
 
 # Pillow decodes 16-bit colour to its high bytes by unpackers that differ in byte order only: the opposite one gives the
 # low bytes, so decoding twice recovers all 16 bits.
@@ -39,31 +44,10 @@ for (_kind, _depth), _names in _WIDE.items():  # of these, Pillow's table of TIF
         for _photometric in (0, 1):
             _mode = _name if _name in ("I;16", "I;16B") else _name[0]
             TiffImagePlugin.OPEN_INFO.setdefault((_order, _photometric, (_kind,), 1, (_depth,), ()), (_mode, _name))
-# Orientation 1 to 8 as (transpose, flip rows, flip columns), in this order.
-_TURNS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
 
 
-@dataclass(frozen=True)
-class Planes:
-    """The pixels of one decoded picture, in the order of the file (orientation not applied)."""
-
-    rgb: U8
-    alpha: U8 | None = None
-    alpha_value: int = 255
-    grey: bool = False
-    samples16: U16 | None = None
-
-
-def decode_planes(im: Image.Image, notes: list[str], *, inverted16: bool = False, depth: int = 8) -> Planes:
-    """Decode an opened picture (or frame) of any mode to planes.
+def decode_pixels(im: Image.Image, notes: list[str], *, inverted16: bool = False, depth: int = 8) -> Picture:
+    """Decode an opened picture (or frame) of any mode.
 
     Args:
         im: loaded, or still to be loaded.
@@ -75,40 +59,22 @@ def decode_planes(im: Image.Image, notes: list[str], *, inverted16: bool = False
     if im.mode in ("I", "F") or im.mode.startswith("I;16"):
         return _decode_deep_grey(im, notes, inverted16, depth)
     if im.mode in ("CMYK", "LAB", "YCbCr"):
-        return _finish(np.asarray(_convert_to_srgb(im, notes)))
-    if im.mode in ("1", "L") and "transparency" not in im.info:
-        return _grey(np.asarray(im.convert("L")))
-    if im.mode in ("1", "L", "LA", "La"):
-        return _grey(*_split(im if im.mode == "LA" else im.convert("LA")))
-    has_alpha = im.mode in ("RGBA", "RGBa", "PA") or "transparency" in im.info
-    if im.mode == "P" and im.palette is not None:
-        has_alpha |= im.palette.mode.endswith("A")
-    mode = "RGBA" if has_alpha else "RGB"
-    return _finish(np.asarray(im if im.mode == mode else im.convert(mode)))
+        im = _convert_to_srgb(im, notes)
+    grey, has_alpha = im.mode in ("1", "L", "LA", "La"), im.has_transparency_data
+    mode = ("L" if grey else "RGB") + ("A" if has_alpha else "")
+    samples = np.atleast_3d(np.asarray(im if im.mode == mode else im.convert(mode)))
+    colours = samples[..., :-1] if has_alpha else samples
+    rgb = np.repeat(colours, 3, axis=2) if grey else np.ascontiguousarray(colours)
+    picture = Picture(rgb, grey=grey or is_grey(rgb))
+    return _with_alpha(picture, samples[..., -1]) if has_alpha else picture
 
 
-def _split(im: Image.Image) -> tuple[U8, U8]:
-    array = np.asarray(im)
-    return array[..., 0], array[..., 1]
-
-
-def _finish(array: U8) -> Planes:
-    rgb = np.ascontiguousarray(array[..., :3])
-    planes = Planes(rgb, grey=is_grey(rgb))
-    return with_alpha(planes, array[..., 3]) if array.shape[2] == 4 else planes
-
-
-def _grey(values: U8, alpha: U8 | None = None) -> Planes:
-    planes = Planes(np.repeat(values[..., None], 3, axis=2), grey=True)
-    return planes if alpha is None else with_alpha(planes, alpha)
-
-
-def with_alpha(planes: Planes, alpha: U8) -> Planes:
-    """The planes with this alpha, kept as one value when it is constant."""
+def _with_alpha(picture: Picture, alpha: U8) -> Picture:
+    """The picture with this alpha, kept as one value when it is constant."""
     low, high = int(alpha.min()), int(alpha.max())
     if low == high:
-        return replace(planes, alpha=None, alpha_value=low)
-    return replace(planes, alpha=np.ascontiguousarray(alpha), alpha_value=255)
+        return replace(picture, alpha=None, alpha_value=low)
+    return replace(picture, alpha=np.ascontiguousarray(alpha), alpha_value=255)
 
 
 def _convert_to_srgb(im: Image.Image, notes: list[str]) -> Image.Image:
@@ -137,7 +103,7 @@ def _convert_to_srgb(im: Image.Image, notes: list[str]) -> Image.Image:
     return im.convert("RGB")
 
 
-def _decode_deep_grey(im: Image.Image, notes: list[str], inverted: bool, depth: int) -> Planes:
+def _decode_deep_grey(im: Image.Image, notes: list[str], inverted: bool, depth: int) -> Picture:
     if im.mode in ("I", "F"):
         samples: U16 = _to_16bit(np.asarray(im), im, notes)
     else:
@@ -147,8 +113,8 @@ def _decode_deep_grey(im: Image.Image, notes: list[str], inverted: bool, depth: 
     key = im.info.get("transparency")
     if inverted:
         samples = ~samples
-    planes = Planes(np.repeat(to_8bit(samples)[..., None], 3, axis=2), grey=True, samples16=samples)
-    return with_alpha(planes, np.where(samples == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else planes
+    picture = _picture_of_16(samples)
+    return _with_alpha(picture, np.where(samples == key, 0, 255).astype(np.uint8)) if isinstance(key, int) else picture
 
 
 def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U16:
@@ -159,7 +125,7 @@ def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U1
         top, kind = 1, "floating-point"
     else:
         tags = getattr(im, "tag_v2", {})
-        signed, bits = tags.get(_SAMPLE_FORMAT, (1,))[0] == 2, tags.get(_BITS_PER_SAMPLE, (32,))[0]
+        signed, bits = tags.get(Tag.SampleFormat, (1,))[0] == 2, tags.get(Tag.BitsPerSample, (32,))[0]
         top, kind = 2 ** (bits - signed) - 1, f"{bits}-bit integer"
         values = values if signed else values.view(np.uint32)
     outside = int(np.count_nonzero((values < 0) | (values > top)))
@@ -173,23 +139,20 @@ def _to_16bit(values: npt.NDArray[Any], im: Image.Image, notes: list[str]) -> U1
     return np.rint(wide.clip(0, top) * (65535 / top)).astype(np.uint16)
 
 
-_BITS_PER_SAMPLE, _COLOUR_MAP, _SAMPLE_FORMAT = 258, 320, 339  # TIFF tags
-
-
-def decode_signed8(im: Image.Image, notes: list[str]) -> Planes:
+def decode_signed8(im: Image.Image, notes: list[str]) -> Picture:
     """Decode a TIFF of signed 8-bit samples, which Pillow takes for unsigned. White is 127; less than 0 is clipped.
 
     Args:
         im: opened, not yet loaded.
-        notes: as of ``decode_planes``.
+        notes: as of ``decode_pixels``.
     """
-    planes = decode_planes(im, notes)
-    samples = planes.rgb.view(np.int8)
+    picture = decode_pixels(im, notes)
+    samples = picture.rgb.view(np.int8)
     notes.append("signed 8-bit samples, taking 127 for white")
-    if outside := int(np.count_nonzero(samples[..., :1] < 0 if planes.grey else samples < 0)):
+    if outside := int(np.count_nonzero(samples[..., :1] < 0 if picture.grey else samples < 0)):
         notes.append(f"{outside} samples outside 0 to 127 are clipped")
     scaled = (samples.clip(0, 127).astype(np.uint16) * 255 // 127).astype(np.uint8)
-    return replace(planes, rgb=scaled)
+    return replace(picture, rgb=scaled)
 
 
 def mend_tiff(im: Image.Image) -> None:
@@ -201,24 +164,24 @@ def mend_tiff(im: Image.Image) -> None:
     tiles = _tiles(im)
     if tiles and tiles[0].codec_name == "libtiff" and _rawmode(tiles[0].args) in _NATIVE_ORDER:
         _set_rawmode(im, im.mode, _NATIVE_ORDER)
-    colours = getattr(im, "tag_v2", {}).get(_COLOUR_MAP, ())
+    colours = getattr(im, "tag_v2", {}).get(Tag.ColorMap, ())
     if im.mode == "P" and colours and max(colours) < 256:
         im.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
 def low_bytes_decodable(im: Image.Image) -> bool:
-    """True when a second decode of this 16-bit picture can give its low bytes (see ``decode_planes16``)."""
+    """True when a second decode of this 16-bit picture can give its low bytes (see ``decode_pixels16``)."""
     known = (*_LOW_BYTES, "LA;16B")
     return bool(_tiles(im)) and all(_rawmode(tile.args) in known for tile in _tiles(im))
 
 
-def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Planes:
+def decode_pixels16(high: Image.Image, low: Image.Image, notes: list[str]) -> Picture:
     """Decode a 16-bit colour (or grey and alpha) picture with all its bits.
 
     Args:
         high: the opened, not yet loaded picture; ``low_bytes_decodable`` is true of it.
         low: the same picture opened a second time.
-        notes: as of ``decode_planes``.
+        notes: as of ``decode_pixels``.
     """
     key = high.info.get("transparency")
     if _rawmode(_tiles(high)[0].args) == "LA;16B":
@@ -227,8 +190,7 @@ def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Pl
         high.load()
         pairs = np.asarray(high)
         samples, alpha16 = _join(pairs[..., 0], pairs[..., 1]), _join(pairs[..., 2], pairs[..., 3])
-        planes = Planes(np.repeat(to_8bit(samples)[..., None], 3, axis=2), grey=True, samples16=samples)
-        return _with_alpha16(planes, alpha16, notes)
+        return _with_alpha16(_picture_of_16(samples), alpha16, notes)
     premultiplied = "a" in _rawmode(_tiles(high)[0].args)
     _set_rawmode(low, low.mode, _LOW_BYTES)
     _set_rawmode(high, high.mode, _AS_STORED)
@@ -242,12 +204,12 @@ def decode_planes16(high: Image.Image, low: Image.Image, notes: list[str]) -> Pl
         if premultiplied:
             deep[rows, ..., :3] = _divided(deep[rows])
     samples = np.ascontiguousarray(deep[..., :3])
-    planes = _colour16(samples)
+    picture = _picture_of_16(samples)
     if deep.shape[2] == 4:
-        return _with_alpha16(planes, deep[..., 3], notes)
+        return _with_alpha16(picture, deep[..., 3], notes)
     if isinstance(key, tuple) and len(key) == 3:
-        return with_alpha(planes, np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 255).astype(np.uint8))
-    return planes
+        return _with_alpha(picture, np.where((samples == np.asarray(key, np.uint16)).all(2), 0, 255).astype(np.uint8))
+    return picture
 
 
 def _divided(samples: U16) -> U16:
@@ -258,14 +220,14 @@ def _divided(samples: U16) -> U16:
     return colours
 
 
-def _with_alpha16(planes: Planes, alpha16: U16, notes: list[str]) -> Planes:
+def _with_alpha16(picture: Picture, alpha16: U16, notes: list[str]) -> Picture:
     alpha = to_8bit(alpha16)
     if (alpha16 != alpha * np.uint16(257)).any():
         notes.append("16-bit alpha is kept with 8 bits")
-    return with_alpha(planes, alpha)
+    return _with_alpha(picture, alpha)
 
 
-def decode_ppm16(im: Image.Image, stream: BinaryIO) -> Planes:
+def decode_ppm16(im: Image.Image, stream: BinaryIO) -> Picture:
     """Decode an opened 16-bit binary RGB PPM (P6), whose samples lie in the file as they are, big end first."""
     tile = _tiles(im)[0]
     top = int(tile.args[-1])
@@ -277,13 +239,16 @@ def decode_ppm16(im: Image.Image, stream: BinaryIO) -> Planes:
     samples = np.frombuffer(data, ">u2").reshape(im.height, im.width, 3).astype(np.uint16)
     if top != 65535:
         samples = ((np.minimum(samples, top).astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
-    return _colour16(samples)
+    return _picture_of_16(samples)
 
 
-def _colour16(samples: U16) -> Planes:
-    """16-bit RGB samples (H, W, 3), found to be grey or not."""
-    grey = bool((samples == samples[..., :1]).all())
-    return Planes(to_8bit(samples), grey=grey, samples16=np.ascontiguousarray(samples[..., 0]) if grey else samples)
+def _picture_of_16(samples: U16) -> Picture:
+    """Of grey samples (H, W), or of RGB ones (H, W, 3), which are found to be grey or not."""
+    if samples.ndim == 3 and (samples == samples[..., :1]).all():
+        samples = np.ascontiguousarray(samples[..., 0])
+    rgb = to_8bit(samples)
+    grey = samples.ndim == 2
+    return Picture(np.repeat(rgb[..., None], 3, axis=2) if grey else rgb, grey=grey, samples16=samples)
 
 
 def _join(high: U8, low: U8) -> U16:
@@ -309,17 +274,15 @@ def _set_rawmode(im: Image.Image, mode: str, renamed: dict[str, str]) -> None:
     target.tile = tiles
 
 
-def turn_upright(planes: Planes, orientation: int) -> Planes:
+def turn_upright(picture: Picture, orientation: int) -> Picture:
     """Undo an EXIF orientation, 1 to 8."""
-    if orientation not in _TURNS:
-        return planes
-    transpose, rows, columns = _TURNS[orientation]
+    down, across = -1 if orientation in MIRRORED_DOWN else 1, -1 if orientation in MIRRORED_ACROSS else 1
 
     def turned(plane: Any) -> Any:
         if plane is None:
             return None
-        if transpose:
+        if orientation in SWAPPED:
             plane = plane.swapaxes(0, 1)
-        return np.ascontiguousarray(plane[:: -1 if rows else 1, :: -1 if columns else 1])
+        return np.ascontiguousarray(plane[::down, ::across])
 
-    return replace(planes, rgb=turned(planes.rgb), alpha=turned(planes.alpha), samples16=turned(planes.samples16))
+    return replace(picture, rgb=turned(picture.rgb), alpha=turned(picture.alpha), samples16=turned(picture.samples16))

@@ -6,6 +6,8 @@ import struct
 import zlib
 from typing import BinaryIO
 
+from gdq_cli.images.reading.headers import walk_png
+
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))  # Adam7's
 _PIECE = 1 << 20  # bytes that are read or unpacked at once
@@ -20,10 +22,7 @@ def check_rows(stream: BinaryIO) -> None:
     stream.seek(16)
     width, height, depth, colour, _, _, interlaced = struct.unpack(">LLBBBBB", stream.read(13))
     bits, picture = depth * _SAMPLES[colour], None
-    stream.seek(4, 1)
-    while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
-        length, kind = struct.unpack(">L4s", start)
-        stop = stream.tell() + length + 4
+    for kind, _, length in walk_png(stream):
         if kind == b"fcTL":
             width, height = struct.unpack(">LL", stream.read(12)[4:].ljust(8, b"\0"))
             if picture:
@@ -35,7 +34,6 @@ def check_rows(stream: BinaryIO) -> None:
             while picture.missing and rest > 0 and (piece := stream.read(min(rest, _PIECE))):
                 picture.add(piece)
                 rest -= len(piece)
-        stream.seek(stop)
     if picture:
         picture.finish()
     stream.seek(at)

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,26 +41,23 @@ def buffered(stream: BinaryIO, name: str) -> BinaryIO:
 @contextmanager
 def open_source(source: Source, name: str) -> Iterator[BinaryIO]:
     """Open a path or stream as a seekable stream at its start. Raises ImageError when that cannot be."""
-    with ExitStack() as stack:
-        if not isinstance(source, (str, os.PathLike)):
-            stream = buffered(source, name)
-        else:
-            stream = _open_path(Path(source), name, stack)
-        stream.seek(0)
-        yield stream
+    if isinstance(source, (str, os.PathLike)):
+        with _open_path(Path(source), name) as stream:
+            yield stream
+    else:
+        yield buffered(source, name)
 
 
-def _open_path(path: Path, name: str, stack: ExitStack) -> BinaryIO:
+def _open_path(path: Path, name: str) -> BinaryIO:
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
             raise ImageError(f"{name}: is a folder, not an image")
         if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
             raise ImageError(f"{name}: is a device, not an image")
-        if not stat.S_ISFIFO(kind):
-            return stack.enter_context(open_regular(path))
-        with path.open("rb") as pipe:  # whoever names one wants to wait for it
-            return io.BytesIO(pipe.read())
+        if stat.S_ISFIFO(kind):  # whoever names one wants to wait for it
+            return io.BytesIO(path.read_bytes())
+        return open_regular(path)
     except FileNotFoundError as e:
         raise ImageError(f"{name}: {why_missing(path)}") from e
     except PermissionError as e:

@@ -19,6 +19,7 @@ from gdq_cli.images.exif import PREFIX
 from gdq_cli.images.mark import JPEG_SEGMENT
 from gdq_cli.images.metadata import pack_irb
 from gdq_cli.images.picture import Metadata
+from gdq_cli.images.reading.ends import walk_jpeg
 from gdq_cli.images.writing.raster import Raster, map_bands, spans
 
 _BAND_PIXELS = 1 << 19
@@ -56,11 +57,12 @@ def encode_jpeg(stream: BinaryIO, raster: Raster, metadata: Metadata, quality: i
         return buffer.getvalue()
 
     for index, data in enumerate(map_bands(encode, bands, threads)):
-        frame, scan = _find_markers(data)
+        segments = walk_jpeg(data)  # no further than to the coded data
+        frame = next(segment.start for segment in segments if segment.kind in (0xC0, 0xC1))
+        scan = next(segment for segment in segments if segment.kind == 0xDA)
         if index == 0:
-            head = bytearray(data[:scan])
+            head = bytearray(data[: scan.start])
             struct.pack_into(">H", head, frame + 5, raster.height)
-            coded_at = scan + 2 + struct.unpack_from(">H", data, scan + 2)[0]
             if metadata.aspect and head[6:11] == b"JFIF\0":
                 struct.pack_into(">BHH", head, 13, 0, *_whole_aspect(*metadata.aspect))
             stream.write(head[:frame])
@@ -74,11 +76,10 @@ def encode_jpeg(stream: BinaryIO, raster: Raster, metadata: Metadata, quality: i
             stream.write(head[frame:])
             if len(bands) > 1:
                 stream.write(b"\xff\xdd" + struct.pack(">HH", 4, across * down))
-            stream.write(data[scan:coded_at])
+            stream.write(data[scan.start : scan.stop])
         else:
-            coded_at = scan + 2 + struct.unpack_from(">H", data, scan + 2)[0]
             stream.write(bytes((0xFF, 0xD0 + (index - 1) % 8)))
-        stream.write(memoryview(data)[coded_at:-2])
+        stream.write(memoryview(data)[scan.stop : -2])
     stream.write(b"\xff\xd9")
 
 
@@ -86,13 +87,3 @@ def _whole_aspect(x: float, y: float) -> tuple[int, int]:
     """Two densities as the whole numbers of at most 16 bits that have nearly their ratio."""
     ratio = Fraction(x / y).limit_denominator(255)
     return (ratio.numerator, ratio.denominator) if 0 < ratio.numerator <= 65535 else (1, 1)
-
-
-def _find_markers(data: bytes) -> tuple[int, int]:
-    """Offsets of the frame header (SOF) and of the scan header (SOS) of a baseline JPEG."""
-    at, frame = 2, 0
-    while data[at + 1] != 0xDA:
-        if data[at + 1] in (0xC0, 0xC1):
-            frame = at
-        at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
-    return frame, at

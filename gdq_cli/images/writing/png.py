@@ -21,7 +21,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-from gdq_cli.images.exif import PREFIX, strip_prefix
 from gdq_cli.images.mark import PNG_KEYWORD
 from gdq_cli.images.picture import U8, Metadata
 from gdq_cli.images.writing.raster import Raster, Samples, map_bands, spans
@@ -131,7 +130,7 @@ def _write_head(stream: BinaryIO, raster: Raster, metadata: Metadata, animation:
     if animation is not None:
         _chunk(stream, b"acTL", animation)
     if metadata.exif:
-        _chunk(stream, b"eXIf", strip_prefix(PREFIX + metadata.exif))
+        _chunk(stream, b"eXIf", metadata.exif)
     if metadata.xmp:
         _chunk(stream, b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + metadata.xmp)
     if metadata.iptc:  # as ImageMagick began it, for want of a chunk of its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from PIL import Image
 
 from gdq_cli.errors import ImageError
 from gdq_cli.files import check_target
-from gdq_cli.images.formats import check_format_limits, default_format, find_format
+from gdq_cli.images.formats import check_format_limits, default_format
 from gdq_cli.images.mark import append_mark
 from gdq_cli.images.picture import Frame, Metadata
 from gdq_cli.images.reading.container import ImageHeader
@@ -21,9 +22,9 @@ from gdq_cli.images.writing.raster import Raster, default_threads
 from gdq_cli.images.writing.tiff import TiffWriter
 from gdq_cli.images.writing.writer import (
     Target,
+    choose_format,
     deliver,
     keep_metadata,
-    name_of_suffix,
     pillow_metadata,
     pillow_options,
     prepare,
@@ -61,9 +62,9 @@ def write_frames(
         first = next(feed)
     except StopIteration:
         raise ValueError("there are no frames") from None
+    every = itertools.chain((first,), feed)
     animated = header.animated
-    name = encoding.format or name_of_suffix(target) or default_format(header.format, animated=animated)
-    chosen = find_format(name)
+    chosen = choose_format(target, encoding, default_format(header.format, animated=animated))
     height, width = first.picture.size
     check_format_limits(chosen.name, width, height, frames=header.frames)
     if header.frames > 1 and animated != chosen.animation:
@@ -76,21 +77,17 @@ def write_frames(
     notes: list[str] = []
     threads = default_threads() if threads is None else threads
 
-    def chain() -> Iterator[Frame]:
-        yield first
-        yield from feed
-
     def encode(stream: BinaryIO) -> None:
         if chosen.pages:
             writer: TiffWriter | None = None
-            for frame in chain():
+            for frame in every:
                 raster, metadata = prepare(frame.picture, chosen, encoding, notes)
                 size = raster.row_bytes * raster.height * header.frames
                 writer = writer or TiffWriter(stream, size, threads)
                 writer.add_page(raster, metadata)
             return
         metadata = keep_metadata(first.picture, chosen, encoding, notes)
-        rasters = _animation_rasters(chain(), header.has_alpha, (height, width), notes)
+        rasters = _animation_rasters(every, header.has_alpha, (height, width), notes)
         if chosen.name == "png":
             encode_apng(stream, rasters, metadata, header.frames, header.plays, threads)
         else:

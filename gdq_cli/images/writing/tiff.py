@@ -11,6 +11,7 @@ import zlib
 from typing import BinaryIO
 
 import numpy as np
+from PIL.ExifTags import Base as Tag
 
 from gdq_cli.images import exif
 from gdq_cli.images.picture import Metadata
@@ -54,11 +55,11 @@ class TiffWriter:
         offsets, counts, strip_rows = self._write_strips(raster)
         entries = [*self._layout(raster, offsets, counts, strip_rows), *_resolution(metadata, order), *described]
         if metadata.icc:
-            entries.append(Entry(34675, UNDEFINED, len(metadata.icc), metadata.icc))
+            entries.append(Entry(Tag.InterColorProfile, UNDEFINED, len(metadata.icc), metadata.icc))
         if metadata.iptc:
-            entries.append(Entry(33723, UNDEFINED, len(metadata.iptc), metadata.iptc))
+            entries.append(Entry(Tag.IPTCNAA, UNDEFINED, len(metadata.iptc), metadata.iptc))
         if metadata.xmp:
-            entries.append(Entry(700, BYTE, len(metadata.xmp), metadata.xmp))
+            entries.append(Entry(Tag.XMLPacket, BYTE, len(metadata.xmp), metadata.xmp))
         self._pad()
         at = self._stream.tell()
         self._stream.write(pack_ifd(entries, order, at, big=self._big))
@@ -98,20 +99,20 @@ class TiffWriter:
     def _layout(self, raster: Raster, offsets: list[int], counts: list[int], rows: int) -> list[Entry]:
         order, channels, bits = self._order, raster.channels, 16 if raster.deep else 8
         entries = [
-            numbers(256, (raster.width,), order),
-            numbers(257, (raster.height,), order),
-            numbers(258, (bits,) * channels, order, SHORT),
-            numbers(259, (_DEFLATE,), order, SHORT),
-            numbers(262, (1 if raster.grey else 2,), order, SHORT),
-            numbers(273, offsets, order, LONG8 if self._big else LONG),
-            numbers(277, (channels,), order, SHORT),
-            numbers(278, (min(rows, raster.height),), order),
-            numbers(279, counts, order, LONG),
-            numbers(284, (1,), order, SHORT),
-            numbers(317, (_PREDICT_HORIZONTAL,), order, SHORT),
+            numbers(Tag.ImageWidth, (raster.width,), order),
+            numbers(Tag.ImageLength, (raster.height,), order),
+            numbers(Tag.BitsPerSample, (bits,) * channels, order, SHORT),
+            numbers(Tag.Compression, (_DEFLATE,), order, SHORT),
+            numbers(Tag.PhotometricInterpretation, (1 if raster.grey else 2,), order, SHORT),
+            numbers(Tag.StripOffsets, offsets, order, LONG8 if self._big else LONG),
+            numbers(Tag.SamplesPerPixel, (channels,), order, SHORT),
+            numbers(Tag.RowsPerStrip, (min(rows, raster.height),), order),
+            numbers(Tag.StripByteCounts, counts, order, LONG),
+            numbers(Tag.PlanarConfiguration, (1,), order, SHORT),
+            numbers(Tag.Predictor, (_PREDICT_HORIZONTAL,), order, SHORT),
         ]
         if raster.alpha:
-            entries.append(numbers(338, (2,), order, SHORT))  # alpha that is not premultiplied
+            entries.append(numbers(Tag.ExtraSamples, (2,), order, SHORT))  # alpha that is not premultiplied
         return entries
 
 
@@ -120,8 +121,8 @@ def _resolution(metadata: Metadata, order: str) -> list[Entry]:
     if density is None:
         return []
     x, y = (struct.pack(order + "LL", round(value * 10000), 10000) for value in density)
-    unit = numbers(296, (1 if metadata.aspect else 2,), order, SHORT)
-    return [Entry(282, RATIONAL, 1, x), Entry(283, RATIONAL, 1, y), unit]
+    unit = numbers(Tag.ResolutionUnit, (1 if metadata.aspect else 2,), order, SHORT)
+    return [Entry(Tag.XResolution, RATIONAL, 1, x), Entry(Tag.YResolution, RATIONAL, 1, y), unit]
 
 
 def _predict(samples: Samples, order: str) -> bytes:

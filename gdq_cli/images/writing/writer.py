@@ -29,6 +29,7 @@ from gdq_cli.images.formats import (
 from gdq_cli.images.mark import append_mark
 from gdq_cli.images.metadata import fit_metadata, looks_of, profile_space
 from gdq_cli.images.picture import Metadata, Picture
+from gdq_cli.images.reading.sources import name_of
 from gdq_cli.images.writing.jpeg import encode_jpeg
 from gdq_cli.images.writing.png import encode_png
 from gdq_cli.images.writing.raster import Raster, default_threads, lay_out, spans
@@ -70,7 +71,7 @@ def write_image(
         FileError: the file cannot be written.
         ImageError: the format cannot hold the picture, or the stream not be written.
     """
-    chosen = _choose(target, picture, encoding.format)
+    chosen = choose_format(target, encoding, default_format(picture.format))
     notes: list[str] = []
     height, width = picture.size
     check_format_limits(chosen.name, width, height)
@@ -113,27 +114,19 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     return (red, green, blue)
 
 
-def name_of_suffix(target: Target) -> str | None:
-    """The format that a path's suffix stands for; None for a stream and for a suffix that gdq does not write."""
-    if not isinstance(target, (str, os.PathLike)):
-        return None
+def choose_format(target: Target, encoding: Encoding, default: str) -> Format:
+    """The format asked for, else that of a path's suffix, and the default for a stream.
+
+    Raises:
+        OptionsError: gdq does not write that format.
+    """
+    if encoding.format is not None or not isinstance(target, (str, os.PathLike)):
+        return find_format(encoding.format or default)
     found = format_of_suffix(Path(target))
-    return found.name if found is not None and found.writable else None
-
-
-def _choose(target: Target, picture: Picture, format: str | None) -> Format:
-    if format is not None:
-        return find_format(format)
-    if isinstance(target, (str, os.PathLike)):
-        name = name_of_suffix(target)
-        if name is None:
-            raise OptionsError(f"{os.fspath(target)}: which format? Its name should end in one of {_suffixes()}")
-        return find_format(name)
-    return find_format(default_format(picture.format))
-
-
-def _suffixes() -> str:
-    return ", ".join("." + name for name in WRITABLE)
+    if found is None or not found.writable:
+        suffixes = ", ".join("." + name for name in WRITABLE)
+        raise OptionsError(f"{os.fspath(target)}: which format? Its name should end in one of {suffixes}")
+    return found
 
 
 def pillow_options(format: Format, encoding: Encoding, picture: Picture) -> dict[str, Any]:
@@ -220,13 +213,13 @@ def _encode_ppm(stream: BinaryIO, raster: Raster, mark: bytes) -> None:
 
 def deliver(target: Target, encode: Callable[[BinaryIO], None], overwrite: bool) -> None:
     """Run an encoder into a file that appears when it is complete, or into a stream once it has finished."""
+    name = name_of(target)
     if isinstance(target, (str, os.PathLike)):
         with atomic_file(Path(target), overwrite=overwrite) as stream:
-            _run(encode, stream, os.fspath(target))
+            _run(encode, stream, name)
         return
-    name = getattr(target, "name", None)
     with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spool:
-        _run(encode, cast(BinaryIO, spool), name if isinstance(name, str) else "<stream>")
+        _run(encode, cast(BinaryIO, spool), name)
         spool.seek(0)
         try:
             shutil.copyfileobj(spool, target)
