@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from gdq_cli.commands.console import (
+from gdq_cli.commands.line.files import check_output, hold_pipe
+from gdq_cli.commands.line.flags import (
     BitsOption,
     BudgetOption,
     DeviceOption,
@@ -17,19 +18,16 @@ from gdq_cli.commands.console import (
     JsonOption,
     MaxPixelsOption,
     ModelOption,
+    OfflineOption,
     ThreadsOption,
-    hold_pipe,
-    print_map,
-    show_progress,
-    write_overlay,
 )
-from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.help import MODEL, OUTPUT
-from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.usage import given
-from gdq_cli.commands.wording import say, tell, to_json
+from gdq_cli.commands.line.help import MODEL, OUTPUT
+from gdq_cli.commands.line.usage import given
+from gdq_cli.commands.terminal.console import print_map
+from gdq_cli.commands.terminal.progress import show_progress, watch_downloads
+from gdq_cli.commands.terminal.wording import say, tell, to_json
 from gdq_cli.errors import OptionsError
-from gdq_cli.options import NATIVE_SCALES, UpscaleOptions
+from gdq_cli.options import NATIVE_SCALES, Encoding, UpscaleOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +90,7 @@ def bitmap(
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
     from gdq_cli.bitmaps.table import bit_map_csv, bit_map_dict
     from gdq_cli.bits.patches import PATCH_SIZE
-    from gdq_cli.commands.summary import describe_model
+    from gdq_cli.commands.terminal.summary import describe_model
     from gdq_cli.engines.threads import set_thread_count
     from gdq_cli.files import atomic_file
     from gdq_cli.images import bleed_colour, probe_image, read_image
@@ -173,7 +171,7 @@ def bitmap(
 
 def _summary(source: str, plan: BitPlan, model: str, decided_by: str | None) -> str:
     """The line below the map."""
-    from gdq_cli.commands.summary import plan_line
+    from gdq_cli.commands.terminal.summary import plan_line
 
     if decided_by is None:
         return plan_line(source, plan, model)
@@ -191,3 +189,23 @@ def _page(rgb: NDArray[np.uint8], result: UpscaleResult, record: PictureRecord, 
     for trivial in ("output", "frames"):  # the page itself, and 1
         del facts[trivial]
     return html_report(show_pair(rgb, result.image), result.bit_map, result.plan.patches, facts, title=title)
+
+
+def write_overlay(
+    target: Path,
+    source: Path | BinaryIO,
+    bit_map: NDArray[np.int64],
+    overwrite: bool,
+    max_pixels: int,
+    numbers: bool = False,
+) -> None:
+    """Write the bit map over the picture it belongs to."""
+    from gdq_cli.bitmaps.overlay import overlay_image
+    from gdq_cli.bits.patches import plan_patches
+    from gdq_cli.images import Picture, read_image, write_image
+
+    if not isinstance(source, Path):
+        source.seek(0)
+    picture = read_image(source, max_pixels=max_pixels)
+    overlay = overlay_image(picture.rgb, bit_map, plan_patches(picture.size), numbers=numbers)
+    write_image(target, Picture(overlay), Encoding(format="png"), overwrite=overwrite)

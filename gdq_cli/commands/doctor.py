@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gdq_cli.commands.completion import complete_device
-from gdq_cli.commands.console import JsonOption
-from gdq_cli.commands.wording import as_options, tell, to_json
+from gdq_cli.commands.line.completion import complete_device
+from gdq_cli.commands.line.flags import JsonOption
+from gdq_cli.commands.terminal.wording import as_options, tell, to_json
 from gdq_cli.options import UpscaleOptions
 
 BROKEN = 1

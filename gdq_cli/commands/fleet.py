@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdq_cli.commands.printer import RunPrinter
-from gdq_cli.commands.wording import say
+from gdq_cli.commands.terminal.printer import RunPrinter
+from gdq_cli.commands.terminal.wording import say
 from gdq_cli.errors import OptionsError
 from gdq_cli.fleet.plan import plan_fleet
 from gdq_cli.fleet.run import outcomes_here, rehearse_fleet, run_fleet

@@ -12,29 +12,25 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
 
 import typer
 
-from gdq_cli.commands.completion import complete_model, complete_rows
-from gdq_cli.commands.console import (
-    Bar,
+from gdq_cli.commands.line.completion import complete_model, complete_rows
+from gdq_cli.commands.line.files import check_output, hold_pipe
+from gdq_cli.commands.line.flags import (
     DeviceOption,
     EngineOption,
     JsonOption,
     MaxPixelsOption,
+    OfflineOption,
     ThreadsOption,
-    hold_pipe,
-    make_console,
-    show_progress,
 )
-from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.help import INPUT, MODEL, OUTPUT, SPEED
-from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.usage import given
-from gdq_cli.commands.wording import tell, to_json
+from gdq_cli.commands.line.help import INPUT, MODEL, OUTPUT, SPEED
+from gdq_cli.commands.line.usage import given
+from gdq_cli.commands.terminal.console import print_table
+from gdq_cli.commands.terminal.progress import Bar, show_progress, watch_downloads
+from gdq_cli.commands.terminal.wording import tell, to_json
 from gdq_cli.errors import OptionsError
 from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from gdq_cli.measure.evaluation import Evaluation
 
 ModelsOption = Annotated[
@@ -156,9 +152,9 @@ def eval(
     finally:
         bar.stop()
     if not as_json:
-        from gdq_cli.commands.tables import evaluation_table
+        from gdq_cli.commands.terminal.tables import evaluation_table
 
-        _print_table(evaluation_table(evaluations, str(folder)))
+        print_table(evaluation_table(evaluations, str(folder)))
     if as_csv is not None:
         with atomic_file(as_csv, overwrite=overwrite) as file:
             file.write(evaluations_csv(evaluations).encode())
@@ -175,14 +171,6 @@ def _check_degrade(lr: Path | None, protocol: str) -> None:
         raise OptionsError("--degrade makes the LR pictures and --lr names others; give one of them")
     if protocol == "paper":
         raise OptionsError("--protocol paper is for clean LR pictures, which the paper's figures are of; not --degrade")
-
-
-def _print_table(table: Table) -> None:
-    """Draw a table as wide as its content where stdout is a file: a log has no edge to wrap at."""
-    console = make_console(stderr=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 200)
-    console.print(table)
 
 
 def bench(
@@ -297,9 +285,9 @@ def bench(
     if as_json:
         tell(to_json(facts))
         return
-    from gdq_cli.commands.tables import bench_lines, bench_table
+    from gdq_cli.commands.terminal.tables import bench_lines, bench_table
 
-    _print_table(bench_table(facts))
+    print_table(bench_table(facts))
     tell(*bench_lines(facts))
     for line in missing:
         tell(f"note: {line}", err=True)

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from gdq_cli.commands.completion import complete_model
-from gdq_cli.commands.console import JsonOption
-from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
-from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
-from gdq_cli.commands.usage import given
-from gdq_cli.commands.wording import print_error, say, tell, to_json
+from gdq_cli.commands.line.completion import complete_model
+from gdq_cli.commands.line.files import check_checkpoint, check_scale, model_name
+from gdq_cli.commands.line.flags import JsonOption, OfflineOption
+from gdq_cli.commands.line.help import PlainCommand, PlainGroup, examples
+from gdq_cli.commands.line.usage import given
+from gdq_cli.commands.terminal.progress import watch_downloads
+from gdq_cli.commands.terminal.wording import print_error, say, tell, to_json
 from gdq_cli.errors import OptionsError, WeightsError
 
 models = typer.Typer(

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.summary import caption, skip_line
-from gdq_cli.commands.wording import as_options
+from gdq_cli.commands.line.files import check_output
+from gdq_cli.commands.terminal.summary import caption, skip_line
+from gdq_cli.commands.terminal.wording import as_options
 from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.files import path_key
 from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from gdq_cli.bits.patches import HALO, MAX_HALO
-from gdq_cli.commands.completion import complete_device
-from gdq_cli.commands.console import Bar
-from gdq_cli.commands.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAINING
-from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
-from gdq_cli.commands.usage import given
-from gdq_cli.commands.wording import tell
+from gdq_cli.commands.line.completion import complete_device
+from gdq_cli.commands.line.files import check_checkpoint, check_scale, model_name
+from gdq_cli.commands.line.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAINING
+from gdq_cli.commands.line.usage import given
+from gdq_cli.commands.terminal.progress import Bar
+from gdq_cli.commands.terminal.wording import tell
 from gdq_cli.errors import OptionsError, WeightsError, memory_errors
 from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES, all_digits
 

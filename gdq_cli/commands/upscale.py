@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 
-from gdq_cli.commands.completion import complete_format
-from gdq_cli.commands.console import (
-    Bar,
+from gdq_cli.commands.line.completion import complete_format
+from gdq_cli.commands.line.files import check_output
+from gdq_cli.commands.line.flags import (
     BitsOption,
     BudgetOption,
     DeviceOption,
@@ -24,16 +24,14 @@ from gdq_cli.commands.console import (
     JsonOption,
     MaxPixelsOption,
     ModelOption,
+    OfflineOption,
     PreferOption,
     QuietOption,
     ThreadsOption,
-    print_json,
-    write_overlay,
 )
-from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.help import INPUT, MESSAGES, METADATA, OUTPUT, SPEED
-from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.wording import print_error, printable, say, tell
+from gdq_cli.commands.line.help import INPUT, MESSAGES, METADATA, OUTPUT, SPEED
+from gdq_cli.commands.terminal.progress import Bar, watch_downloads
+from gdq_cli.commands.terminal.wording import print_error, print_json, printable, say, tell
 from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
@@ -232,7 +230,7 @@ def upscale(
 
     if ray is not None or any(map(is_address, [*inputs, output or ""])):
         from gdq_cli.commands.fleet import check_fleet, upscale_fleet
-        from gdq_cli.commands.printer import RunPrinter
+        from gdq_cli.commands.terminal.printer import RunPrinter
         from gdq_cli.runs.report import Listener, RunSummary
 
         check_fleet(inputs, output in _STDOUT, {"--bitmap": bitmap_file, "--report": report_file})
@@ -259,8 +257,8 @@ def upscale(
         also = [file for file in (bitmap_file, report_file) if file is not None]
         raise typer.Exit(_print_plan(_rehearse(plan, options, make_pool, quiet), as_json, quiet, also))
 
-    from gdq_cli.commands.printer import RunPrinter
     from gdq_cli.commands.report import open_report
+    from gdq_cli.commands.terminal.printer import RunPrinter
     from gdq_cli.runs.pipeline import run_batch
 
     with open_report(report_file, plan, overwrite) as report:
@@ -271,6 +269,8 @@ def upscale(
     if report_file is not None and not plan.planned and not quiet:
         say(f"{report_file} is not written: there was nothing to upscale")
     if bitmap_file is not None and printer.bit_map is not None:
+        from gdq_cli.commands.bitmap import write_overlay
+
         write_overlay(bitmap_file, plan.jobs[0].source, printer.bit_map, overwrite, max_pixels)
     elif bitmap_file is not None and not plan.planned and not quiet and not summary.failures:
         say(f"{bitmap_file} is not written: the picture was skipped; gdq bitmap makes it alone")
@@ -384,7 +384,7 @@ def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
 
 def _print_plan(plan: Plan, as_json: bool, quiet: bool, also: Sequence[Path] = ()) -> int:
     """Say what a run would do, and which other files it would write; the exit code it would have."""
-    from gdq_cli.commands.summary import planned_line
+    from gdq_cli.commands.terminal.summary import planned_line
     from gdq_cli.runs.plan import Failed
 
     problems = [job.error for job in plan.jobs if isinstance(job, Failed)]

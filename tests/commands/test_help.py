@@ -8,8 +8,8 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from gdq_cli.commands import help as layout
 from gdq_cli.commands.app import build_app
+from gdq_cli.commands.line import help as layout
 from tests.helpers.commands import COMMANDS, app
 
 PANELS = {name for name in vars(layout).values() if isinstance(name, str) and re.fullmatch(r"[A-Z][a-z ]+", name)}

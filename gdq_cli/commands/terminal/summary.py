@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdq_cli.bits.controller import find_reasons
-from gdq_cli.commands.wording import as_options, printable
+from gdq_cli.commands.terminal.wording import as_options, printable
 from gdq_cli.runs.plan import Failed, Planned, Skipped
 from gdq_cli.upscaling.record import PictureRecord, peak_rss_mib
 

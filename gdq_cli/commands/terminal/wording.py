@@ -51,6 +51,14 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def print_json(facts: dict[str, Any], *, err: bool = False) -> None:
+    """One object of --json."""
+    said = {"error": facts["error"] and as_options(facts["error"])} if "error" in facts else {}
+    if "warnings" in facts:
+        said["warnings"] = [as_options(warning) for warning in facts["warnings"]]
+    tell(to_json(facts | said), err=err)
+
+
 def print_error(error: GdqError) -> None:
     """One line on stderr: what is wrong and what to do."""
     tell("error: " + " ".join(as_options(str(error)).split()), err=True)

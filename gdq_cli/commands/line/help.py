@@ -6,7 +6,7 @@ from typing import Any
 
 import typer.core
 
-from gdq_cli.commands.usage import check_words
+from gdq_cli.commands.line.usage import check_words
 
 INPUT = "Input"
 OUTPUT = "Output"

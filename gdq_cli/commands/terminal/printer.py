@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gdq_cli.commands.console import Bar, print_json, print_map
-from gdq_cli.commands.summary import picture_line, run_lines, skip_line, step_line, summary_lines
-from gdq_cli.commands.wording import print_error, printable, say, tell
+from gdq_cli.commands.terminal.console import print_map
+from gdq_cli.commands.terminal.progress import Bar
+from gdq_cli.commands.terminal.summary import picture_line, run_lines, skip_line, step_line, summary_lines
+from gdq_cli.commands.terminal.wording import print_error, print_json, printable, say, tell
 from gdq_cli.errors import GdqError
 from gdq_cli.runs.plan import Failed, Planned, Skipped
 from gdq_cli.runs.report import Listener, Outcome, RunSummary
