@@ -20,8 +20,9 @@ from gdq_cli.commands.line.flags import (
     ModelOption,
     OfflineOption,
     ThreadsOption,
+    model_option,
+    output_option,
 )
-from gdq_cli.commands.line.help import MODEL, OUTPUT
 from gdq_cli.commands.line.usage import given
 from gdq_cli.commands.terminal.console import print_map
 from gdq_cli.commands.terminal.progress import show_progress, watch_downloads
@@ -49,28 +50,17 @@ def bitmap(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.")],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Also write it: .png (overlay), .csv, .json or .html (upscales, too).",
-            rich_help_panel=OUTPUT,
-        ),
+        output_option("--output", "-o", help="Also write it: .png (overlay), .csv, .json or .html (upscales, too)."),
     ] = None,
-    scale: Annotated[
-        int, typer.Option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.", rich_help_panel=MODEL)
-    ] = 4,
+    scale: Annotated[int, model_option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.")] = 4,
     model: ModelOption = UpscaleOptions.model,
     bits: BitsOption = UpscaleOptions.bits,
     budget: BudgetOption = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    numbers: Annotated[
-        bool, typer.Option("--numbers", help="Write each patch's bits into the overlay.", rich_help_panel=OUTPUT)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)
-    ] = False,
+    numbers: Annotated[bool, output_option("--numbers", help="Write each patch's bits into the overlay.")] = False,
+    overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     offline: OfflineOption = False,
     as_json: JsonOption = False,

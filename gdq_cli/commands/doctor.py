@@ -18,7 +18,7 @@ BROKEN = 1
 def doctor(
     device: Annotated[
         str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete_device)
-    ] = (UpscaleOptions.device),
+    ] = UpscaleOptions.device,
     as_json: JsonOption = False,
 ) -> None:
     """Look over this installation: versions, devices, the engine and why, self-tests, weights, disk; with remedies."""

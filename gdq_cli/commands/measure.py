@@ -21,8 +21,11 @@ from gdq_cli.commands.line.flags import (
     MaxPixelsOption,
     OfflineOption,
     ThreadsOption,
+    input_option,
+    model_option,
+    output_option,
+    speed_option,
 )
-from gdq_cli.commands.line.help import INPUT, MODEL, OUTPUT, SPEED
 from gdq_cli.commands.line.usage import given
 from gdq_cli.commands.terminal.console import print_table
 from gdq_cli.commands.terminal.progress import Bar, show_progress, watch_downloads
@@ -35,19 +38,12 @@ if TYPE_CHECKING:
 
 ModelsOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Model name or checkpoint; may be repeated. Default edsr.",
-        rich_help_panel=MODEL,
-        autocompletion=complete_model,
+    model_option(
+        "--model", "-m", help="Model name or checkpoint; may be repeated. Default edsr.", autocompletion=complete_model
     ),
 ]
 NativeScaleOption = Annotated[
-    int,
-    typer.Option(
-        "--scale", "-x", "-s", min=2, max=4, help="Native scale of the model: 2, 3 or 4.", rich_help_panel=MODEL
-    ),
+    int, model_option("--scale", "-x", "-s", min=2, max=4, help="Native scale of the model: 2, 3 or 4.")
 ]
 
 
@@ -63,48 +59,37 @@ def eval(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures, the truth.")],
     lr: Annotated[
-        Path | None,
-        typer.Option(
-            "--lr", help="Folder of their LR pictures; default: made by antialiased bicubic.", rich_help_panel=INPUT
-        ),
+        Path | None, input_option("--lr", help="Folder of their LR pictures; default: made by antialiased bicubic.")
     ] = None,
     degrade: Annotated[
         str | None,
-        typer.Option(
+        input_option(
             "--degrade",
             help="Make LR worse than bicubic does: clean, jpeg90, jpeg75, jpeg45, jpeg30, noise5, noise10, light or "
             "strong; or several, separated by commas.",
-            rich_help_panel=INPUT,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --degrade draws.", rich_help_panel=INPUT)] = 0,
+    seed: Annotated[int, input_option("--seed", min=0, help="Of what --degrade draws.")] = 0,
     scale: NativeScaleOption = 4,
     models: ModelsOption = None,
     protocol: Annotated[
         Literal["gdq", "paper"],
-        typer.Option(
-            "--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins).", rich_help_panel=MODEL
-        ),
+        model_option("--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins)."),
     ] = "gdq",
     bits: Annotated[
         list[str] | None,
-        typer.Option(
+        model_option(
             "--bits",
             "-b",
             help="bicubic, fp32, 8, 6, 5, 4 or auto; several with commas, or repeated. Default: all but bicubic.",
-            rich_help_panel=MODEL,
             autocompletion=complete_rows,
         ),
     ] = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    as_csv: Annotated[
-        Path | None, typer.Option("--csv", help="Also write every figure as CSV.", rich_help_panel=OUTPUT)
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing CSV file.", rich_help_panel=OUTPUT)
-    ] = False,
+    as_csv: Annotated[Path | None, output_option("--csv", help="Also write every figure as CSV.")] = None,
+    overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing CSV file.")] = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -178,51 +163,31 @@ def bench(
     source: Annotated[
         Path | None, typer.Argument(metavar="INPUT", help="A picture; default: a made one of --size.")
     ] = None,
-    size: Annotated[
-        str, typer.Option("--size", help="WxH of the LR picture to make if none is given.", rich_help_panel=INPUT)
-    ] = DEFAULT_SIZE,
+    size: Annotated[str, input_option("--size", help="WxH of the LR picture to make if none is given.")] = DEFAULT_SIZE,
     scale: NativeScaleOption = 4,
     model: Annotated[
         str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Model name, or a .safetensors checkpoint.",
-            rich_help_panel=MODEL,
-            autocompletion=complete_model,
-        ),
+        model_option("--model", "-m", help="Model name, or a .safetensors checkpoint.", autocompletion=complete_model),
     ] = DEFAULT_MODEL,
     bits: Annotated[
         list[str] | None,
-        typer.Option(
+        model_option(
             "--bits",
             "-b",
             help="fp32, 8, 6, 5, 4 or auto; several with commas, or repeated. Default: all.",
-            rich_help_panel=MODEL,
             autocompletion=complete_rows,
         ),
     ] = None,
     engines: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--engine", help="Engine to time; may be repeated. Default: all fast ones.", rich_help_panel=SPEED
-        ),
+        list[str] | None, speed_option("--engine", help="Engine to time; may be repeated. Default: all fast ones.")
     ] = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: Annotated[
         list[int] | None,
-        typer.Option(
-            "--threads",
-            "-j",
-            min=1,
-            max=1024,
-            help="CPU threads; may be repeated. Default: all cores.",
-            rich_help_panel=SPEED,
-        ),
+        speed_option("--threads", "-j", min=1, max=1024, help="CPU threads; may be repeated. Default: all cores."),
     ] = None,
     repeats: Annotated[
-        int,
-        typer.Option("--repeats", min=1, help="Counted runs of each row, after one to warm up.", rich_help_panel=SPEED),
+        int, speed_option("--repeats", min=1, help="Counted runs of each row, after one to warm up.")
     ] = 5,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     offline: OfflineOption = False,
@@ -308,17 +273,10 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A picture.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same size and number of frames.")],
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Also write the difference, brightened, as a picture.", rich_help_panel=OUTPUT
-        ),
+        Path | None, output_option("--output", "-o", help="Also write the difference, brightened, as a picture.")
     ] = None,
-    shave: Annotated[
-        int, typer.Option("--shave", min=0, help="Pixels to leave out on each side.", rich_help_panel=INPUT)
-    ] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)
-    ] = False,
+    shave: Annotated[int, input_option("--shave", min=0, help="Pixels to leave out on each side.")] = 0,
+    overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     as_json: JsonOption = False,
 ) -> None:

@@ -15,7 +15,14 @@ import typer
 from gdq_cli.bits.patches import HALO, MAX_HALO
 from gdq_cli.commands.line.completion import complete_device
 from gdq_cli.commands.line.files import check_checkpoint, check_scale, model_name
-from gdq_cli.commands.line.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAINING
+from gdq_cli.commands.line.flags import (
+    controller_option,
+    input_option,
+    model_option,
+    output_option,
+    speed_option,
+    training_option,
+)
 from gdq_cli.commands.line.usage import given
 from gdq_cli.commands.terminal.progress import Bar
 from gdq_cli.commands.terminal.wording import tell
@@ -34,51 +41,29 @@ if TYPE_CHECKING:
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
 FromOption = Annotated[
-    Path,
-    typer.Option(
-        "--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.", rich_help_panel=INPUT
-    ),
+    Path, input_option("--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.")
 ]
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.", rich_help_panel=OUTPUT)
-]
+OutputOption = Annotated[Path, output_option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.")]
 ScaleOption = Annotated[
-    int | None,
-    typer.Option("--scale", "-x", "-s", help="Scale that the file to start from must have.", rich_help_panel=INPUT),
+    int | None, input_option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
 ]
-FabOption = Annotated[
-    float, typer.Option("--fab", help="Average bit-width that the controller aims at.", rich_help_panel=CONTROLLER)
-]
+FabOption = Annotated[float, controller_option("--fab", help="Average bit-width that the controller aims at.")]
 DescriptorOption = Annotated[
     Literal["band_energy", "mean"],
-    typer.Option(
-        "--descriptor", metavar="KIND", help="band_energy, or mean as in the release.", rich_help_panel=CONTROLLER
-    ),
+    controller_option("--descriptor", metavar="KIND", help="band_energy, or mean as in the release."),
 ]
 GateOption = Annotated[
     Literal["ridge", "gumbel"],
-    typer.Option(
-        "--gate",
-        metavar="KIND",
-        help="How the controller learns: ridge, or gumbel as in the paper.",
-        rich_help_panel=CONTROLLER,
-    ),
+    controller_option("--gate", metavar="KIND", help="How the controller learns: ridge, or gumbel as in the paper."),
 ]
 DegradationOption = Annotated[
     Literal["none", "photo"],
-    typer.Option(
-        "--degradation",
-        help="What LR went through: none (bicubic alone), or photo (blur, noise, JPEG, ...).",
-        rich_help_panel=INPUT,
+    input_option(
+        "--degradation", help="What LR went through: none (bicubic alone), or photo (blur, noise, JPEG, ...)."
     ),
 ]
-SeedOption = Annotated[
-    int,
-    typer.Option("--seed", min=0, max=2**63 - 1, help="Of every random draw.", rich_help_panel=TRAINING),  # torch's
-]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an existing checkpoint.", rich_help_panel=OUTPUT)
-]
+SeedOption = Annotated[int, training_option("--seed", min=0, max=2**63 - 1, help="Of every random draw.")]  # torch's
+OverwriteOption = Annotated[bool, output_option("--overwrite", help="Replace an existing checkpoint.")]
 
 OF_CONTROLLER = ("--fab", "--descriptor", "--gate")
 
@@ -101,20 +86,17 @@ def calibrate(
     degradation: DegradationOption = "none",
     halo: Annotated[
         int,
-        typer.Option(
+        model_option(
             "--halo",
             min=0,
             max=MAX_HALO,
             help="LR pixels of context around a patch; more where a network sees farther: gdq models info photo.",
-            rich_help_panel=MODEL,
         ),
     ] = HALO,
     static_bits: Annotated[
         str | None,
-        typer.Option(
-            "--static-bits",
-            help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8.",
-            rich_help_panel=MODEL,
+        model_option(
+            "--static-bits", help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8."
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -157,83 +139,55 @@ def train(
     output: OutputOption,
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--from",
-            help="Checkpoint to start from, or plain EDSR weights; without it from scratch.",
-            rich_help_panel=INPUT,
-        ),
+        input_option("--from", help="Checkpoint to start from, or plain EDSR weights; without it from scratch."),
     ] = None,
     stage: Annotated[
         Literal["fp32", "quantized"],
-        typer.Option(
-            "--stage",
-            metavar="KIND",
-            help="fp32, or quantized (from a calibrated checkpoint).",
-            rich_help_panel=TRAINING,
-        ),
+        training_option("--stage", metavar="KIND", help="fp32, or quantized (from a calibrated checkpoint)."),
     ] = "fp32",
-    steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.", rich_help_panel=TRAINING)] = 5000,
-    batch: Annotated[int, typer.Option("--batch", help="Patches per step.", rich_help_panel=TRAINING)] = 16,
-    patch: Annotated[
-        int, typer.Option("--patch", min=1, help="Side of a training patch in LR pixels.", rich_help_panel=TRAINING)
-    ] = 32,
+    steps: Annotated[int, training_option("--steps", help="Steps of the whole run.")] = 5000,
+    batch: Annotated[int, training_option("--batch", help="Patches per step.")] = 16,
+    patch: Annotated[int, training_option("--patch", min=1, help="Side of a training patch in LR pixels.")] = 32,
     vary: Annotated[
         bool | None,
-        typer.Option(
-            "--vary/--no-vary",
-            help="Vary size, place and colours of patches; default in the fp32 stage only.",
-            rich_help_panel=TRAINING,
+        training_option(
+            "--vary/--no-vary", help="Vary size, place and colours of patches; default in the fp32 stage only."
         ),
     ] = None,
     degradation: DegradationOption = "none",
     graphics: Annotated[
         float | None,
-        typer.Option(
+        training_option(
             "--graphics",
             min=0,
             max=1,
             help="Share of patches drawn instead: saturated colours, edges, text; default 0.3, fp32 0.",
-            rich_help_panel=TRAINING,
         ),
     ] = None,
     upsampler: Annotated[
         Literal["pixelshuffle", "pixelshuffledirect"] | None,
-        typer.Option(
+        model_option(
             "--upsampler",
             metavar="KIND",
             help="pixelshuffle as in EDSR, or pixelshuffledirect (one convolution, faster); fp32 stage only.",
-            rich_help_panel=MODEL,
         ),
     ] = None,
     rate: Annotated[
-        float | None,
-        typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.", rich_help_panel=TRAINING),
+        float | None, training_option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.")
     ] = None,
     minutes: Annotated[
-        float | None,
-        typer.Option("--minutes", help="Stop after this time; the same command goes on.", rich_help_panel=TRAINING),
+        float | None, training_option("--minutes", help="Stop after this time; the same command goes on.")
     ] = None,
-    validate_every: Annotated[
-        int, typer.Option("--validate-every", help="Steps between validations.", rich_help_panel=TRAINING)
-    ] = 500,
+    validate_every: Annotated[int, training_option("--validate-every", help="Steps between validations.")] = 500,
     scale: Annotated[
         int | None,
-        typer.Option(
-            "--scale",
-            "-x",
-            "-s",
-            help="Scale to train; from a network of another scale its body is kept.",
-            rich_help_panel=INPUT,
-        ),
+        input_option("--scale", "-x", "-s", help="Scale to train; from a network of another scale its body is kept."),
     ] = None,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
     gate: GateOption = "ridge",
     device: Annotated[
-        str,
-        typer.Option(
-            "--device", "-d", help="auto, cpu, cuda or cuda:N.", rich_help_panel=SPEED, autocompletion=complete_device
-        ),
+        str, speed_option("--device", "-d", help="auto, cpu, cuda or cuda:N.", autocompletion=complete_device)
     ] = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -338,30 +292,21 @@ def train(
 def refine(
     context: typer.Context,
     folder: FolderArgument,
-    source: Annotated[Path, typer.Option("--from", help="Trained checkpoint: an EDSR.", rich_help_panel=INPUT)],
+    source: Annotated[Path, input_option("--from", help="Trained checkpoint: an EDSR.")],
     output: OutputOption,
     other: Annotated[
-        Path | None,
-        typer.Option("--average", help="First average it with this one, of the same network.", rich_help_panel=INPUT),
+        Path | None, input_option("--average", help="First average it with this one, of the same network.")
     ] = None,
-    share: Annotated[
-        float, typer.Option("--share", min=0, max=1, help="Of the other one in the average.", rich_help_panel=INPUT)
-    ] = 0.5,
+    share: Annotated[float, input_option("--share", min=0, max=1, help="Of the other one in the average.")] = 0.5,
     steps: Annotated[
-        bool,
-        typer.Option(
-            "--steps",
-            help="Then move activation steps where the held-out pictures gain by it.",
-            rich_help_panel=TRAINING,
-        ),
+        bool, training_option("--steps", help="Then move activation steps where the held-out pictures gain by it.")
     ] = False,
     coarse: Annotated[
         bool,
-        typer.Option(
+        training_option(
             "--coarse",
             help="Put the weights of 4-bit patches on the grid of the faster kernel for 4 bits, where gdq calibrate "
             "puts them. Alone it leaves the rest as it is, the controller included.",
-            rich_help_panel=TRAINING,
         ),
     ] = False,
     target_fab: FabOption = DEFAULT_FAB,

@@ -28,8 +28,12 @@ from gdq_cli.commands.line.flags import (
     PreferOption,
     QuietOption,
     ThreadsOption,
+    input_option,
+    messages_option,
+    metadata_option,
+    output_option,
+    speed_option,
 )
-from gdq_cli.commands.line.help import INPUT, MESSAGES, METADATA, OUTPUT, SPEED
 from gdq_cli.commands.terminal.progress import Bar, watch_downloads
 from gdq_cli.commands.terminal.wording import print_error, print_json, printable, say, tell
 from gdq_cli.errors import FileError, ImageError, OptionsError
@@ -48,32 +52,21 @@ def upscale(
     inputs: InputArgument,
     scale: Annotated[
         float | None,
-        typer.Option(
-            "--scale",
-            "-x",
-            "-s",
-            help="Factor, 1 to 64. 2, 3, 4 are native, others are resampled. Default 4.",
-            rich_help_panel=OUTPUT,
+        output_option(
+            "--scale", "-x", "-s", help="Factor, 1 to 64. 2, 3, 4 are native, others are resampled. Default 4."
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
+        output_option(
             "--output",
             "-o",
             help="File, folder (made if need be), address, or - for stdout (text and --json then go to stderr).",
-            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    width: Annotated[
-        int | None, typer.Option("--width", help="Target width in pixels; aspect kept.", rich_help_panel=OUTPUT)
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option("--height", help="Target height in pixels; aspect kept.", rich_help_panel=OUTPUT)
-    ] = None,
-    longest: Annotated[
-        int | None, typer.Option("--longest", help="Target longest side; aspect kept.", rich_help_panel=OUTPUT)
-    ] = None,
+    width: Annotated[int | None, output_option("--width", help="Target width in pixels; aspect kept.")] = None,
+    height: Annotated[int | None, output_option("--height", help="Target height in pixels; aspect kept.")] = None,
+    longest: Annotated[int | None, output_option("--longest", help="Target longest side; aspect kept.")] = None,
     model: ModelOption = UpscaleOptions.model,
     device: DeviceOption = UpscaleOptions.device,
     threads: ThreadsOption = None,
@@ -83,108 +76,75 @@ def upscale(
     prefer: PreferOption = UpscaleOptions.prefer,
     format: Annotated[
         str,
-        typer.Option(
+        output_option(
             "--format",
             "-f",
             help="auto (as the input), png, jpg, webp, tiff, avif, bmp or ppm.",
-            rich_help_panel=OUTPUT,
             autocompletion=complete_format,
         ),
     ] = "auto",
-    quality: Annotated[
-        int | None, typer.Option("--quality", "-q", help="1 to 100, for jpg, webp and avif.", rich_help_panel=OUTPUT)
-    ] = None,
+    quality: Annotated[int | None, output_option("--quality", "-q", help="1 to 100, for jpg, webp and avif.")] = None,
     lossless: Annotated[
-        bool,
-        typer.Option("--lossless", help="Lossless webp; png, tiff, bmp and ppm always are.", rich_help_panel=OUTPUT),
+        bool, output_option("--lossless", help="Lossless webp; png, tiff, bmp and ppm always are.")
     ] = False,
     background: Annotated[
-        str,
-        typer.Option(
-            "--background", help="Behind transparent pixels in formats without transparency.", rich_help_panel=METADATA
-        ),
+        str, metadata_option("--background", help="Behind transparent pixels in formats without transparency.")
     ] = "white",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs; default: skip them.", rich_help_panel=OUTPUT)
-    ] = False,
+    overwrite: Annotated[bool, output_option("--overwrite", help="Replace outputs; default: skip them.")] = False,
     strip_metadata: Annotated[
         bool,
-        typer.Option(
+        metadata_option(
             "--strip-metadata",
             help="Write no EXIF, XMP, captions, resolution or sRGB profile; one of other colours stays.",
-            rich_help_panel=METADATA,
         ),
     ] = False,
     alpha: Annotated[
-        str,
-        typer.Option(
-            "--alpha", help="Upscale transparency by lanczos or network, or drop it.", rich_help_panel=METADATA
-        ),
-    ] = (UpscaleOptions.alpha),
+        str, metadata_option("--alpha", help="Upscale transparency by lanczos or network, or drop it.")
+    ] = UpscaleOptions.alpha,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Look into folders below.", rich_help_panel=INPUT)
-    ] = False,
+    recursive: Annotated[bool, input_option("--recursive", "-r", help="Look into folders below.")] = False,
     name: Annotated[
         str | None,
-        typer.Option(
-            "--name",
-            help="Names of outputs, from {stem} {name} {ext} {scale} {width} {height} {model} {bits}.",
-            rich_help_panel=OUTPUT,
+        output_option(
+            "--name", help="Names of outputs, from {stem} {name} {ext} {scale} {width} {height} {model} {bits}."
         ),
     ] = None,
-    suffix: Annotated[
-        str | None, typer.Option("--suffix", help='The same as --name "{stem}SUFFIX".', rich_help_panel=OUTPUT)
-    ] = None,
+    suffix: Annotated[str | None, output_option("--suffix", help='The same as --name "{stem}SUFFIX".')] = None,
     memory: Annotated[
         str | None,
-        typer.Option(
-            "--memory",
-            help="Budget for pictures, such as 2GiB; larger ones go through files. Default: half.",
-            rich_help_panel=SPEED,
+        speed_option(
+            "--memory", help="Budget for pictures, such as 2GiB; larger ones go through files. Default: half."
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option(
+        messages_option(
             "--dry-run",
             help="Try all but the network: options, model, and every picture decoded; say what would be done.",
-            rich_help_panel=MESSAGES,
         ),
     ] = False,
     heatmap: Annotated[
-        bool | None,
-        typer.Option(
-            "--heatmap/--no-heatmap", help="Draw the bit map; default: for a single picture.", rich_help_panel=MESSAGES
-        ),
+        bool | None, messages_option("--heatmap/--no-heatmap", help="Draw the bit map; default: for a single picture.")
     ] = None,
     bitmap_file: Annotated[
-        Path | None,
-        typer.Option("--bitmap", help="Also write the bit map over the input picture, as PNG.", rich_help_panel=OUTPUT),
+        Path | None, output_option("--bitmap", help="Also write the bit map over the input picture, as PNG.")
     ] = None,
     report_file: Annotated[
         Path | None,
-        typer.Option(
-            "--report",
-            help="Also write an .html page: before and after of every picture, with its bit map.",
-            rich_help_panel=OUTPUT,
+        output_option(
+            "--report", help="Also write an .html page: before and after of every picture, with its bit map."
         ),
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(
-            "--ray",
-            metavar="ADDRESS",
-            help="Run on Ray: local starts it here, auto finds it, or its address.",
-            rich_help_panel=SPEED,
+        speed_option(
+            "--ray", metavar="ADDRESS", help="Run on Ray: local starts it here, auto finds it, or its address."
         ),
     ] = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also tell where the time went.", rich_help_panel=MESSAGES)
-    ] = False,
+    verbose: Annotated[bool, messages_option("--verbose", "-v", help="Also tell where the time went.")] = False,
 ) -> None:
     """Upscale pictures and show which patch got how many bits."""
     from gdq_cli.images import parse_colour  # not at the top: gdq --help needs neither numpy nor Pillow

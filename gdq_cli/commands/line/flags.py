@@ -1,14 +1,24 @@
-"""Options that several commands have."""
+"""Groups of options in the help, and options that several commands have."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from gdq_cli.commands.line.completion import complete_bits, complete_device, complete_picture_model
-from gdq_cli.commands.line.help import INPUT, MESSAGES, MODEL, SPEED
 from gdq_cli.options import Prefer
+
+# Makers of options, by the group of the help that they stand in.
+input_option = partial(typer.Option, rich_help_panel="Input")
+output_option = partial(typer.Option, rich_help_panel="Output")
+model_option = partial(typer.Option, rich_help_panel="Model and bits")
+metadata_option = partial(typer.Option, rich_help_panel="Metadata")
+training_option = partial(typer.Option, rich_help_panel="Training")
+controller_option = partial(typer.Option, rich_help_panel="Controller")
+speed_option = partial(typer.Option, rich_help_panel="Speed")
+messages_option = partial(typer.Option, rich_help_panel="Messages")
 
 InputArgument = Annotated[
     list[str],
@@ -16,55 +26,30 @@ InputArgument = Annotated[
 ]
 ModelOption = Annotated[
     str,
-    typer.Option(
+    model_option(
         "--model",
         "-m",
         help="Model name, or a .safetensors checkpoint; auto: photo for lossy pictures such as JPEG, edsr for others.",
-        rich_help_panel=MODEL,
         autocompletion=complete_picture_model,
     ),
 ]
 DeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=SPEED, autocompletion=complete_device
-    ),
+    str, speed_option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete_device)
 ]
-ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", "-j", help="CPU threads; default: all cores.", rich_help_panel=SPEED)
-]
-EngineOption = Annotated[
-    str, typer.Option("--engine", help="Insist on one engine; see gdq doctor.", hidden=True, rich_help_panel=SPEED)
-]
+ThreadsOption = Annotated[int | None, speed_option("--threads", "-j", help="CPU threads; default: all cores.")]
+EngineOption = Annotated[str, speed_option("--engine", help="Insist on one engine; see gdq doctor.", hidden=True)]
 BitsOption = Annotated[
     str,
-    typer.Option(
-        "--bits",
-        "-b",
-        help="auto, or force 4, 5, 6, 8 or fp32 everywhere.",
-        rich_help_panel=MODEL,
-        autocompletion=complete_bits,
-    ),
+    model_option("--bits", "-b", help="auto, or force 4, 5, 6, 8 or fp32 everywhere.", autocompletion=complete_bits),
 ]
-BudgetOption = Annotated[
-    float | None, typer.Option("--budget", help="Spend at most this average bit-width (4 to 8).", rich_help_panel=MODEL)
-]
+BudgetOption = Annotated[float | None, model_option("--budget", help="Spend at most this average bit-width (4 to 8).")]
 PreferOption = Annotated[
     Prefer,
-    typer.Option(
-        "--prefer",
-        metavar="KIND",
-        help="What auto saves: bits, or time (more bits where they take no longer here).",
-        rich_help_panel=MODEL,
+    model_option(
+        "--prefer", metavar="KIND", help="What auto saves: bits, or time (more bits where they take no longer here)."
     ),
 ]
-MaxPixelsOption = Annotated[
-    int, typer.Option("--max-pixels", help="Refuse larger inputs, judged by their header.", rich_help_panel=INPUT)
-]
-OfflineOption = Annotated[
-    bool, typer.Option("--offline", help="Never touch the network; use what is here.", rich_help_panel=MODEL)
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON object per line on stdout instead of text.", rich_help_panel=MESSAGES)
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.", rich_help_panel=MESSAGES)]
+MaxPixelsOption = Annotated[int, input_option("--max-pixels", help="Refuse larger inputs, judged by their header.")]
+OfflineOption = Annotated[bool, model_option("--offline", help="Never touch the network; use what is here.")]
+JsonOption = Annotated[bool, messages_option("--json", help="One JSON object per line on stdout instead of text.")]
+QuietOption = Annotated[bool, messages_option("--quiet", help="Print nothing but errors.")]

@@ -1,4 +1,4 @@
-"""How the help of a command is laid out: options in groups, flags without a value, examples below; and its class."""
+"""How the help of a command is laid out: flags without a value, examples below; and its class."""
 
 from __future__ import annotations
 
@@ -7,15 +7,6 @@ from typing import Any
 import typer.core
 
 from gdq_cli.commands.line.usage import check_words
-
-INPUT = "Input"
-OUTPUT = "Output"
-MODEL = "Model and bits"
-METADATA = "Metadata"
-TRAINING = "Training"
-CONTROLLER = "Controller"
-SPEED = "Speed"
-MESSAGES = "Messages"
 
 EXAMPLES = {
     "upscale": (
