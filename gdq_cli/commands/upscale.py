@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
@@ -35,7 +35,7 @@ from gdq_cli.commands.line.flags import (
     speed_option,
 )
 from gdq_cli.commands.terminal.progress import Bar, watch_downloads
-from gdq_cli.commands.terminal.wording import print_error, print_json, printable, say, tell
+from gdq_cli.commands.terminal.wording import printable, say
 from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
@@ -147,6 +147,8 @@ def upscale(
     verbose: Annotated[bool, messages_option("--verbose", "-v", help="Also tell where the time went.")] = False,
 ) -> None:
     """Upscale pictures and show which patch got how many bits."""
+    from gdq_cli.commands.bitmap import write_overlay
+    from gdq_cli.commands.terminal.printer import Manner, RunPrinter, print_plan
     from gdq_cli.images import parse_colour  # not at the top: gdq --help needs neither numpy nor Pillow
     from gdq_cli.places import is_address
     from gdq_cli.runs.memory import parse_size
@@ -174,12 +176,7 @@ def upscale(
         suffix=suffix,
         memory=None if memory is None else parse_size(memory),
     )
-    said = {"--quiet": quiet, "--json": as_json, "--verbose": verbose, "--heatmap": heatmap is True}
-    if len(several := [option for option, given in said.items() if given]) > 1 and several != [
-        "--verbose",
-        "--heatmap",
-    ]:
-        raise OptionsError(f"{several[0]} and {several[1]} contradict each other; give one of them")
+    manner = Manner(as_json, quiet, verbose, heatmap, err=output in _STDOUT)
     _check_meant(inputs, output)
 
     def make_pool() -> UpscalerPool:
@@ -190,60 +187,53 @@ def upscale(
 
     if ray is not None or any(map(is_address, [*inputs, output or ""])):
         from gdq_cli.commands.fleet import check_fleet, upscale_fleet
-        from gdq_cli.commands.terminal.printer import RunPrinter
-        from gdq_cli.runs.report import Listener, RunSummary
 
         check_fleet(inputs, output in _STDOUT, {"--bitmap": bitmap_file, "--report": report_file})
-        done = upscale_fleet(
-            *(inputs, options, output, recursive, ray, make_pool, engine, offline, dry_run),
-            lambda jobs: RunPrinter(jobs, (), as_json, quiet, verbose, heatmap, False, Listener()),
-        )
-        if not isinstance(done, RunSummary):
-            raise typer.Exit(_print_plan(done, as_json, quiet))
-        _exit(done)
-        return
+        fleet = upscale_fleet(inputs, options, output, recursive, ray, make_pool, engine, offline, dry_run, manner)
+        raise typer.Exit(_exit_code(fleet))
+
+    from gdq_cli.commands.report import check_report, open_report
+    from gdq_cli.runs.pipeline import run_batch
 
     plan = _plan_run(inputs, options, output, recursive)
     if bitmap_file is not None:
         _check_overlay(bitmap_file, plan, overwrite)
     if report_file is not None:
-        from gdq_cli.commands.report import check_report
-
         check_report(report_file, plan, overwrite)
     if not quiet:
         _say_without_effect(plan, options, inputs, recursive)
-
     if dry_run:
-        also = [file for file in (bitmap_file, report_file) if file is not None]
-        raise typer.Exit(_print_plan(_rehearse(plan, options, make_pool, quiet), as_json, quiet, also))
-
-    from gdq_cli.commands.report import open_report
-    from gdq_cli.commands.terminal.printer import RunPrinter
-    from gdq_cli.runs.pipeline import run_batch
+        plan = _rehearse(plan, options, make_pool, quiet)
+        print_plan(plan, manner, [file for file in (bitmap_file, report_file) if file is not None])
+        raise typer.Exit(_exit_code(plan))
 
     with open_report(report_file, plan, overwrite) as report:
-        to_stdout = output in _STDOUT
-        printer = RunPrinter(len(plan.jobs), plan.planned, as_json, quiet, verbose, heatmap, to_stdout, report)
+        printer = RunPrinter(manner, len(plan.jobs), plan.planned, report)
         with printer.watching():
             summary = run_batch(plan, options, make_pool, printer)
     if report_file is not None and not plan.planned and not quiet:
         say(f"{report_file} is not written: there was nothing to upscale")
     if bitmap_file is not None and printer.bit_map is not None:
-        from gdq_cli.commands.bitmap import write_overlay
-
         write_overlay(bitmap_file, plan.jobs[0].source, printer.bit_map, overwrite, max_pixels)
     elif bitmap_file is not None and not plan.planned and not quiet and not summary.failures:
         say(f"{bitmap_file} is not written: the picture was skipped; gdq bitmap makes it alone")
     printer.print_summary(summary)
-    _exit(summary)
+    raise typer.Exit(_exit_code(summary))
 
 
-def _exit(summary: RunSummary) -> None:
-    """End with the exit code of a run."""
-    if summary.failures:
-        single = summary.ok + summary.skipped + summary.failed == 1
-        decisive = summary.fatal or (summary.failures[0].error if single else None)
-        raise typer.Exit(decisive.exit_code if decisive is not None else 1)
+def _exit_code(done: Plan | RunSummary) -> int:
+    """Of a run, or of one that was tried: that of its only picture's error, or of the error that ended it, else 1."""
+    from gdq_cli.runs.plan import Failed, Plan
+
+    if isinstance(done, Plan):
+        failures, fatal = [job for job in done.jobs if isinstance(job, Failed)], None
+        pictures = len(done.jobs)
+    else:
+        failures, fatal = done.failures, done.fatal
+        pictures = done.ok + done.skipped + done.failed
+    if fatal is None and failures and pictures == 1:
+        fatal = failures[0].error
+    return fatal.exit_code if fatal is not None else 1 if failures else 0
 
 
 def _check_meant(names: list[str], output: str | None) -> None:
@@ -340,36 +330,3 @@ def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
             raise OptionsError(f"--bitmap {target} is the output itself; choose another name")
         inputs = [job.source] if isinstance(job.source, Path) else []
         check_output(target, *inputs, overwrite=overwrite, option="bitmap")
-
-
-def _print_plan(plan: Plan, as_json: bool, quiet: bool, also: Sequence[Path] = ()) -> int:
-    """Say what a run would do, and which other files it would write; the exit code it would have."""
-    from gdq_cli.commands.terminal.summary import planned_line
-    from gdq_cli.runs.plan import Failed
-
-    problems = [job.error for job in plan.jobs if isinstance(job, Failed)]
-    for job in plan.jobs:
-        if as_json:
-            print_json(job.to_dict() | {"output": job.target_name})
-        elif quiet:
-            if isinstance(job, Failed):
-                print_error(job.error)
-        else:
-            tell(planned_line(job))
-            for note in job.notes:
-                say(f"{job.name}: {note}")
-    planned, failed = len(plan.planned), len(problems)
-    skipped = len(plan.jobs) - planned - failed
-    files = {str(file): file.exists() for file in also} if planned else {}
-    if as_json:
-        counts = {"planned": planned, "skipped": skipped, "failed": failed}
-        counts |= {"ignored": plan.ignored, "earlier_outputs": plan.earlier}
-        print_json({"summary": counts | {"also": [{"output": name, "exists": there} for name, there in files.items()]}})
-    for name, there in files.items() if not (as_json or quiet) else ():
-        tell(f"{name} would be {'replaced' if there else 'written'}, too")
-    if len(plan.jobs) > 1 and not (as_json or quiet):
-        size = sum(job.disk_bytes for job in plan.planned) / 2**20
-        tell(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail")
-    if not problems:
-        return 0
-    return problems[0].exit_code if len(plan.jobs) == 1 else 1
