@@ -499,6 +499,16 @@ def test_stdin_into_a_folder_and_json_beside_the_picture(picture: Path, model: P
     assert json.loads(result.stderr.splitlines()[0])["output"] == "standard output"
 
 
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_a_dry_run_leaves_stdout_to_the_picture(picture: Path, model: Path, options: list[str]) -> None:
+    """What reads pictures from the pipe gets nothing, as text or as JSON, of a run that makes none."""
+    result = runner.invoke(
+        app, ["upscale", "-x", "2", "-m", str(model), str(picture), "-o", "-", "--dry-run", *options]
+    )
+    assert (result.exit_code, result.stdout_bytes) == (0, b"")
+    assert "standard output" in result.stderr
+
+
 @pytest.mark.parametrize("data", [b"", b"text", b"\x89PNG\r\n\x1a\n"])
 def test_stdin_that_is_no_picture(model: Path, data: bytes) -> None:
     result = runner.invoke(app, ["upscale", "-", "-x", "2", "-m", str(model), "-o", "-"], input=data)

@@ -64,9 +64,9 @@ def print_plan(plan: Plan, manner: Manner, also: Sequence[Path] = ()) -> None:
     """
     for job in plan.jobs:
         if manner.as_json:
-            print_json(job.to_dict() | {"output": job.target_name})
+            print_json(job.to_dict() | {"output": job.target_name}, err=manner.err)
         elif not manner.quiet:
-            tell(planned_line(job))
+            tell(planned_line(job), err=manner.err)
             for note in job.notes:
                 say(f"{job.name}: {note}")
         elif isinstance(job, Failed):
@@ -77,14 +77,14 @@ def print_plan(plan: Plan, manner: Manner, also: Sequence[Path] = ()) -> None:
         counts = {"planned": planned, "skipped": skipped, "failed": failed}
         counts |= {"ignored": plan.ignored, "earlier_outputs": plan.earlier}
         others = [{"output": name, "exists": there} for name, there in files.items()]
-        print_json({"summary": counts | {"also": others}})
+        print_json({"summary": counts | {"also": others}}, err=manner.err)
     elif not manner.quiet:
         for name, there in files.items():
-            tell(f"{name} would be {'replaced' if there else 'written'}, too")
+            tell(f"{name} would be {'replaced' if there else 'written'}, too", err=manner.err)
         if len(plan.jobs) > 1:
             size = sum(job.disk_bytes for job in plan.planned) / 2**20
             text = f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail"
-            tell(text)
+            tell(text, err=manner.err)
 
 
 class RunPrinter(Listener):
