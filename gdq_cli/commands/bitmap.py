@@ -19,6 +19,7 @@ from gdq_cli.commands.line.flags import (
     MaxPixelsOption,
     ModelOption,
     OfflineOption,
+    OverwriteOption,
     ThreadsOption,
     model_option,
     output_option,
@@ -26,7 +27,7 @@ from gdq_cli.commands.line.flags import (
 from gdq_cli.commands.line.usage import given
 from gdq_cli.commands.terminal.console import print_map
 from gdq_cli.commands.terminal.progress import show_progress, watch_downloads
-from gdq_cli.commands.terminal.wording import say, tell, to_json
+from gdq_cli.commands.terminal.wording import print_json, say, tell, to_json
 from gdq_cli.errors import OptionsError
 from gdq_cli.options import NATIVE_SCALES, Encoding, UpscaleOptions
 
@@ -60,7 +61,7 @@ def bitmap(
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     numbers: Annotated[bool, output_option("--numbers", help="Write each patch's bits into the overlay.")] = False,
-    overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
+    overwrite: OverwriteOption = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
@@ -115,7 +116,7 @@ def bitmap(
             plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget, progress=progress)
     notes = () if native == scale else (describe_lack(model, scale, native),)
     for note in notes:
-        tell(f"note: {source}: {note}", err=True)
+        say(f"{source}: {note}")
     decided_by: Any = "budget" if budget is not None else "forced" if bits != "auto" else None
     facts = bit_map_dict(
         plan.bit_map,
@@ -128,7 +129,7 @@ def bitmap(
     )
     facts |= {"model": upscaler.checkpoint.name, "model_reason": reason}
     if as_json:
-        tell(to_json(facts))
+        print_json(facts)
     else:
         print_map(plan.bit_map, picture.size)
         name = describe_model(f"{upscaler.checkpoint.name} x{native}", reason)

@@ -19,7 +19,9 @@ from gdq_cli.commands.line.flags import (
     EngineOption,
     JsonOption,
     MaxPixelsOption,
+    NativeScaleOption,
     OfflineOption,
+    OverwriteOption,
     ThreadsOption,
     input_option,
     model_option,
@@ -29,7 +31,7 @@ from gdq_cli.commands.line.flags import (
 from gdq_cli.commands.line.usage import given
 from gdq_cli.commands.terminal.console import print_table
 from gdq_cli.commands.terminal.progress import Bar, show_progress, watch_downloads
-from gdq_cli.commands.terminal.wording import tell, to_json
+from gdq_cli.commands.terminal.wording import print_json, say, tell
 from gdq_cli.errors import OptionsError
 from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
 
@@ -41,9 +43,6 @@ ModelsOption = Annotated[
     model_option(
         "--model", "-m", help="Model name or checkpoint; may be repeated. Default edsr.", autocompletion=complete_model
     ),
-]
-NativeScaleOption = Annotated[
-    int, model_option("--scale", "-x", "-s", min=2, max=4, help="Native scale of the model: 2, 3 or 4.")
 ]
 
 
@@ -89,7 +88,7 @@ def eval(
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
     as_csv: Annotated[Path | None, output_option("--csv", help="Also write every figure as CSV.")] = None,
-    overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing CSV file.")] = False,
+    overwrite: OverwriteOption = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -116,8 +115,7 @@ def eval(
     }
     evaluations: list[Evaluation] = []
     work = list(itertools.product(degradations, upscalers.items()))
-    bar = Bar(f"{folder}")
-    try:
+    with Bar(str(folder)) as bar:
         for index, (degradation, (model, upscaler)) in enumerate(work):
             what = f"{model} x{scale}" if degradation is None else f"{model} x{scale} {degradation}"
             evaluation = evaluate(
@@ -133,9 +131,7 @@ def eval(
             evaluations.append(evaluation)
             bar.stop()
             if as_json:
-                tell(to_json(evaluation.to_dict()))
-    finally:
-        bar.stop()
+                print_json(evaluation.to_dict())
     if not as_json:
         from gdq_cli.commands.terminal.tables import evaluation_table
 
@@ -248,14 +244,14 @@ def bench(
         "missing": list(missing),
     }
     if as_json:
-        tell(to_json(facts))
+        print_json(facts)
         return
     from gdq_cli.commands.terminal.tables import bench_lines, bench_table
 
     print_table(bench_table(facts))
     tell(*bench_lines(facts))
     for line in missing:
-        tell(f"note: {line}", err=True)
+        say(line)
 
 
 def _parse_size(size: str) -> tuple[int, int]:
@@ -276,7 +272,7 @@ def compare(
         Path | None, output_option("--output", "-o", help="Also write the difference, brightened, as a picture.")
     ] = None,
     shave: Annotated[int, input_option("--shave", min=0, help="Pixels to leave out on each side.")] = 0,
-    overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
+    overwrite: OverwriteOption = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     as_json: JsonOption = False,
 ) -> None:
@@ -321,10 +317,10 @@ def compare(
         facts |= {"output": str(output), "gain": gain}
         more = [f"{output}: the difference" + (f", {gain} times as bright" if gain > 1 else "")]
     if as_json:
-        tell(to_json(facts))
+        print_json(facts)
         return
     for remark in found.remarks:
-        tell(f"note: {remark}", err=True)
+        say(remark)
     size = f"{width}x{height} pixels" + (f", {len(found.frames)} frames or pages" if len(found.frames) > 1 else "")
     if not differing:
         tell(f"{'the pictures are equal' if equal else 'no difference in what gdq reads'}: {size}", *more)

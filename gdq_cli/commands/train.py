@@ -16,6 +16,7 @@ from gdq_cli.bits.patches import HALO, MAX_HALO
 from gdq_cli.commands.line.completion import complete_device
 from gdq_cli.commands.line.files import check_checkpoint, check_scale, model_name
 from gdq_cli.commands.line.flags import (
+    OverwriteOption,
     controller_option,
     input_option,
     model_option,
@@ -25,7 +26,7 @@ from gdq_cli.commands.line.flags import (
 )
 from gdq_cli.commands.line.usage import given
 from gdq_cli.commands.terminal.progress import Bar
-from gdq_cli.commands.terminal.wording import tell
+from gdq_cli.commands.terminal.wording import say, tell
 from gdq_cli.errors import OptionsError, WeightsError, memory_errors
 from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES, all_digits
 
@@ -63,7 +64,6 @@ DegradationOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, training_option("--seed", min=0, max=2**63 - 1, help="Of every random draw.")]  # torch's
-OverwriteOption = Annotated[bool, output_option("--overwrite", help="Replace an existing checkpoint.")]
 
 OF_CONTROLLER = ("--fab", "--descriptor", "--gate")
 
@@ -266,13 +266,11 @@ def train(
         bar.stop()
         tell(f"step {step}  {_figures(average, start, held_out)}", err=True)
 
-    try:
+    with bar:
         complete = trainer.run(report, validate, minutes and minutes * 60)
-    finally:
-        bar.stop()
     if not complete:
-        say = f"step {trainer.step} is kept in {state_file}; now {output} as it stands (Ctrl-C: without)"
-        tell(say, err=True)
+        kept = f"step {trainer.step} is kept in {state_file}"
+        tell(f"{kept}; now {output} as it stands (Ctrl-C: without)", err=True)
     history = [
         *start.facts.get("training", []),
         _history(stage, source.name if source else "scratch", trainer.step, options, sampler.settings, chosen_device),
@@ -362,7 +360,7 @@ def _refuse(context: typer.Context, options: tuple[str, ...], why: str) -> None:
 @contextmanager
 def _show_work() -> Iterator[Callable[[str, int, int], None]]:
     """Progress of work in several pieces: a bar for each on a terminal, else a line."""
-    bar, start, latest = Bar(), time.perf_counter(), ""
+    start, latest = time.perf_counter(), ""
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal latest
@@ -371,10 +369,8 @@ def _show_work() -> Iterator[Callable[[str, int, int], None]]:
         latest = what
         bar.update(f"{what} {done}/{total}", done, total)
 
-    try:
+    with Bar() as bar:
         yield report
-    finally:
-        bar.stop()
 
 
 def check_fab(target_fab: float) -> None:
@@ -406,7 +402,7 @@ def _load(folder: Path, scale: int, degradation: TrainingDegradation) -> tuple[l
     files = list_images(folder)
     training, held_out = split_validation(files)
     if (warning := find_artefacts(files)) is not None:
-        tell(f"note: {folder}: {warning}", err=True)
+        say(f"{folder}: {warning}")
     tell(f"{len(training)} training images, {len(held_out)} held out for validation", err=True)
     return load_pairs(training, scale, degradation), load_pairs(held_out, scale, degradation, seed=1)
 

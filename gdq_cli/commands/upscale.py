@@ -35,7 +35,7 @@ from gdq_cli.commands.line.flags import (
     speed_option,
 )
 from gdq_cli.commands.terminal.progress import Bar, watch_downloads
-from gdq_cli.commands.terminal.wording import printable, say
+from gdq_cli.commands.terminal.wording import say
 from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
@@ -275,13 +275,8 @@ def _rehearse(plan: Plan, options: UpscaleOptions, make_pool: Callable[[], Upsca
         else:
             pool().get(scale, model)
 
-    bar = Bar(shown=not quiet)
-    try:
-        return rehearse(
-            plan, options, load, lambda job, done, total: bar.update(printable(Path(job.name).name), done, total)
-        )
-    finally:
-        bar.stop()
+    with Bar(shown=not quiet) as bar:
+        return rehearse(plan, options, load, lambda job, done, total: bar.update(Path(job.name).name, done, total))
 
 
 def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:

@@ -33,6 +33,9 @@ ModelOption = Annotated[
         autocompletion=complete_picture_model,
     ),
 ]
+NativeScaleOption = Annotated[
+    int, model_option("--scale", "-x", "-s", min=2, max=4, help="Native scale of the model: 2, 3 or 4.")
+]
 DeviceOption = Annotated[
     str, speed_option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete_device)
 ]
@@ -51,5 +54,6 @@ PreferOption = Annotated[
 ]
 MaxPixelsOption = Annotated[int, input_option("--max-pixels", help="Refuse larger inputs, judged by their header.")]
 OfflineOption = Annotated[bool, model_option("--offline", help="Never touch the network; use what is here.")]
+OverwriteOption = Annotated[bool, output_option("--overwrite", help="Replace an existing output.")]
 JsonOption = Annotated[bool, messages_option("--json", help="One JSON object per line on stdout instead of text.")]
 QuietOption = Annotated[bool, messages_option("--quiet", help="Print nothing but errors.")]

@@ -114,14 +114,12 @@ class RunPrinter(Listener):
     def watching(self) -> Iterator[None]:
         """Leave no bar behind; Ctrl-C ends the command with what was done until then."""
         try:
-            yield
+            with self._bar:
+                yield
         except KeyboardInterrupt:
-            self._bar.stop()
             finished = f" after {self._finished} of {self._total} pictures; the same command goes on from there"
             tell("interrupted" + ("" if self._single else finished), err=True)
             raise typer.Exit(130) from None
-        finally:
-            self._bar.stop()
 
     def started(self, job: Planned) -> None:
         self._done += self._current

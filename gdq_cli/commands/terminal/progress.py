@@ -25,7 +25,7 @@ class Bar:
     """The one bar, on stderr, for work of more than a second; nothing where stderr is no terminal.
 
     It appears by itself, so that work which cannot tell how far it is shows that it goes on, and takes the place of
-    any other bar.
+    any other bar. As a context it is taken away at the end.
 
     Args:
         name: what is being done, until ``update`` tells.
@@ -60,6 +60,12 @@ class Bar:
             Bar._latest.stop()
         Bar._latest = self
         self._appear()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop()
 
     @property
     def drawn(self) -> bool:
@@ -103,11 +109,8 @@ class Bar:
 @contextmanager
 def show_progress(name: str, unit: str = "", *, shown: bool = True) -> Iterator[Progress]:
     """A bar for one piece of work, with its units counted if they have a name."""
-    bar = Bar(name, shown=shown)
-    try:
+    with Bar(name, shown=shown) as bar:
         yield lambda done, total: bar.update(f"{name} {done}/{total} {unit}" if unit else name, done, total)
-    finally:
-        bar.stop()
 
 
 def watch_downloads(*, shown: bool) -> Watch | None:
