@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from gdq_cli.bits.patches import HALO, MAX_HALO
+from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.commands.line.completion import complete_device
 from gdq_cli.commands.line.files import check_checkpoint, check_scale, model_name
 from gdq_cli.commands.line.flags import (
@@ -48,7 +49,19 @@ OutputOption = Annotated[Path, output_option("--output", "-o", help="Checkpoint 
 ScaleOption = Annotated[
     int | None, input_option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
 ]
-FabOption = Annotated[float, controller_option("--fab", help="Average bit-width that the controller aims at.")]
+
+
+def _check_fab(target_fab: float) -> float:
+    """The average that is given. Raises OptionsError for one that no mixture of widths has."""
+    if not 4 <= target_fab <= 8:
+        raise OptionsError(f"--fab must be between 4 and 8 bits, not {all_digits(target_fab)}")
+    return target_fab
+
+
+FabOption = Annotated[
+    float,
+    controller_option("--fab", callback=_check_fab, help="Average bit-width that the controller aims at."),
+]
 DescriptorOption = Annotated[
     Literal["band_energy", "mean"],
     controller_option("--descriptor", metavar="KIND", help="band_energy, or mean as in the release."),
@@ -104,7 +117,6 @@ def calibrate(
 ) -> None:
     """Quantize a float32 network by statistics of some pictures, without training."""
     check_checkpoint(output, source, overwrite=overwrite)
-    check_fab(target_fab)
     from gdq_cli.models.checkpoint import write_checkpoint
     from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
     from gdq_cli.training.start import read_start
@@ -194,7 +206,6 @@ def train(
 ) -> None:
     """Train a network; the state beside the output lets the same command go on after any interruption."""
     check_checkpoint(output, source, overwrite=overwrite)
-    check_fab(target_fab)
     if source is None and (stage != "fp32" or scale not in NATIVE_SCALES):
         raise OptionsError(
             "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
@@ -206,6 +217,8 @@ def train(
     if minutes is not None and not minutes > 0:
         raise OptionsError(f"--minutes must be above 0, not {minutes:g}")
     from gdq_cli.engines import choose_device
+    from gdq_cli.models.checkpoint import write_checkpoint
+    from gdq_cli.networks import parameters_of
     from gdq_cli.runs.memory import keep_freed_memory
     from gdq_cli.training.calibration.steps import reach_flat_colours
     from gdq_cli.training.data import PatchSampler
@@ -275,8 +288,12 @@ def train(
         *start.facts.get("training", []),
         _history(stage, source.name if source else "scratch", trainer.step, options, sampler.settings, chosen_device),
     ]
-    start = replace(start, name=model_name(output), facts=start.facts | {"training": history})
-    _write_finished(output, trainer.average, start, training, target_fab, descriptor, gate, seed, overwrite)
+    network = trainer.average.cpu()
+    facts = start.facts | {"training": history}
+    finished = replace(start, parameters=parameters_of(network), name=model_name(output), facts=facts)
+    if finished.is_quantized:
+        finished = _fit_controller(finished, network, training, target_fab, descriptor, gate, seed)
+    write_checkpoint(output, finished, overwrite=overwrite)
     if complete:
         state_file.unlink(missing_ok=True)
         tell(f"{output}: trained for {steps} steps")
@@ -316,7 +333,6 @@ def refine(
 ) -> None:
     """Finish a trained checkpoint: average two runs, refine steps, and fit a quantized one's controller anew."""
     check_checkpoint(output, source, other, overwrite=overwrite)
-    check_fab(target_fab)
     if other is None and given(context, "--share"):
         raise OptionsError("--share is of --average; give both or neither")
     coarse_alone = coarse and other is None and not steps
@@ -342,12 +358,10 @@ def refine(
         with _show_work() as progress:
             factors = refine_steps(network, held_out, progress)
         start = replace(start, facts=start.facts | {"steps_refined": factors})
-    start = replace(start, parameters=parameters_of(network), name=model_name(output))
-    if coarse_alone:
-        finished = start
-        write_checkpoint(output, finished, overwrite=overwrite)
-    else:
-        finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed, overwrite)
+    finished = replace(start, parameters=parameters_of(network), name=model_name(output))
+    if finished.is_quantized and not coarse_alone:
+        finished = _fit_controller(finished, network, training, target_fab, descriptor, gate, seed)
+    write_checkpoint(output, finished, overwrite=overwrite)
     tell(f"{output}: {_figures(network, finished, held_out)}")
 
 
@@ -373,23 +387,13 @@ def _show_work() -> Iterator[Callable[[str, int, int], None]]:
         yield report
 
 
-def check_fab(target_fab: float) -> None:
-    """Refuse an average that no mixture of widths has. Raises OptionsError."""
-    if not 4 <= target_fab <= 8:
-        raise OptionsError(f"--fab must be between 4 and 8 bits, not {all_digits(target_fab)}")
-
-
 def _static_bits(text: str | None, config: NetworkConfig) -> tuple[int, ...]:
     """Widths of the static layers from text such as 8,8,6,8."""
-    from dataclasses import replace
-
-    from gdq_cli.bits.widths import BIT_WIDTHS
-
     if text is None:
         return ()
     count = len(replace(config, bit_widths=BIT_WIDTHS).static_bits)
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) != count or not set(parts) <= {"4", "5", "6", "8"}:
+    if len(parts) != count or not set(parts) <= set(map(str, BIT_WIDTHS)):
         raise OptionsError(f"--static-bits takes {count} widths of 4, 5, 6 or 8 at scale {config.scale}, not {text}")
     return tuple(map(int, parts))
 
@@ -480,37 +484,28 @@ def _figures(network: Edsr, start: Checkpoint, held_out: list[ImagePair]) -> str
     return f"validation PSNR dB: {', '.join(figures)}"
 
 
-def _write_finished(
-    output: Path,
+def _fit_controller(
+    checkpoint: Checkpoint,
     network: Edsr,
-    start: Checkpoint,
     training: list[ImagePair],
     target_fab: float,
     descriptor: Descriptor,
     gate: Gate,
     seed: int,
-    overwrite: bool,
 ) -> Checkpoint:
-    """Write ``start`` with a trained network, and with a new controller if it is quantized."""
-    from gdq_cli.models.checkpoint import write_checkpoint
-    from gdq_cli.networks import parameters_of
+    """The checkpoint of a network, with a new controller."""
     from gdq_cli.training.calibration.calibrate import attach_controller
 
-    network.cpu()
-    finished = replace(start, parameters=parameters_of(network))
-    if start.is_quantized:
-        with _show_work() as progress:
-            finished = attach_controller(
-                network,
-                training,
-                name=start.name,
-                target_fab=target_fab,
-                descriptor=descriptor,
-                gate=gate,
-                halo=start.halo,
-                facts=start.facts,
-                seed=seed,
-                progress=progress,
-            )
-    write_checkpoint(output, finished, overwrite=overwrite)
-    return finished
+    with _show_work() as progress:
+        return attach_controller(
+            network,
+            training,
+            name=checkpoint.name,
+            target_fab=target_fab,
+            descriptor=descriptor,
+            gate=gate,
+            halo=checkpoint.halo,
+            facts=checkpoint.facts,
+            seed=seed,
+            progress=progress,
+        )
