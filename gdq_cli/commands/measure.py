@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import itertools
-import math
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -38,18 +37,10 @@ from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
 if TYPE_CHECKING:
     from gdq_cli.measure.evaluation import Evaluation
 
-ModelsOption = Annotated[
-    list[str] | None,
-    model_option(
-        "--model", "-m", help="Model name or checkpoint; may be repeated. Default edsr.", autocompletion=complete_model
-    ),
-]
-
-
 DEFAULT_SIZE = "256x256"
 
 
-def split_words(given: list[str] | None) -> tuple[str, ...]:
+def _split_words(given: list[str] | None) -> tuple[str, ...]:
     """Words of an option that may be repeated, and may hold several with commas between them."""
     return tuple(word.strip() for text in given or () for word in text.split(","))
 
@@ -70,7 +61,15 @@ def eval(
     ] = None,
     seed: Annotated[int, input_option("--seed", min=0, help="Of what --degrade draws.")] = 0,
     scale: NativeScaleOption = 4,
-    models: ModelsOption = None,
+    models: Annotated[
+        list[str] | None,
+        model_option(
+            "--model",
+            "-m",
+            help="Model name or checkpoint; may be repeated. Default edsr.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     protocol: Annotated[
         Literal["gdq", "paper"],
         model_option("--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins)."),
@@ -102,7 +101,7 @@ def eval(
     from gdq_cli.measure.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, parse_degradations, row_order
     from gdq_cli.upscaling.pool import UpscalerPool
 
-    widths = split_words(bits)
+    widths = _split_words(bits)
     row_order(widths, quantized=True)  # a misspelt width is said before the first model is loaded
     degradations = parse_degradations(degrade) if degrade is not None else (None,)
     pairs = find_pairs(folder, lr, scale)
@@ -203,7 +202,7 @@ def bench(
         raise OptionsError("--size is of the picture that is made where no INPUT is given; give one of them")
     if source is None and given(context, "--max-pixels"):
         raise OptionsError("--max-pixels is of INPUT; give both or neither")
-    widths = split_words(bits)
+    widths = _split_words(bits)
     row_order(widths, quantized=True, bicubic=False)
     dimensions = _parse_size(size) if source is None else None
     image = natural_picture(*dimensions) if dimensions else read_image(cast(Path, source), max_pixels=max_pixels).rgb
@@ -277,6 +276,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two pictures with all bits, alpha and frames: PSNR, SSIM, largest difference, difference picture."""
+    from gdq_cli.commands.terminal.summary import comparison_line
     from gdq_cli.images import Picture, find_format, read_frames, write_image
     from gdq_cli.measure.comparison import compare_files, difference_picture
 
@@ -302,7 +302,7 @@ def compare(
         "equal": equal,
         "differing_frames": differing,
         "worst_frame": found.worst + 1,
-        "psnr_y": result.psnr_y if math.isfinite(result.psnr_y) else None,
+        "psnr_y": result.psnr_y,
         "ssim_y": result.ssim_y,
         "largest": result.largest,
         "peak": result.peak,
@@ -321,28 +321,7 @@ def compare(
         return
     for remark in found.remarks:
         say(remark)
-    size = f"{width}x{height} pixels" + (f", {len(found.frames)} frames or pages" if len(found.frames) > 1 else "")
-    if not differing:
-        tell(f"{'the pictures are equal' if equal else 'no difference in what gdq reads'}: {size}", *more)
-        return
-    ssim = "none (smaller than its window)" if result.ssim_y is None else f"{result.ssim_y:.4f}"
-    psnr = f"{result.psnr_y:.3f} dB" if math.isfinite(result.psnr_y) else "infinite"
-    y, x = result.where
-    which = f"{_ranges(differing)} of {len(found.frames)} frames or pages differ, most of all {found.worst + 1}: "
-    which = which if len(found.frames) > 1 else ""
-    tell(
-        f"{which}PSNR-Y {psnr}, SSIM-Y {ssim}, largest difference {result.largest} of {result.peak}"
-        f"{' in alpha' if result.in_alpha else ''} at ({x}, {y}), "
-        f"{100 * result.share:.3g} % of the samples differ",
-        *more,
-    )
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Rising numbers as ``1, 3-5``."""
-    starts = [number for number in numbers if number - 1 not in numbers]
-    stops = [number for number in numbers if number + 1 not in numbers]
-    return ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, stops, strict=True))
+    tell(comparison_line(found, differing, equal), *more)
 
 
 def _same_bytes(first: Path | BinaryIO, second: Path | BinaryIO) -> bool:

@@ -162,7 +162,8 @@ class RunPrinter(Listener):
             print_map(record.bit_map, record.in_size, err=self._manner.err)
         for warning in record.warnings:
             say(f"{record.name}: {warning}")
-        tell(*(summary_lines(record) if self._single else picture_line(record)).split("\n"), err=self._manner.err)
+        lines = summary_lines(record) if self._single else [picture_line(record)]
+        tell(*lines, err=self._manner.err)
         if self._manner.verbose:
             tell(step_line(record), err=True)
 
@@ -171,4 +172,4 @@ class RunPrinter(Listener):
         if self._manner.as_json:
             print_json({"summary": summary.to_dict()}, err=self._manner.err)
         elif (not self._single or summary.earlier) and not self._manner.quiet:
-            tell(*run_lines(summary).split("\n"), err=self._manner.err)
+            tell(*run_lines(summary), err=self._manner.err)
