@@ -94,9 +94,9 @@ class PlainCommand(typer.core.TyperCommand):
         return _without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        values, _, given = self.make_parser(ctx).parse_args(list(args))
+        values, others, given = self.make_parser(ctx).parse_args(list(args))
         if not ctx.resilient_parsing and not any(param.is_eager for param in given):
-            check_words(values, given)
+            check_words(values, given, others)
         return super().parse_args(ctx, args)
 
 

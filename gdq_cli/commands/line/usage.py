@@ -42,16 +42,19 @@ def given(context: typer.Context, *options: str) -> list[str]:
     return [option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
-def check_words(values: dict[str, Any], given: list[Any]) -> None:
+def check_words(values: dict[str, Any], given: list[Any], others: list[str]) -> None:
     """Refuse empty words, which as paths would be the current folder, and a second word for what takes one.
 
     Args:
         values: by the names of parameters, before they are converted.
         given: the parameters, each as often as it is given.
+        others: words for which there is no parameter.
 
     Raises:
         OptionsError: as said.
     """
+    if "" in others:
+        raise OptionsError("a word too many, and empty; is a variable of the shell unset?")
     for param in given:
         value, name = values[param.name], _name(param)
         words = value if isinstance(value, list | tuple) else [value]
