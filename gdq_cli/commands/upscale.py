@@ -317,7 +317,10 @@ def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
     from gdq_cli.files import path_key
 
     if target.suffix.lower() != ".png":
-        raise OptionsError(f"--bitmap {target}: the bit map over the picture is a .png file")
+        raise OptionsError(
+            f"--bitmap {target}: the bit map over the picture is a .png file; "
+            "gdq bitmap PICTURE --output writes .csv, .json and .html"
+        )
     if len(plan.jobs) != 1:
         raise OptionsError("--bitmap names one file, so it needs exactly one input")
     for job in plan.planned:

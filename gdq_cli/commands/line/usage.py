@@ -17,6 +17,11 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 MAY_BE_EMPTY = ("--suffix",)
 
+_MEANT = dict.fromkeys(
+    [("bitmap", "--bitmap"), ("bitmap", "--csv"), ("bitmap", "--report")], "--output FILE.png, .csv, .json or .html"
+)
+"""What a command has in place of an option that others have."""
+
 _HINT = re.compile(r"^Invalid value for .*?: ", re.DOTALL)
 _PYDANTIC = re.compile(r"^Value error, |, unable to parse string as an? \w+$")
 
@@ -66,9 +71,10 @@ def check_words(values: dict[str, Any], given: list[Any], others: list[str]) -> 
 
 def _describe(error: Any) -> str:
     message = str(error.format_message())
-    wrong = getattr(error, "option_name", None)
     if hasattr(error, "possibilities"):
-        near = get_close_matches(wrong, error.possibilities or (), 1, 0.7)
+        wrong = str(error.option_name)
+        meant = _MEANT.get((error.ctx.command.name, wrong))
+        near = [meant] if meant else get_close_matches(wrong, error.possibilities or (), 1, 0.7)
         return f"there is no option {wrong}" + (f", did you mean {near[0]}?" if near else "")
     if (found := re.match(r"No such command '(.+?)'\.", message)) and os.path.exists(found[1]):
         return f"'{found[1]}' is no command, did you mean gdq upscale {shlex.quote(found[1])}?"
