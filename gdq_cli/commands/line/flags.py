@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from gdq_cli.commands.line.completion import complete_bits, complete_device, complete_picture_model
-from gdq_cli.options import Prefer
+from gdq_cli.options import Prefer, UpscaleOptions
+
+
+def _check_max_pixels(max_pixels: int) -> int:
+    """The limit that is given. Raises OptionsError for one that no picture keeps."""
+    return UpscaleOptions(max_pixels=max_pixels).max_pixels
+
 
 # Makers of options, by the group of the help that they stand in.
 input_option = partial(typer.Option, rich_help_panel="Input")
@@ -52,7 +58,10 @@ PreferOption = Annotated[
         "--prefer", metavar="KIND", help="What auto saves: bits, or time (more bits where they take no longer here)."
     ),
 ]
-MaxPixelsOption = Annotated[int, input_option("--max-pixels", help="Refuse larger inputs, judged by their header.")]
+MaxPixelsOption = Annotated[
+    int,
+    input_option("--max-pixels", callback=_check_max_pixels, help="Refuse larger inputs, judged by their header."),
+]
 OfflineOption = Annotated[bool, model_option("--offline", help="Never touch the network; use what is here.")]
 OverwriteOption = Annotated[bool, output_option("--overwrite", help="Replace an existing output.")]
 JsonOption = Annotated[bool, messages_option("--json", help="One JSON object per line on stdout instead of text.")]
