@@ -96,7 +96,7 @@ class PlainCommand(typer.core.TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         values, others, given = self.make_parser(ctx).parse_args(list(args))
         if not ctx.resilient_parsing and not any(param.is_eager for param in given):
-            check_words(values, given, others)
+            check_words(self.name, values, given, others)
         return super().parse_args(ctx, args)
 
 

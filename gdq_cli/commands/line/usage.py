@@ -17,6 +17,9 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 MAY_BE_EMPTY = ("--suffix",)
 
+_FILES = ("--output", "--bitmap", "--csv", "--report")
+"""Options that name a file to write; but the output of gdq upscale may be a folder."""
+
 _MEANT = dict.fromkeys(
     [("bitmap", "--bitmap"), ("bitmap", "--csv"), ("bitmap", "--report")], "--output FILE.png, .csv, .json or .html"
 )
@@ -47,10 +50,14 @@ def given(context: typer.Context, *options: str) -> list[str]:
     return [option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
-def check_words(values: dict[str, Any], given: list[Any], others: list[str]) -> None:
-    """Refuse empty words, which as paths would be the current folder, and a second word for what takes one.
+def check_words(command: str | None, values: dict[str, Any], given: list[Any], others: list[str]) -> None:
+    """Refuse words that are no value of what they are given for, before they are converted.
+
+    An empty one would be the current folder as a path; one that ends with a slash names a folder, and as a path of
+    Python's it would not; and there may be a second word for what takes one.
 
     Args:
+        command: its name.
         values: by the names of parameters, before they are converted.
         given: the parameters, each as often as it is given.
         others: words for which there is no parameter.
@@ -65,6 +72,8 @@ def check_words(values: dict[str, Any], given: list[Any], others: list[str]) -> 
         words = value if isinstance(value, list | tuple) else [value]
         if "" in words and name not in MAY_BE_EMPTY:
             raise OptionsError(f"{name} is empty; is a variable of the shell unset?")
+        if name in _FILES and (command, name) != ("upscale", "--output") and value.endswith(("/", os.sep)):
+            raise OptionsError(f"{name} {value}: the name of a file is wanted, and this is one of a folder")
         if given.count(param) > 1 and not param.multiple and not (param.is_flag and not param.secondary_opts):
             raise OptionsError(f"{name} is given twice; give it once")
 
