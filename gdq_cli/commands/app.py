@@ -110,17 +110,15 @@ def main() -> None:
         app = build_app(asked if asked and asked[0] in COMMANDS else COMMANDS, listed=listed)
         sys.exit(app(standalone_mode=False, prog_name="gdq"))
     except GdqError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+        _fail(error)
     except UsageError as error:
         if message := usage_message(error):
-            print_error(OptionsError(message))
+            _fail(OptionsError(message))
         sys.exit(OptionsError.exit_code)
     except FileNotFoundError:
         if _has_folder():
             raise
-        print_error(FileError("the current folder is gone, so relative paths lead nowhere; change to another one"))
-        sys.exit(FileError.exit_code)
+        _fail(FileError("the current folder is gone, so relative paths lead nowhere; change to another one"))
     except KeyboardInterrupt:  # before a command runs: its import takes a moment
         tell("interrupted", err=True)
         sys.exit(INTERRUPTED)
@@ -128,6 +126,11 @@ def main() -> None:
         # An interrupt that passed through exec(str), as dataclasses and torch use it, leaves CPython marked: it would
         # end by SIGINT whatever the exit code (Python/pythonrun.c, unhandled_keyboard_interrupt). Any exec unmarks it.
         exec("")
+
+
+def _fail(error: GdqError) -> NoReturn:
+    print_error(error)
+    sys.exit(error.exit_code)
 
 
 def _has_folder() -> bool:

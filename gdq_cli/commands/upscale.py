@@ -188,7 +188,7 @@ def upscale(
     if ray is not None or any(map(is_address, [*inputs, output or ""])):
         from gdq_cli.commands.fleet import check_fleet, upscale_fleet
 
-        check_fleet(inputs, output in _STDOUT, {"--bitmap": bitmap_file, "--report": report_file})
+        check_fleet(inputs, manner.err, {"--bitmap": bitmap_file, "--report": report_file})
         fleet = upscale_fleet(inputs, options, output, recursive, ray, make_pool, engine, offline, dry_run, manner)
         raise typer.Exit(_exit_code(fleet))
 
