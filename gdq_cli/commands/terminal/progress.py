@@ -114,25 +114,23 @@ def show_progress(name: str, unit: str = "", *, shown: bool = True) -> Iterator[
 
 
 def watch_downloads(*, shown: bool) -> Watch | None:
-    """What to hand to the library: prints on stderr, or nothing at all."""
-    return _Printer() if shown else None
+    """What to hand to the library: prints on stderr a line per download and a bar while it lasts, or nothing at all."""
+    if not shown:
+        return None
+    bar: Bar | None = None
 
-
-class _Printer:
-    """A line per download, and a bar while it lasts."""
-
-    def __init__(self) -> None:
-        self._bar: Bar | None = None
-
-    def __call__(self, download: Download, done: int | None) -> None:
+    def watch(download: Download, done: int | None) -> None:
+        nonlocal bar
         size = f"{download.size / 1e6:.1f} MB"
         if done is None:
-            if self._bar is not None:
-                self._bar.stop()
-                self._bar = None
-        elif self._bar is not None:
-            self._bar.update(f"{download.file}, {done / 1e6:.1f} MB", done, download.size)
+            if bar is not None:
+                bar.stop()
+                bar = None
+        elif bar is not None:
+            bar.update(f"{download.file}, {done / 1e6:.1f} MB", done, download.size)
         elif done == 0:
             where = f"{download.url} (revision {download.revision}, {size})"
-            self._bar = Bar(download.file)  # before the line: it takes away a bar that would tear it
+            bar = Bar(download.file)  # before the line: it takes away a bar that would tear it
             tell(f"downloading {download.file} from {where}", err=True)
+
+    return watch
