@@ -7,7 +7,7 @@ import itertools
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
@@ -204,8 +204,10 @@ def bench(
         raise OptionsError("--max-pixels is of INPUT; give both or neither")
     widths = _split_words(bits)
     row_order(widths, quantized=True, bicubic=False)
-    dimensions = _parse_size(size) if source is None else None
-    image = natural_picture(*dimensions) if dimensions else read_image(cast(Path, source), max_pixels=max_pixels).rgb
+    if source is None:
+        image = natural_picture(*_parse_size(size))
+    else:
+        image = read_image(source, max_pixels=max_pixels).rgb
     checkpoint = load_checkpoint(model, scale, offline=offline, watch=watch_downloads(shown=not as_json))
     place = choose_device(device)
     upscalers, missing = find_engines(checkpoint, place, engines or ())
