@@ -17,7 +17,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from gdq_cli.commands.app import build_app
-from gdq_cli.commands.help import EXAMPLES
+from gdq_cli.commands.line.help import EXAMPLES
 
 FOLDER = Path(__file__).resolve().parent / "cli"
 VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH"}

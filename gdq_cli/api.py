@@ -59,6 +59,7 @@ class Model:
         """Which torch device it runs on."""
         return self._first.engine.device
 
+    @memory_errors()
     def upscale(
         self,
         image: Image.Image | NDArray[np.uint8],
@@ -92,24 +93,13 @@ class Model:
         check_bits(str(bits), budget, prefer)
         if progress is not None and not callable(progress):
             raise OptionsError(f"`progress` must be a function or None, not {progress!r}")
-        with memory_errors():
-            return self._upscale(image, str(bits), budget, prefer, progress)
-
-    def _upscale(
-        self,
-        image: Image.Image | NDArray[np.uint8],
-        bits: str,
-        budget: float | None,
-        prefer: Prefer,
-        progress: Progress | None,
-    ) -> UpscaleResult:
         compression = read_compression(image) if isinstance(image, Image.Image) else None
         model, reason = choose_model(self._model, compression)
         rgb, alpha, grey = _to_planes(image)
         if alpha is not None:
             rgb = bleed_colour(rgb, alpha)
         upscaler = self._get(model)
-        result = upscaler.upscale(rgb, bits=bits, budget=budget, prefer=prefer, progress=progress)
+        result = upscaler.upscale(rgb, bits=str(bits), budget=budget, prefer=prefer, progress=progress)
         pixels = result.image
         if upscaler.scale != self.scale:
             pixels = np.empty((rgb.shape[0] * self.scale, rgb.shape[1] * self.scale, 3), np.uint8)

@@ -1,6 +1,6 @@
 """What can go wrong for a user: one line of text each, and the exit code of the command line.
 
-A message names an argument in backticks, `` `max_pixels` `` or with a value `` `device=cpu` ``; commands.wording makes
+A message names an argument in backticks, `` `max_pixels` `` or with a value `` `device=cpu` ``; commands.terminal makes
 options of them.
 """
 

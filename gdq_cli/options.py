@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.errors import OptionsError
@@ -102,16 +102,13 @@ class TargetSize:
         height, width = size
         if self.width is not None:
             factor = self.width / width
-            target = (max(1, round(height * factor)), self.width)
         elif self.height is not None:
             factor = self.height / height
-            target = (self.height, max(1, round(width * factor)))
         elif self.longest is not None:
             factor = self.longest / max(size)
-            target = cast(tuple[int, int], tuple(max(1, round(side * factor)) for side in size))
         else:
             factor = self.factor
-            target = cast(tuple[int, int], tuple(max(1, round(side * factor)) for side in size))
+        target = max(1, round(height * factor)), max(1, round(width * factor))
         if factor < 1:
             raise OptionsError(f"the target {target[1]}x{target[0]} is smaller than the input {width}x{height}")
         if factor > MAX_SCALE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +66,10 @@ def test_imports_go_down(room: str) -> None:
 def test_there_is_something_to_check() -> None:
     found = {module.split(".")[1] for file in FILES for module in imports(file)}
     assert {"engines", "networks", "images", "files"} <= found
+
+
+def test_wheels_hold_every_folder() -> None:
+    """A folder that pyproject.toml does not name works in a checkout and is absent from what users install."""
+    named = set(re.findall(r'^    "(gdq_cli[\w.]*)",$', (ROOT.parent / "pyproject.toml").read_text(), re.MULTILINE))
+    folders = {".".join(file.relative_to(ROOT.parent).parent.parts) for file in FILES}
+    assert named - {"gdq_cli.weights"} == folders

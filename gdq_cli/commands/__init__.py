@@ -1,1 +1,1 @@
-"""The commands: flags, what is printed. The only room that prints."""
+"""The commands, a module for each or for a group of them. The only room that prints."""

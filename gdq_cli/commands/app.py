@@ -13,10 +13,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from gdq_cli._version import __version__
-from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
-from gdq_cli.commands.usage import UsageError, usage_message
-from gdq_cli.commands.wording import prepare_streams, print_error, tell
+from gdq_cli.commands.line.help import PlainCommand, PlainGroup, examples
+from gdq_cli.commands.line.usage import UsageError, usage_message
+from gdq_cli.commands.terminal.wording import prepare_streams, print_error, tell
 from gdq_cli.errors import FileError, GdqError, OptionsError, memory_errors
+
+# Read by torch's OpenMP when it is loaded. By default its idle threads spin, which on a machine with other work makes
+# every small operation wait for a thread that is not running: seconds at start-up. Measured, nothing gets slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Read by NumPy's OpenBLAS when it is loaded, whose threads spin after they start: 0.1 s of processor time.
+# Nothing here multiplies matrices with NumPy that are large enough for threads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Read by pydantic, which Typer checks values with: it would look through all packages for plugins that change this.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 COMMANDS = {
     "upscale": "upscale",
@@ -99,17 +110,15 @@ def main() -> None:
         app = build_app(asked if asked and asked[0] in COMMANDS else COMMANDS, listed=listed)
         sys.exit(app(standalone_mode=False, prog_name="gdq"))
     except GdqError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+        _fail(error)
     except UsageError as error:
         if message := usage_message(error):
-            print_error(OptionsError(message))
+            _fail(OptionsError(message))
         sys.exit(OptionsError.exit_code)
     except FileNotFoundError:
         if _has_folder():
             raise
-        print_error(FileError("the current folder is gone, so relative paths lead nowhere; change to another one"))
-        sys.exit(FileError.exit_code)
+        _fail(FileError("the current folder is gone, so relative paths lead nowhere; change to another one"))
     except KeyboardInterrupt:  # before a command runs: its import takes a moment
         tell("interrupted", err=True)
         sys.exit(INTERRUPTED)
@@ -117,6 +126,11 @@ def main() -> None:
         # An interrupt that passed through exec(str), as dataclasses and torch use it, leaves CPython marked: it would
         # end by SIGINT whatever the exit code (Python/pythonrun.c, unhandled_keyboard_interrupt). Any exec unmarks it.
         exec("")
+
+
+def _fail(error: GdqError) -> NoReturn:
+    print_error(error)
+    sys.exit(error.exit_code)
 
 
 def _has_folder() -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from gdq_cli.commands.console import (
+from gdq_cli.commands.line.files import check_output, hold_pipe
+from gdq_cli.commands.line.flags import (
     BitsOption,
     BudgetOption,
     DeviceOption,
@@ -17,26 +18,25 @@ from gdq_cli.commands.console import (
     JsonOption,
     MaxPixelsOption,
     ModelOption,
+    OfflineOption,
+    OverwriteOption,
     ThreadsOption,
-    hold_pipe,
-    print_map,
-    show_progress,
-    write_overlay,
+    model_option,
+    output_option,
 )
-from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.help import MODEL, OUTPUT
-from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.usage import given
-from gdq_cli.commands.wording import say, tell, to_json
+from gdq_cli.commands.line.usage import given
+from gdq_cli.commands.terminal.console import print_map
+from gdq_cli.commands.terminal.progress import show_progress, watch_downloads
+from gdq_cli.commands.terminal.wording import print_json, say, tell, to_json
 from gdq_cli.errors import OptionsError
-from gdq_cli.options import NATIVE_SCALES, UpscaleOptions
+from gdq_cli.options import NATIVE_SCALES, Encoding, UpscaleOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gdq_cli.upscaling.record import PictureRecord
-    from gdq_cli.upscaling.upscaler import BitPlan, UpscaleResult
+    from gdq_cli.bitmaps.table import DecidedBy
+    from gdq_cli.upscaling.upscaler import UpscaleResult
 
 OUTPUTS = {
     ".png": "the bit map over the picture",
@@ -51,28 +51,17 @@ def bitmap(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.")],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Also write it: .png (overlay), .csv, .json or .html (upscales, too).",
-            rich_help_panel=OUTPUT,
-        ),
+        output_option("--output", "-o", help="Also write it: .png (overlay), .csv, .json or .html (upscales, too)."),
     ] = None,
-    scale: Annotated[
-        int, typer.Option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.", rich_help_panel=MODEL)
-    ] = 4,
+    scale: Annotated[int, model_option("--scale", "-x", "-s", help="Native scale of the model: 2, 3 or 4.")] = 4,
     model: ModelOption = UpscaleOptions.model,
     bits: BitsOption = UpscaleOptions.bits,
     budget: BudgetOption = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    numbers: Annotated[
-        bool, typer.Option("--numbers", help="Write each patch's bits into the overlay.", rich_help_panel=OUTPUT)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)
-    ] = False,
+    numbers: Annotated[bool, output_option("--numbers", help="Write each patch's bits into the overlay.")] = False,
+    overwrite: OverwriteOption = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
@@ -90,9 +79,11 @@ def bitmap(
         say(f"{option} has no effect: only for a report.html the network runs")
     if scale not in NATIVE_SCALES:
         raise OptionsError(f"--scale of a bit map must be 2, 3 or 4, not {scale}")
+    from gdq_cli.bitmaps.page import show_pair
     from gdq_cli.bitmaps.table import bit_map_csv, bit_map_dict
     from gdq_cli.bits.patches import PATCH_SIZE
-    from gdq_cli.commands.summary import describe_model
+    from gdq_cli.commands.report import write_page
+    from gdq_cli.commands.terminal.summary import describe_model, plan_line
     from gdq_cli.engines.threads import set_thread_count
     from gdq_cli.files import atomic_file
     from gdq_cli.images import bleed_colour, probe_image, read_image
@@ -127,8 +118,8 @@ def bitmap(
             plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget, progress=progress)
     notes = () if native == scale else (describe_lack(model, scale, native),)
     for note in notes:
-        tell(f"note: {source}: {note}", err=True)
-    decided_by: Any = "budget" if budget is not None else "forced" if bits != "auto" else None
+        say(f"{source}: {note}")
+    decided_by: DecidedBy | None = "budget" if budget is not None else "forced" if bits != "auto" else None
     facts = bit_map_dict(
         plan.bit_map,
         plan.patches,
@@ -140,54 +131,53 @@ def bitmap(
     )
     facts |= {"model": upscaler.checkpoint.name, "model_reason": reason}
     if as_json:
-        tell(to_json(facts))
+        print_json(facts)
     else:
         print_map(plan.bit_map, picture.size)
         name = describe_model(f"{upscaler.checkpoint.name} x{native}", reason)
-        tell(_summary(str(source), plan, name, decided_by))
+        tell(plan_line(str(source), plan, name, decided_by))
     if output is None:
         return
     with show_progress(f"writing {output.name}", shown=not as_json):
         if kind == ".png":
             write_overlay(output, file, plan.bit_map, overwrite, max_pixels, numbers)
+        elif result is not None:
+            record = replace(
+                result.record,
+                name=str(source),
+                target_name=str(output),
+                model_reason=reason,
+                seconds={**seconds, **result.record.seconds},
+                warnings=notes,
+            )
+            shown = record.to_dict() | {"scale": native}
+            for trivial in ("output", "frames"):  # the page itself, and 1
+                del shown[trivial]
+            write_page(output, show_pair(rgb, result.image), record, shown, overwrite=overwrite)
         else:
-            if result is not None:
-                record = replace(
-                    result.record,
-                    name=str(source),
-                    target_name=str(output),
-                    model_reason=reason,
-                    seconds={**seconds, **result.record.seconds},
-                    warnings=notes,
-                )
-                text = _page(rgb, result, record, source.name)
-            elif kind == ".csv":
-                text = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
-            else:
-                text = to_json(facts) + "\n"
-            with atomic_file(output, overwrite=overwrite) as file:
-                file.write(text.encode(errors="backslashreplace"))  # a name may not be UTF-8
+            csv = bit_map_csv(plan.bit_map, plan.patches, plan.choices, decided_by=decided_by)
+            text = csv if kind == ".csv" else to_json(facts) + "\n"
+            with atomic_file(output, overwrite=overwrite) as stream:
+                stream.write(text.encode(errors="backslashreplace"))  # a name may not be UTF-8
     if not as_json:
         tell(f"{output}: {OUTPUTS[kind]}")
 
 
-def _summary(source: str, plan: BitPlan, model: str, decided_by: str | None) -> str:
-    """The line below the map."""
-    from gdq_cli.commands.summary import plan_line
+def write_overlay(
+    target: Path,
+    source: Path | BinaryIO,
+    bit_map: NDArray[np.int64],
+    overwrite: bool,
+    max_pixels: int,
+    numbers: bool = False,
+) -> None:
+    """Write the bit map over the picture it belongs to."""
+    from gdq_cli.bitmaps.overlay import overlay_image
+    from gdq_cli.bits.patches import plan_patches
+    from gdq_cli.images import Picture, read_image, write_image
 
-    if decided_by is None:
-        return plan_line(source, plan, model)
-    height, width = plan.patches.size
-    rows, cols = plan.patches.grid
-    why = "by the controller's ranking within the budget" if decided_by == "budget" else "forced"
-    return f"{source} {width}x{height}, {rows}x{cols} patches | {model} | FAB {plan.fab:.2f} bits | {why}"
-
-
-def _page(rgb: NDArray[np.uint8], result: UpscaleResult, record: PictureRecord, title: str) -> str:
-    """The page of a picture that was upscaled for it; its facts are those of gdq upscale --json."""
-    from gdq_cli.bitmaps.page import html_report, show_pair
-
-    facts = record.to_dict() | {"scale": record.native_scale}
-    for trivial in ("output", "frames"):  # the page itself, and 1
-        del facts[trivial]
-    return html_report(show_pair(rgb, result.image), result.bit_map, result.plan.patches, facts, title=title)
+    if not isinstance(source, Path):
+        source.seek(0)
+    picture = read_image(source, max_pixels=max_pixels)
+    overlay = overlay_image(picture.rgb, bit_map, plan_patches(picture.size), numbers=numbers)
+    write_image(target, Picture(overlay), Encoding(format="png"), overwrite=overwrite)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from gdq_cli.commands.completion import complete_device
-from gdq_cli.commands.console import JsonOption
-from gdq_cli.commands.wording import as_options, tell, to_json
+from gdq_cli.commands.line.flags import DeviceOption, JsonOption
+from gdq_cli.commands.terminal.wording import as_options, print_json, tell
 from gdq_cli.options import UpscaleOptions
 
 BROKEN = 1
@@ -16,9 +15,7 @@ BROKEN = 1
 
 
 def doctor(
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=complete_device)
-    ] = (UpscaleOptions.device),
+    device: DeviceOption = UpscaleOptions.device,
     as_json: JsonOption = False,
 ) -> None:
     """Look over this installation: versions, devices, the engine and why, self-tests, weights, disk; with remedies."""
@@ -28,12 +25,15 @@ def doctor(
     diagnosis.facts["stdout"] = stdout_facts()
     facts = diagnosis.to_dict()
     facts["problems"] = [{key: as_options(text) for key, text in problem.items()} for problem in facts["problems"]]
-    tell(*[to_json(facts)] if as_json else report_lines(facts))
+    if as_json:
+        print_json(facts)
+    else:
+        tell(*_report_lines(facts))
     if not diagnosis.works:
         raise typer.Exit(BROKEN)
 
 
-def report_lines(facts: dict[str, Any]) -> list[str]:
+def _report_lines(facts: dict[str, Any]) -> list[str]:
     """The diagnosis as lines for people; problems and their remedies last, where they are seen."""
     versions, build, cpu, kernels = (facts[key] for key in ("versions", "torch", "cpu", "kernels"))
     packages = ", ".join(f"{name} {version or 'absent'}" for name, version in versions.items() if name != "system")

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdq_cli.commands.printer import RunPrinter
-from gdq_cli.commands.wording import say
+from gdq_cli.commands.terminal.printer import Manner, RunPrinter, print_plan
+from gdq_cli.commands.terminal.wording import say
 from gdq_cli.errors import OptionsError
 from gdq_cli.fleet.plan import plan_fleet
 from gdq_cli.fleet.run import outcomes_here, rehearse_fleet, run_fleet
@@ -47,9 +47,9 @@ def upscale_fleet(
     engine: str,
     offline: bool,
     dry_run: bool,
-    make_printer: Callable[[int], RunPrinter],
+    manner: Manner,
 ) -> Plan | RunSummary:
-    """Plan and run: what became of the pictures, or the plan of a dry run."""
+    """Plan, run and tell: what became of the pictures, or the plan of a dry run."""
     if ray is not None:
         from gdq_cli.fleet import cluster
 
@@ -68,8 +68,10 @@ def upscale_fleet(
         else:
             outcomes = outcomes_here(plan.pending, options, make_pool, dry_run=dry_run)
         if dry_run:
-            return rehearse_fleet(plan, outcomes)
-        printer = make_printer(len(plan.pending) + len(plan.settled))
+            rehearsed = rehearse_fleet(plan, outcomes)
+            print_plan(rehearsed, manner)
+            return rehearsed
+        printer = RunPrinter(manner, len(plan.pending) + len(plan.settled))
         with printer.watching():
             summary = run_fleet(plan, outcomes, printer, workers)
     printer.print_summary(summary)

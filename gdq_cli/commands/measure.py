@@ -4,61 +4,43 @@ from __future__ import annotations
 
 import filecmp
 import itertools
-import math
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from gdq_cli.commands.completion import complete_model, complete_rows
-from gdq_cli.commands.console import (
-    Bar,
+from gdq_cli.commands.line.completion import complete_model, complete_rows
+from gdq_cli.commands.line.files import check_output, hold_pipe
+from gdq_cli.commands.line.flags import (
     DeviceOption,
     EngineOption,
     JsonOption,
     MaxPixelsOption,
+    NativeScaleOption,
+    OfflineOption,
+    OverwriteOption,
     ThreadsOption,
-    hold_pipe,
-    make_console,
-    show_progress,
+    input_option,
+    model_option,
+    output_option,
+    speed_option,
 )
-from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.help import INPUT, MODEL, OUTPUT, SPEED
-from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.usage import given
-from gdq_cli.commands.wording import tell, to_json
+from gdq_cli.commands.line.usage import given
+from gdq_cli.commands.terminal.console import print_table
+from gdq_cli.commands.terminal.progress import Bar, show_progress, watch_downloads
+from gdq_cli.commands.terminal.wording import print_json, say, tell
 from gdq_cli.errors import OptionsError
 from gdq_cli.options import DEFAULT_MODEL, Encoding, UpscaleOptions
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from gdq_cli.measure.evaluation import Evaluation
-
-ModelsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Model name or checkpoint; may be repeated. Default edsr.",
-        rich_help_panel=MODEL,
-        autocompletion=complete_model,
-    ),
-]
-NativeScaleOption = Annotated[
-    int,
-    typer.Option(
-        "--scale", "-x", "-s", min=2, max=4, help="Native scale of the model: 2, 3 or 4.", rich_help_panel=MODEL
-    ),
-]
-
 
 DEFAULT_SIZE = "256x256"
 
 
-def split_words(given: list[str] | None) -> tuple[str, ...]:
+def _split_words(given: list[str] | None) -> tuple[str, ...]:
     """Words of an option that may be repeated, and may hold several with commas between them."""
     return tuple(word.strip() for text in given or () for word in text.split(","))
 
@@ -67,48 +49,45 @@ def eval(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures, the truth.")],
     lr: Annotated[
-        Path | None,
-        typer.Option(
-            "--lr", help="Folder of their LR pictures; default: made by antialiased bicubic.", rich_help_panel=INPUT
-        ),
+        Path | None, input_option("--lr", help="Folder of their LR pictures; default: made by antialiased bicubic.")
     ] = None,
     degrade: Annotated[
         str | None,
-        typer.Option(
+        input_option(
             "--degrade",
             help="Make LR worse than bicubic does: clean, jpeg90, jpeg75, jpeg45, jpeg30, noise5, noise10, light or "
             "strong; or several, separated by commas.",
-            rich_help_panel=INPUT,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what --degrade draws.", rich_help_panel=INPUT)] = 0,
+    seed: Annotated[int, input_option("--seed", min=0, help="Of what --degrade draws.")] = 0,
     scale: NativeScaleOption = 4,
-    models: ModelsOption = None,
+    models: Annotated[
+        list[str] | None,
+        model_option(
+            "--model",
+            "-m",
+            help="Model name or checkpoint; may be repeated. Default edsr.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     protocol: Annotated[
         Literal["gdq", "paper"],
-        typer.Option(
-            "--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins).", rich_help_panel=MODEL
-        ),
+        model_option("--protocol", help="gdq (our patches) or paper (96 px at step 90, hard joins)."),
     ] = "gdq",
     bits: Annotated[
         list[str] | None,
-        typer.Option(
+        model_option(
             "--bits",
             "-b",
             help="bicubic, fp32, 8, 6, 5, 4 or auto; several with commas, or repeated. Default: all but bicubic.",
-            rich_help_panel=MODEL,
             autocompletion=complete_rows,
         ),
     ] = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: ThreadsOption = None,
     engine: EngineOption = "auto",
-    as_csv: Annotated[
-        Path | None, typer.Option("--csv", help="Also write every figure as CSV.", rich_help_panel=OUTPUT)
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing CSV file.", rich_help_panel=OUTPUT)
-    ] = False,
+    as_csv: Annotated[Path | None, output_option("--csv", help="Also write every figure as CSV.")] = None,
+    overwrite: OverwriteOption = False,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,7 +101,7 @@ def eval(
     from gdq_cli.measure.evaluation import BICUBIC, evaluate, evaluations_csv, find_pairs, parse_degradations, row_order
     from gdq_cli.upscaling.pool import UpscalerPool
 
-    widths = split_words(bits)
+    widths = _split_words(bits)
     row_order(widths, quantized=True)  # a misspelt width is said before the first model is loaded
     degradations = parse_degradations(degrade) if degrade is not None else (None,)
     pairs = find_pairs(folder, lr, scale)
@@ -135,8 +114,7 @@ def eval(
     }
     evaluations: list[Evaluation] = []
     work = list(itertools.product(degradations, upscalers.items()))
-    bar = Bar(f"{folder}")
-    try:
+    with Bar(str(folder)) as bar:
         for index, (degradation, (model, upscaler)) in enumerate(work):
             what = f"{model} x{scale}" if degradation is None else f"{model} x{scale} {degradation}"
             evaluation = evaluate(
@@ -152,13 +130,11 @@ def eval(
             evaluations.append(evaluation)
             bar.stop()
             if as_json:
-                tell(to_json(evaluation.to_dict()))
-    finally:
-        bar.stop()
+                print_json(evaluation.to_dict())
     if not as_json:
-        from gdq_cli.commands.tables import evaluation_table
+        from gdq_cli.commands.terminal.tables import evaluation_table
 
-        _print_table(evaluation_table(evaluations, str(folder)))
+        print_table(evaluation_table(evaluations, str(folder)))
     if as_csv is not None:
         with atomic_file(as_csv, overwrite=overwrite) as file:
             file.write(evaluations_csv(evaluations).encode())
@@ -177,64 +153,36 @@ def _check_degrade(lr: Path | None, protocol: str) -> None:
         raise OptionsError("--protocol paper is for clean LR pictures, which the paper's figures are of; not --degrade")
 
 
-def _print_table(table: Table) -> None:
-    """Draw a table as wide as its content where stdout is a file: a log has no edge to wrap at."""
-    console = make_console(stderr=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 200)
-    console.print(table)
-
-
 def bench(
     context: typer.Context,
     source: Annotated[
         Path | None, typer.Argument(metavar="INPUT", help="A picture; default: a made one of --size.")
     ] = None,
-    size: Annotated[
-        str, typer.Option("--size", help="WxH of the LR picture to make if none is given.", rich_help_panel=INPUT)
-    ] = DEFAULT_SIZE,
+    size: Annotated[str, input_option("--size", help="WxH of the LR picture to make if none is given.")] = DEFAULT_SIZE,
     scale: NativeScaleOption = 4,
     model: Annotated[
         str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Model name, or a .safetensors checkpoint.",
-            rich_help_panel=MODEL,
-            autocompletion=complete_model,
-        ),
+        model_option("--model", "-m", help="Model name, or a .safetensors checkpoint.", autocompletion=complete_model),
     ] = DEFAULT_MODEL,
     bits: Annotated[
         list[str] | None,
-        typer.Option(
+        model_option(
             "--bits",
             "-b",
             help="fp32, 8, 6, 5, 4 or auto; several with commas, or repeated. Default: all.",
-            rich_help_panel=MODEL,
             autocompletion=complete_rows,
         ),
     ] = None,
     engines: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--engine", help="Engine to time; may be repeated. Default: all fast ones.", rich_help_panel=SPEED
-        ),
+        list[str] | None, speed_option("--engine", help="Engine to time; may be repeated. Default: all fast ones.")
     ] = None,
     device: DeviceOption = UpscaleOptions.device,
     threads: Annotated[
         list[int] | None,
-        typer.Option(
-            "--threads",
-            "-j",
-            min=1,
-            max=1024,
-            help="CPU threads; may be repeated. Default: all cores.",
-            rich_help_panel=SPEED,
-        ),
+        speed_option("--threads", "-j", min=1, max=1024, help="CPU threads; may be repeated. Default: all cores."),
     ] = None,
     repeats: Annotated[
-        int,
-        typer.Option("--repeats", min=1, help="Counted runs of each row, after one to warm up.", rich_help_panel=SPEED),
+        int, speed_option("--repeats", min=1, help="Counted runs of each row, after one to warm up.")
     ] = 5,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     offline: OfflineOption = False,
@@ -254,10 +202,12 @@ def bench(
         raise OptionsError("--size is of the picture that is made where no INPUT is given; give one of them")
     if source is None and given(context, "--max-pixels"):
         raise OptionsError("--max-pixels is of INPUT; give both or neither")
-    widths = split_words(bits)
+    widths = _split_words(bits)
     row_order(widths, quantized=True, bicubic=False)
-    dimensions = _parse_size(size) if source is None else None
-    image = natural_picture(*dimensions) if dimensions else read_image(cast(Path, source), max_pixels=max_pixels).rgb
+    if source is None:
+        image = natural_picture(*_parse_size(size))
+    else:
+        image = read_image(source, max_pixels=max_pixels).rgb
     checkpoint = load_checkpoint(model, scale, offline=offline, watch=watch_downloads(shown=not as_json))
     place = choose_device(device)
     upscalers, missing = find_engines(checkpoint, place, engines or ())
@@ -295,14 +245,14 @@ def bench(
         "missing": list(missing),
     }
     if as_json:
-        tell(to_json(facts))
+        print_json(facts)
         return
-    from gdq_cli.commands.tables import bench_lines, bench_table
+    from gdq_cli.commands.terminal.tables import bench_lines, bench_table
 
-    _print_table(bench_table(facts))
+    print_table(bench_table(facts))
     tell(*bench_lines(facts))
     for line in missing:
-        tell(f"note: {line}", err=True)
+        say(line)
 
 
 def _parse_size(size: str) -> tuple[int, int]:
@@ -320,21 +270,15 @@ def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="A picture.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another one of the same size and number of frames.")],
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="Also write the difference, brightened, as a picture.", rich_help_panel=OUTPUT
-        ),
+        Path | None, output_option("--output", "-o", help="Also write the difference, brightened, as a picture.")
     ] = None,
-    shave: Annotated[
-        int, typer.Option("--shave", min=0, help="Pixels to leave out on each side.", rich_help_panel=INPUT)
-    ] = 0,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing output.", rich_help_panel=OUTPUT)
-    ] = False,
+    shave: Annotated[int, input_option("--shave", min=0, help="Pixels to leave out on each side.")] = 0,
+    overwrite: OverwriteOption = False,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two pictures with all bits, alpha and frames: PSNR, SSIM, largest difference, difference picture."""
+    from gdq_cli.commands.terminal.summary import comparison_line
     from gdq_cli.images import Picture, find_format, read_frames, write_image
     from gdq_cli.measure.comparison import compare_files, difference_picture
 
@@ -360,7 +304,7 @@ def compare(
         "equal": equal,
         "differing_frames": differing,
         "worst_frame": found.worst + 1,
-        "psnr_y": result.psnr_y if math.isfinite(result.psnr_y) else None,
+        "psnr_y": result.psnr_y,
         "ssim_y": result.ssim_y,
         "largest": result.largest,
         "peak": result.peak,
@@ -375,32 +319,11 @@ def compare(
         facts |= {"output": str(output), "gain": gain}
         more = [f"{output}: the difference" + (f", {gain} times as bright" if gain > 1 else "")]
     if as_json:
-        tell(to_json(facts))
+        print_json(facts)
         return
     for remark in found.remarks:
-        tell(f"note: {remark}", err=True)
-    size = f"{width}x{height} pixels" + (f", {len(found.frames)} frames or pages" if len(found.frames) > 1 else "")
-    if not differing:
-        tell(f"{'the pictures are equal' if equal else 'no difference in what gdq reads'}: {size}", *more)
-        return
-    ssim = "none (smaller than its window)" if result.ssim_y is None else f"{result.ssim_y:.4f}"
-    psnr = f"{result.psnr_y:.3f} dB" if math.isfinite(result.psnr_y) else "infinite"
-    y, x = result.where
-    which = f"{_ranges(differing)} of {len(found.frames)} frames or pages differ, most of all {found.worst + 1}: "
-    which = which if len(found.frames) > 1 else ""
-    tell(
-        f"{which}PSNR-Y {psnr}, SSIM-Y {ssim}, largest difference {result.largest} of {result.peak}"
-        f"{' in alpha' if result.in_alpha else ''} at ({x}, {y}), "
-        f"{100 * result.share:.3g} % of the samples differ",
-        *more,
-    )
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Rising numbers as ``1, 3-5``."""
-    starts = [number for number in numbers if number - 1 not in numbers]
-    stops = [number for number in numbers if number + 1 not in numbers]
-    return ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in zip(starts, stops, strict=True))
+        say(remark)
+    tell(comparison_line(found, differing, equal), *more)
 
 
 def _same_bytes(first: Path | BinaryIO, second: Path | BinaryIO) -> bool:

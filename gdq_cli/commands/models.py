@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from gdq_cli.commands.completion import complete_model
-from gdq_cli.commands.console import JsonOption
-from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.help import PlainCommand, PlainGroup, examples
-from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
-from gdq_cli.commands.usage import given
-from gdq_cli.commands.wording import print_error, say, tell, to_json
+from gdq_cli.commands.line.completion import complete_model
+from gdq_cli.commands.line.files import check_checkpoint, check_scale, model_name
+from gdq_cli.commands.line.flags import JsonOption, NativeScaleOption, OfflineOption, OverwriteOption, output_option
+from gdq_cli.commands.line.help import PlainCommand, PlainGroup, examples
+from gdq_cli.commands.line.usage import given
+from gdq_cli.commands.terminal.progress import watch_downloads
+from gdq_cli.commands.terminal.wording import print_error, print_json, say, tell, to_json
 from gdq_cli.errors import OptionsError, WeightsError
 
 models = typer.Typer(
@@ -32,7 +32,6 @@ ModelArgument = Annotated[
         help="Model name, hf:owner/repo, hf:owner/repo@revision/file, or a .safetensors file.",
     ),
 ]
-ScaleOption = Annotated[int, typer.Option("--scale", "-x", "-s", min=2, max=4, help="Native scale: 2, 3 or 4.")]
 
 
 def _say_of_files(context: typer.Context, *names: str) -> None:
@@ -50,7 +49,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     found = list_models()
     if as_json:
-        tell(to_json([asdict(m) | {"path": str(m.path)} for m in found]))
+        print_json([asdict(model) | {"path": str(model.path)} for model in found])
         return
     for model in found:
         tell(f"{model.name:<16} x{model.scale}  {model.size / 1e6:6.1f} MB  {model.place:<13} {model.path}")
@@ -60,7 +59,7 @@ def list_(as_json: JsonOption = False) -> None:
 def pull(
     context: typer.Context,
     model: ModelArgument,
-    scale: ScaleOption = 4,
+    scale: NativeScaleOption = 4,
     sha256: Annotated[str | None, typer.Option("--sha256", help="SHA-256 that the file must have.")] = None,
     unverified: Annotated[
         bool, typer.Option("--unverified", help="Take a file whose SHA-256 the Hub does not tell.")
@@ -82,7 +81,7 @@ def pull(
 
 
 @models.command(cls=PlainCommand)
-def path(context: typer.Context, model: ModelArgument, scale: ScaleOption = 4) -> None:
+def path(context: typer.Context, model: ModelArgument, scale: NativeScaleOption = 4) -> None:
     """Print where a model lies on this machine; never downloads."""
     from gdq_cli.models import store as hub
 
@@ -94,7 +93,7 @@ def path(context: typer.Context, model: ModelArgument, scale: ScaleOption = 4) -
 def info(
     context: typer.Context,
     model: ModelArgument,
-    scale: ScaleOption = 4,
+    scale: NativeScaleOption = 4,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -125,7 +124,7 @@ def info(
         "facts": checkpoint.facts,
     }
     if as_json:
-        tell(to_json(values))
+        print_json(values)
         return
     for key, value in values.items():
         if key != "facts":
@@ -141,7 +140,7 @@ def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL|FILE]...", help="Default: all models that are here.")
     ] = None,
-    scale: ScaleOption = 4,
+    scale: NativeScaleOption = 4,
 ) -> None:
     """Check hashes, contents and integer ranges of checkpoints; exit code 4 if one is not right."""
     from gdq_cli.models import store as hub
@@ -178,11 +177,11 @@ def _verify(file: Path) -> str:
 @models.command(cls=PlainCommand, epilog=examples("models convert"))
 def convert(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .pth.tar, .pt or .safetensors file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write, *.safetensors.")],
+    output: Annotated[Path, output_option("--output", "-o", help="Checkpoint to write, *.safetensors.")],
     residual_scale: Annotated[
         float | None, typer.Option("--residual-scale", help="EDSR's factor on residuals; default 1, or 0.1 when wide.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Turn a checkpoint of Granular-DQ's release, or float32 EDSR or Compact weights, into a gdq checkpoint."""
     from gdq_cli.models.checkpoint import write_checkpoint

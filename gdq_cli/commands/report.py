@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.summary import caption, skip_line
-from gdq_cli.commands.wording import as_options
+from gdq_cli.commands.line.files import check_output
+from gdq_cli.commands.terminal.summary import caption, skip_line
+from gdq_cli.commands.terminal.wording import as_options
 from gdq_cli.errors import OptionsError, memory_errors
 from gdq_cli.files import path_key
 from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
@@ -45,6 +45,26 @@ def _is_made(folder: Path, plan: Plan) -> bool:
     return path_key(folder) in map(path_key, plan.folders)
 
 
+def write_page(target: Path, pair: Pair, record: PictureRecord, facts: dict[str, Any], *, overwrite: bool) -> None:
+    """Write the page of one picture.
+
+    Args:
+        target: the page.
+        pair: the picture before and after.
+        record: of the picture.
+        facts: of the record, that the page shows.
+        overwrite: replace a page that is there.
+    """
+    from gdq_cli.bitmaps.page import html_report
+    from gdq_cli.bits.patches import plan_patches
+    from gdq_cli.files import atomic_file
+
+    facts = facts | {"warnings": list(map(as_options, record.warnings))}
+    with memory_errors(), atomic_file(target, overwrite=overwrite) as file:
+        text = html_report(pair, record.bit_map, plan_patches(record.in_size), facts, title=Path(record.name).name)
+        file.write(text.encode(errors="backslashreplace"))  # a name may not be UTF-8
+
+
 @contextmanager
 def open_report(target: Path | None, plan: Plan, overwrite: bool) -> Iterator[Listener]:
     """What has to be told of a run for its page, which is there when the block ends; nothing without work to do."""
@@ -77,16 +97,7 @@ class _PageOfOne(Listener):
     def finished(self, outcome: Outcome) -> None:
         if not isinstance(outcome, PictureRecord) or self._pair is None:
             return
-        from gdq_cli.bitmaps.page import html_report
-        from gdq_cli.bits.patches import plan_patches
-        from gdq_cli.files import atomic_file
-
-        facts = outcome.to_dict()
-        facts["warnings"] = [as_options(warning) for warning in outcome.warnings]
-        with memory_errors(), atomic_file(self._target, overwrite=self._overwrite) as file:
-            patches, title = plan_patches(outcome.in_size), Path(outcome.name).name
-            text = html_report(self._pair, outcome.bit_map, patches, facts, title=title)
-            file.write(text.encode(errors="backslashreplace"))  # a name may not be UTF-8
+        write_page(self._target, self._pair, outcome, outcome.to_dict(), overwrite=self._overwrite)
 
 
 class _PageOfMany(Listener):

@@ -13,72 +13,68 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from gdq_cli.bits.patches import HALO, MAX_HALO
-from gdq_cli.commands.completion import complete_device
-from gdq_cli.commands.console import Bar
-from gdq_cli.commands.help import CONTROLLER, INPUT, MODEL, OUTPUT, SPEED, TRAINING
-from gdq_cli.commands.outputs import check_checkpoint, check_scale, model_name
-from gdq_cli.commands.usage import given
-from gdq_cli.commands.wording import tell
+from gdq_cli.bits.widths import BIT_WIDTHS
+from gdq_cli.commands.line.completion import complete_device
+from gdq_cli.commands.line.files import check_checkpoint, check_scale, model_name
+from gdq_cli.commands.line.flags import (
+    OverwriteOption,
+    controller_option,
+    input_option,
+    model_option,
+    output_option,
+    speed_option,
+    training_option,
+)
+from gdq_cli.commands.line.usage import given
+from gdq_cli.commands.terminal.progress import Bar
+from gdq_cli.commands.terminal.wording import say, tell
 from gdq_cli.errors import OptionsError, WeightsError, memory_errors
 from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES, all_digits
 
 if TYPE_CHECKING:
-    from gdq_cli.bits.controller import Descriptor
     from gdq_cli.measure.degradation import TrainingDegradation
     from gdq_cli.measure.pairs import ImagePair
     from gdq_cli.models.checkpoint import Checkpoint
     from gdq_cli.networks import Edsr, Network, NetworkConfig
     from gdq_cli.networks.edsr.config import Upsampler
-    from gdq_cli.training.calibration.calibrate import Gate
     from gdq_cli.training.loop import TrainOptions, TrainProgress
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
 FromOption = Annotated[
-    Path,
-    typer.Option(
-        "--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.", rich_help_panel=INPUT
-    ),
+    Path, input_option("--from", help="Checkpoint to start from, or another project's EDSR or Compact weights.")
 ]
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.", rich_help_panel=OUTPUT)
-]
+OutputOption = Annotated[Path, output_option("--output", "-o", help="Checkpoint to write: NAME_xN.safetensors.")]
 ScaleOption = Annotated[
-    int | None,
-    typer.Option("--scale", "-x", "-s", help="Scale that the file to start from must have.", rich_help_panel=INPUT),
+    int | None, input_option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
 ]
+
+
+def _check_fab(target_fab: float) -> float:
+    """The average that is given. Raises OptionsError for one that no mixture of widths has."""
+    if not 4 <= target_fab <= 8:
+        raise OptionsError(f"--fab must be between 4 and 8 bits, not {all_digits(target_fab)}")
+    return target_fab
+
+
 FabOption = Annotated[
-    float, typer.Option("--fab", help="Average bit-width that the controller aims at.", rich_help_panel=CONTROLLER)
+    float,
+    controller_option("--fab", callback=_check_fab, help="Average bit-width that the controller aims at."),
 ]
 DescriptorOption = Annotated[
     Literal["band_energy", "mean"],
-    typer.Option(
-        "--descriptor", metavar="KIND", help="band_energy, or mean as in the release.", rich_help_panel=CONTROLLER
-    ),
+    controller_option("--descriptor", metavar="KIND", help="band_energy, or mean as in the release."),
 ]
 GateOption = Annotated[
     Literal["ridge", "gumbel"],
-    typer.Option(
-        "--gate",
-        metavar="KIND",
-        help="How the controller learns: ridge, or gumbel as in the paper.",
-        rich_help_panel=CONTROLLER,
-    ),
+    controller_option("--gate", metavar="KIND", help="How the controller learns: ridge, or gumbel as in the paper."),
 ]
 DegradationOption = Annotated[
     Literal["none", "photo"],
-    typer.Option(
-        "--degradation",
-        help="What LR went through: none (bicubic alone), or photo (blur, noise, JPEG, ...).",
-        rich_help_panel=INPUT,
+    input_option(
+        "--degradation", help="What LR went through: none (bicubic alone), or photo (blur, noise, JPEG, ...)."
     ),
 ]
-SeedOption = Annotated[
-    int,
-    typer.Option("--seed", min=0, max=2**63 - 1, help="Of every random draw.", rich_help_panel=TRAINING),  # torch's
-]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an existing checkpoint.", rich_help_panel=OUTPUT)
-]
+SeedOption = Annotated[int, training_option("--seed", min=0, max=2**63 - 1, help="Of every random draw.")]  # torch's
 
 OF_CONTROLLER = ("--fab", "--descriptor", "--gate")
 
@@ -101,20 +97,17 @@ def calibrate(
     degradation: DegradationOption = "none",
     halo: Annotated[
         int,
-        typer.Option(
+        model_option(
             "--halo",
             min=0,
             max=MAX_HALO,
             help="LR pixels of context around a patch; more where a network sees farther: gdq models info photo.",
-            rich_help_panel=MODEL,
         ),
     ] = HALO,
     static_bits: Annotated[
         str | None,
-        typer.Option(
-            "--static-bits",
-            help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8.",
-            rich_help_panel=MODEL,
+        model_option(
+            "--static-bits", help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8."
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -122,7 +115,6 @@ def calibrate(
 ) -> None:
     """Quantize a float32 network by statistics of some pictures, without training."""
     check_checkpoint(output, source, overwrite=overwrite)
-    check_fab(target_fab)
     from gdq_cli.models.checkpoint import write_checkpoint
     from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
     from gdq_cli.training.start import read_start
@@ -157,90 +149,61 @@ def train(
     output: OutputOption,
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--from",
-            help="Checkpoint to start from, or plain EDSR weights; without it from scratch.",
-            rich_help_panel=INPUT,
-        ),
+        input_option("--from", help="Checkpoint to start from, or plain EDSR weights; without it from scratch."),
     ] = None,
     stage: Annotated[
         Literal["fp32", "quantized"],
-        typer.Option(
-            "--stage",
-            metavar="KIND",
-            help="fp32, or quantized (from a calibrated checkpoint).",
-            rich_help_panel=TRAINING,
-        ),
+        training_option("--stage", metavar="KIND", help="fp32, or quantized (from a calibrated checkpoint)."),
     ] = "fp32",
-    steps: Annotated[int, typer.Option("--steps", help="Steps of the whole run.", rich_help_panel=TRAINING)] = 5000,
-    batch: Annotated[int, typer.Option("--batch", help="Patches per step.", rich_help_panel=TRAINING)] = 16,
-    patch: Annotated[
-        int, typer.Option("--patch", min=1, help="Side of a training patch in LR pixels.", rich_help_panel=TRAINING)
-    ] = 32,
+    steps: Annotated[int, training_option("--steps", help="Steps of the whole run.")] = 5000,
+    batch: Annotated[int, training_option("--batch", help="Patches per step.")] = 16,
+    patch: Annotated[int, training_option("--patch", min=1, help="Side of a training patch in LR pixels.")] = 32,
     vary: Annotated[
         bool | None,
-        typer.Option(
-            "--vary/--no-vary",
-            help="Vary size, place and colours of patches; default in the fp32 stage only.",
-            rich_help_panel=TRAINING,
+        training_option(
+            "--vary/--no-vary", help="Vary size, place and colours of patches; default in the fp32 stage only."
         ),
     ] = None,
     degradation: DegradationOption = "none",
     graphics: Annotated[
         float | None,
-        typer.Option(
+        training_option(
             "--graphics",
             min=0,
             max=1,
             help="Share of patches drawn instead: saturated colours, edges, text; default 0.3, fp32 0.",
-            rich_help_panel=TRAINING,
         ),
     ] = None,
     upsampler: Annotated[
         Literal["pixelshuffle", "pixelshuffledirect"] | None,
-        typer.Option(
+        model_option(
             "--upsampler",
             metavar="KIND",
             help="pixelshuffle as in EDSR, or pixelshuffledirect (one convolution, faster); fp32 stage only.",
-            rich_help_panel=MODEL,
         ),
     ] = None,
     rate: Annotated[
-        float | None,
-        typer.Option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.", rich_help_panel=TRAINING),
+        float | None, training_option("--rate", help="Highest learning rate; default 1e-3, quantized 4e-4.")
     ] = None,
     minutes: Annotated[
-        float | None,
-        typer.Option("--minutes", help="Stop after this time; the same command goes on.", rich_help_panel=TRAINING),
+        float | None, training_option("--minutes", help="Stop after this time; the same command goes on.")
     ] = None,
-    validate_every: Annotated[
-        int, typer.Option("--validate-every", help="Steps between validations.", rich_help_panel=TRAINING)
-    ] = 500,
+    validate_every: Annotated[int, training_option("--validate-every", help="Steps between validations.")] = 500,
     scale: Annotated[
         int | None,
-        typer.Option(
-            "--scale",
-            "-x",
-            "-s",
-            help="Scale to train; from a network of another scale its body is kept.",
-            rich_help_panel=INPUT,
-        ),
+        input_option("--scale", "-x", "-s", help="Scale to train; from a network of another scale its body is kept."),
     ] = None,
     target_fab: FabOption = DEFAULT_FAB,
     descriptor: DescriptorOption = "band_energy",
     gate: GateOption = "ridge",
     device: Annotated[
-        str,
-        typer.Option(
-            "--device", "-d", help="auto, cpu, cuda or cuda:N.", rich_help_panel=SPEED, autocompletion=complete_device
-        ),
+        str, speed_option("--device", "-d", help="auto, cpu, cuda or cuda:N.", autocompletion=complete_device)
     ] = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network; the state beside the output lets the same command go on after any interruption."""
     check_checkpoint(output, source, overwrite=overwrite)
-    check_fab(target_fab)
     if source is None and (stage != "fp32" or scale not in NATIVE_SCALES):
         raise OptionsError(
             "without --from, training starts from scratch: that takes --stage fp32 and --scale 2, 3 or 4"
@@ -252,7 +215,10 @@ def train(
     if minutes is not None and not minutes > 0:
         raise OptionsError(f"--minutes must be above 0, not {minutes:g}")
     from gdq_cli.engines import choose_device
+    from gdq_cli.models.checkpoint import write_checkpoint
+    from gdq_cli.networks import parameters_of
     from gdq_cli.runs.memory import keep_freed_memory
+    from gdq_cli.training.calibration.calibrate import attach_controller
     from gdq_cli.training.calibration.steps import reach_flat_colours
     from gdq_cli.training.data import PatchSampler
     from gdq_cli.training.loop import Trainer, TrainOptions
@@ -312,19 +278,30 @@ def train(
         bar.stop()
         tell(f"step {step}  {_figures(average, start, held_out)}", err=True)
 
-    try:
+    with bar:
         complete = trainer.run(report, validate, minutes and minutes * 60)
-    finally:
-        bar.stop()
     if not complete:
-        say = f"step {trainer.step} is kept in {state_file}; now {output} as it stands (Ctrl-C: without)"
-        tell(say, err=True)
+        kept = f"step {trainer.step} is kept in {state_file}"
+        tell(f"{kept}; now {output} as it stands (Ctrl-C: without)", err=True)
     history = [
         *start.facts.get("training", []),
         _history(stage, source.name if source else "scratch", trainer.step, options, sampler.settings, chosen_device),
     ]
-    start = replace(start, name=model_name(output), facts=start.facts | {"training": history})
-    _write_finished(output, trainer.average, start, training, target_fab, descriptor, gate, seed, overwrite)
+    network = trainer.average.cpu()
+    facts = start.facts | {"training": history}
+    finished = replace(start, parameters=parameters_of(network), name=model_name(output), facts=facts)
+    if finished.is_quantized:
+        with _show_work() as progress:
+            finished = attach_controller(
+                finished,
+                training,
+                target_fab=target_fab,
+                descriptor=descriptor,
+                gate=gate,
+                seed=seed,
+                progress=progress,
+            )
+    write_checkpoint(output, finished, overwrite=overwrite)
     if complete:
         state_file.unlink(missing_ok=True)
         tell(f"{output}: trained for {steps} steps")
@@ -338,30 +315,21 @@ def train(
 def refine(
     context: typer.Context,
     folder: FolderArgument,
-    source: Annotated[Path, typer.Option("--from", help="Trained checkpoint: an EDSR.", rich_help_panel=INPUT)],
+    source: Annotated[Path, input_option("--from", help="Trained checkpoint: an EDSR.")],
     output: OutputOption,
     other: Annotated[
-        Path | None,
-        typer.Option("--average", help="First average it with this one, of the same network.", rich_help_panel=INPUT),
+        Path | None, input_option("--average", help="First average it with this one, of the same network.")
     ] = None,
-    share: Annotated[
-        float, typer.Option("--share", min=0, max=1, help="Of the other one in the average.", rich_help_panel=INPUT)
-    ] = 0.5,
+    share: Annotated[float, input_option("--share", min=0, max=1, help="Of the other one in the average.")] = 0.5,
     steps: Annotated[
-        bool,
-        typer.Option(
-            "--steps",
-            help="Then move activation steps where the held-out pictures gain by it.",
-            rich_help_panel=TRAINING,
-        ),
+        bool, training_option("--steps", help="Then move activation steps where the held-out pictures gain by it.")
     ] = False,
     coarse: Annotated[
         bool,
-        typer.Option(
+        training_option(
             "--coarse",
             help="Put the weights of 4-bit patches on the grid of the faster kernel for 4 bits, where gdq calibrate "
             "puts them. Alone it leaves the rest as it is, the controller included.",
-            rich_help_panel=TRAINING,
         ),
     ] = False,
     target_fab: FabOption = DEFAULT_FAB,
@@ -373,7 +341,6 @@ def refine(
 ) -> None:
     """Finish a trained checkpoint: average two runs, refine steps, and fit a quantized one's controller anew."""
     check_checkpoint(output, source, other, overwrite=overwrite)
-    check_fab(target_fab)
     if other is None and given(context, "--share"):
         raise OptionsError("--share is of --average; give both or neither")
     coarse_alone = coarse and other is None and not steps
@@ -381,6 +348,7 @@ def refine(
         _refuse(context, (*OF_CONTROLLER, "--seed"), "--coarse alone leaves it as it is")
     from gdq_cli.models.checkpoint import read_checkpoint, write_checkpoint
     from gdq_cli.networks import parameters_of
+    from gdq_cli.training.calibration.calibrate import attach_controller
     from gdq_cli.training.calibration.refine import add_coarse_grid, average_checkpoints, refine_steps
 
     start = read_checkpoint(source)
@@ -399,12 +367,19 @@ def refine(
         with _show_work() as progress:
             factors = refine_steps(network, held_out, progress)
         start = replace(start, facts=start.facts | {"steps_refined": factors})
-    start = replace(start, parameters=parameters_of(network), name=model_name(output))
-    if coarse_alone:
-        finished = start
-        write_checkpoint(output, finished, overwrite=overwrite)
-    else:
-        finished = _write_finished(output, network, start, training, target_fab, descriptor, gate, seed, overwrite)
+    finished = replace(start, parameters=parameters_of(network), name=model_name(output))
+    if finished.is_quantized and not coarse_alone:
+        with _show_work() as progress:
+            finished = attach_controller(
+                finished,
+                training,
+                target_fab=target_fab,
+                descriptor=descriptor,
+                gate=gate,
+                seed=seed,
+                progress=progress,
+            )
+    write_checkpoint(output, finished, overwrite=overwrite)
     tell(f"{output}: {_figures(network, finished, held_out)}")
 
 
@@ -417,7 +392,7 @@ def _refuse(context: typer.Context, options: tuple[str, ...], why: str) -> None:
 @contextmanager
 def _show_work() -> Iterator[Callable[[str, int, int], None]]:
     """Progress of work in several pieces: a bar for each on a terminal, else a line."""
-    bar, start, latest = Bar(), time.perf_counter(), ""
+    start, latest = time.perf_counter(), ""
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal latest
@@ -426,29 +401,17 @@ def _show_work() -> Iterator[Callable[[str, int, int], None]]:
         latest = what
         bar.update(f"{what} {done}/{total}", done, total)
 
-    try:
+    with Bar() as bar:
         yield report
-    finally:
-        bar.stop()
-
-
-def check_fab(target_fab: float) -> None:
-    """Refuse an average that no mixture of widths has. Raises OptionsError."""
-    if not 4 <= target_fab <= 8:
-        raise OptionsError(f"--fab must be between 4 and 8 bits, not {all_digits(target_fab)}")
 
 
 def _static_bits(text: str | None, config: NetworkConfig) -> tuple[int, ...]:
     """Widths of the static layers from text such as 8,8,6,8."""
-    from dataclasses import replace
-
-    from gdq_cli.bits.widths import BIT_WIDTHS
-
     if text is None:
         return ()
     count = len(replace(config, bit_widths=BIT_WIDTHS).static_bits)
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) != count or not set(parts) <= {"4", "5", "6", "8"}:
+    if len(parts) != count or not set(parts) <= set(map(str, BIT_WIDTHS)):
         raise OptionsError(f"--static-bits takes {count} widths of 4, 5, 6 or 8 at scale {config.scale}, not {text}")
     return tuple(map(int, parts))
 
@@ -461,7 +424,7 @@ def _load(folder: Path, scale: int, degradation: TrainingDegradation) -> tuple[l
     files = list_images(folder)
     training, held_out = split_validation(files)
     if (warning := find_artefacts(files)) is not None:
-        tell(f"note: {folder}: {warning}", err=True)
+        say(f"{folder}: {warning}")
     tell(f"{len(training)} training images, {len(held_out)} held out for validation", err=True)
     return load_pairs(training, scale, degradation), load_pairs(held_out, scale, degradation, seed=1)
 
@@ -538,36 +501,3 @@ def _figures(network: Edsr, start: Checkpoint, held_out: list[ImagePair]) -> str
         psnr, fab = validate_auto(replace(start, parameters=parameters_of(network)), held_out)
         figures.append(f"auto {psnr:.3f} at FAB {fab:.2f}")
     return f"validation PSNR dB: {', '.join(figures)}"
-
-
-def _write_finished(
-    output: Path,
-    network: Edsr,
-    start: Checkpoint,
-    training: list[ImagePair],
-    target_fab: float,
-    descriptor: Descriptor,
-    gate: Gate,
-    seed: int,
-    overwrite: bool,
-) -> Checkpoint:
-    """Write ``start`` with a trained network, and with a new controller if it is quantized."""
-    from gdq_cli.models.checkpoint import write_checkpoint
-    from gdq_cli.networks import parameters_of
-    from gdq_cli.training.calibration.calibrate import attach_controller
-
-    network.cpu()
-    finished = replace(start, parameters=parameters_of(network))
-    if start.is_quantized:
-        with _show_work() as progress:
-            finished = attach_controller(
-                finished,
-                training,
-                target_fab=target_fab,
-                descriptor=descriptor,
-                gate=gate,
-                seed=seed,
-                progress=progress,
-            )
-    write_checkpoint(output, finished, overwrite=overwrite)
-    return finished

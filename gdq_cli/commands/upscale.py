@@ -6,15 +6,15 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 import typer
 
-from gdq_cli.commands.completion import complete_format
-from gdq_cli.commands.console import (
-    Bar,
+from gdq_cli.commands.line.completion import complete_format
+from gdq_cli.commands.line.files import check_output
+from gdq_cli.commands.line.flags import (
     BitsOption,
     BudgetOption,
     DeviceOption,
@@ -23,16 +23,18 @@ from gdq_cli.commands.console import (
     JsonOption,
     MaxPixelsOption,
     ModelOption,
+    OfflineOption,
     PreferOption,
     QuietOption,
     ThreadsOption,
-    print_json,
-    write_overlay,
+    input_option,
+    messages_option,
+    metadata_option,
+    output_option,
+    speed_option,
 )
-from gdq_cli.commands.downloads import OfflineOption, watch_downloads
-from gdq_cli.commands.help import INPUT, MESSAGES, METADATA, OUTPUT, SPEED
-from gdq_cli.commands.outputs import check_output
-from gdq_cli.commands.wording import print_error, printable, say, tell
+from gdq_cli.commands.terminal.progress import Bar, watch_downloads
+from gdq_cli.commands.terminal.wording import say
 from gdq_cli.errors import FileError, ImageError, OptionsError
 from gdq_cli.options import Encoding, TargetSize, UpscaleOptions
 
@@ -49,32 +51,21 @@ def upscale(
     inputs: InputArgument,
     scale: Annotated[
         float | None,
-        typer.Option(
-            "--scale",
-            "-x",
-            "-s",
-            help="Factor, 1 to 64. 2, 3, 4 are native, others are resampled. Default 4.",
-            rich_help_panel=OUTPUT,
+        output_option(
+            "--scale", "-x", "-s", help="Factor, 1 to 64. 2, 3, 4 are native, others are resampled. Default 4."
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
+        output_option(
             "--output",
             "-o",
             help="File, folder (made if need be), address, or - for stdout (text and --json then go to stderr).",
-            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    width: Annotated[
-        int | None, typer.Option("--width", help="Target width in pixels; aspect kept.", rich_help_panel=OUTPUT)
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option("--height", help="Target height in pixels; aspect kept.", rich_help_panel=OUTPUT)
-    ] = None,
-    longest: Annotated[
-        int | None, typer.Option("--longest", help="Target longest side; aspect kept.", rich_help_panel=OUTPUT)
-    ] = None,
+    width: Annotated[int | None, output_option("--width", help="Target width in pixels; aspect kept.")] = None,
+    height: Annotated[int | None, output_option("--height", help="Target height in pixels; aspect kept.")] = None,
+    longest: Annotated[int | None, output_option("--longest", help="Target longest side; aspect kept.")] = None,
     model: ModelOption = UpscaleOptions.model,
     device: DeviceOption = UpscaleOptions.device,
     threads: ThreadsOption = None,
@@ -84,110 +75,79 @@ def upscale(
     prefer: PreferOption = UpscaleOptions.prefer,
     format: Annotated[
         str,
-        typer.Option(
+        output_option(
             "--format",
             "-f",
             help="auto (as the input), png, jpg, webp, tiff, avif, bmp or ppm.",
-            rich_help_panel=OUTPUT,
             autocompletion=complete_format,
         ),
     ] = "auto",
-    quality: Annotated[
-        int | None, typer.Option("--quality", "-q", help="1 to 100, for jpg, webp and avif.", rich_help_panel=OUTPUT)
-    ] = None,
+    quality: Annotated[int | None, output_option("--quality", "-q", help="1 to 100, for jpg, webp and avif.")] = None,
     lossless: Annotated[
-        bool,
-        typer.Option("--lossless", help="Lossless webp; png, tiff, bmp and ppm always are.", rich_help_panel=OUTPUT),
+        bool, output_option("--lossless", help="Lossless webp; png, tiff, bmp and ppm always are.")
     ] = False,
     background: Annotated[
-        str,
-        typer.Option(
-            "--background", help="Behind transparent pixels in formats without transparency.", rich_help_panel=METADATA
-        ),
+        str, metadata_option("--background", help="Behind transparent pixels in formats without transparency.")
     ] = "white",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace outputs; default: skip them.", rich_help_panel=OUTPUT)
-    ] = False,
+    overwrite: Annotated[bool, output_option("--overwrite", help="Replace outputs; default: skip them.")] = False,
     strip_metadata: Annotated[
         bool,
-        typer.Option(
+        metadata_option(
             "--strip-metadata",
             help="Write no EXIF, XMP, captions, resolution or sRGB profile; one of other colours stays.",
-            rich_help_panel=METADATA,
         ),
     ] = False,
     alpha: Annotated[
-        str,
-        typer.Option(
-            "--alpha", help="Upscale transparency by lanczos or network, or drop it.", rich_help_panel=METADATA
-        ),
-    ] = (UpscaleOptions.alpha),
+        str, metadata_option("--alpha", help="Upscale transparency by lanczos or network, or drop it.")
+    ] = UpscaleOptions.alpha,
     max_pixels: MaxPixelsOption = UpscaleOptions.max_pixels,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Look into folders below.", rich_help_panel=INPUT)
-    ] = False,
+    recursive: Annotated[bool, input_option("--recursive", "-r", help="Look into folders below.")] = False,
     name: Annotated[
         str | None,
-        typer.Option(
-            "--name",
-            help="Names of outputs, from {stem} {name} {ext} {scale} {width} {height} {model} {bits}.",
-            rich_help_panel=OUTPUT,
+        output_option(
+            "--name", help="Names of outputs, from {stem} {name} {ext} {scale} {width} {height} {model} {bits}."
         ),
     ] = None,
-    suffix: Annotated[
-        str | None, typer.Option("--suffix", help='The same as --name "{stem}SUFFIX".', rich_help_panel=OUTPUT)
-    ] = None,
+    suffix: Annotated[str | None, output_option("--suffix", help='The same as --name "{stem}SUFFIX".')] = None,
     memory: Annotated[
         str | None,
-        typer.Option(
-            "--memory",
-            help="Budget for pictures, such as 2GiB; larger ones go through files. Default: half.",
-            rich_help_panel=SPEED,
+        speed_option(
+            "--memory", help="Budget for pictures, such as 2GiB; larger ones go through files. Default: half."
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option(
+        messages_option(
             "--dry-run",
             help="Try all but the network: options, model, and every picture decoded; say what would be done.",
-            rich_help_panel=MESSAGES,
         ),
     ] = False,
     heatmap: Annotated[
-        bool | None,
-        typer.Option(
-            "--heatmap/--no-heatmap", help="Draw the bit map; default: for a single picture.", rich_help_panel=MESSAGES
-        ),
+        bool | None, messages_option("--heatmap/--no-heatmap", help="Draw the bit map; default: for a single picture.")
     ] = None,
     bitmap_file: Annotated[
-        Path | None,
-        typer.Option("--bitmap", help="Also write the bit map over the input picture, as PNG.", rich_help_panel=OUTPUT),
+        Path | None, output_option("--bitmap", help="Also write the bit map over the input picture, as PNG.")
     ] = None,
     report_file: Annotated[
         Path | None,
-        typer.Option(
-            "--report",
-            help="Also write an .html page: before and after of every picture, with its bit map.",
-            rich_help_panel=OUTPUT,
+        output_option(
+            "--report", help="Also write an .html page: before and after of every picture, with its bit map."
         ),
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(
-            "--ray",
-            metavar="ADDRESS",
-            help="Run on Ray: local starts it here, auto finds it, or its address.",
-            rich_help_panel=SPEED,
+        speed_option(
+            "--ray", metavar="ADDRESS", help="Run on Ray: local starts it here, auto finds it, or its address."
         ),
     ] = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also tell where the time went.", rich_help_panel=MESSAGES)
-    ] = False,
+    verbose: Annotated[bool, messages_option("--verbose", "-v", help="Also tell where the time went.")] = False,
 ) -> None:
     """Upscale pictures and show which patch got how many bits."""
+    from gdq_cli.commands.bitmap import write_overlay
+    from gdq_cli.commands.terminal.printer import Manner, RunPrinter, print_plan
     from gdq_cli.images import parse_colour  # not at the top: gdq --help needs neither numpy nor Pillow
     from gdq_cli.places import is_address
     from gdq_cli.runs.memory import parse_size
@@ -215,12 +175,7 @@ def upscale(
         suffix=suffix,
         memory=None if memory is None else parse_size(memory),
     )
-    said = {"--quiet": quiet, "--json": as_json, "--verbose": verbose, "--heatmap": heatmap is True}
-    if len(several := [option for option, given in said.items() if given]) > 1 and several != [
-        "--verbose",
-        "--heatmap",
-    ]:
-        raise OptionsError(f"{several[0]} and {several[1]} contradict each other; give one of them")
+    manner = Manner(as_json, quiet, verbose, heatmap, err=output in _STDOUT)
     _check_meant(inputs, output)
 
     def make_pool() -> UpscalerPool:
@@ -231,40 +186,28 @@ def upscale(
 
     if ray is not None or any(map(is_address, [*inputs, output or ""])):
         from gdq_cli.commands.fleet import check_fleet, upscale_fleet
-        from gdq_cli.commands.printer import RunPrinter
-        from gdq_cli.runs.report import Listener, RunSummary
 
-        check_fleet(inputs, output in _STDOUT, {"--bitmap": bitmap_file, "--report": report_file})
-        done = upscale_fleet(
-            *(inputs, options, output, recursive, ray, make_pool, engine, offline, dry_run),
-            lambda jobs: RunPrinter(jobs, (), as_json, quiet, verbose, heatmap, False, Listener()),
-        )
-        if not isinstance(done, RunSummary):
-            raise typer.Exit(_print_plan(done, as_json, quiet))
-        _exit(done)
-        return
+        check_fleet(inputs, manner.err, {"--bitmap": bitmap_file, "--report": report_file})
+        fleet = upscale_fleet(inputs, options, output, recursive, ray, make_pool, engine, offline, dry_run, manner)
+        raise typer.Exit(_exit_code(fleet))
+
+    from gdq_cli.commands.report import check_report, open_report
+    from gdq_cli.runs.pipeline import run_batch
 
     plan = _plan_run(inputs, options, output, recursive)
     if bitmap_file is not None:
         _check_overlay(bitmap_file, plan, overwrite)
     if report_file is not None:
-        from gdq_cli.commands.report import check_report
-
         check_report(report_file, plan, overwrite)
     if not quiet:
         _say_without_effect(plan, options, inputs, recursive)
-
     if dry_run:
-        also = [file for file in (bitmap_file, report_file) if file is not None]
-        raise typer.Exit(_print_plan(_rehearse(plan, options, make_pool, quiet), as_json, quiet, also))
-
-    from gdq_cli.commands.printer import RunPrinter
-    from gdq_cli.commands.report import open_report
-    from gdq_cli.runs.pipeline import run_batch
+        plan = _rehearse(plan, options, make_pool, quiet)
+        print_plan(plan, manner, [file for file in (bitmap_file, report_file) if file is not None])
+        raise typer.Exit(_exit_code(plan))
 
     with open_report(report_file, plan, overwrite) as report:
-        to_stdout = output in _STDOUT
-        printer = RunPrinter(len(plan.jobs), plan.planned, as_json, quiet, verbose, heatmap, to_stdout, report)
+        printer = RunPrinter(manner, len(plan.jobs), plan.planned, report)
         with printer.watching():
             summary = run_batch(plan, options, make_pool, printer)
     if report_file is not None and not plan.planned and not quiet:
@@ -274,15 +217,22 @@ def upscale(
     elif bitmap_file is not None and not plan.planned and not quiet and not summary.failures:
         say(f"{bitmap_file} is not written: the picture was skipped; gdq bitmap makes it alone")
     printer.print_summary(summary)
-    _exit(summary)
+    raise typer.Exit(_exit_code(summary))
 
 
-def _exit(summary: RunSummary) -> None:
-    """End with the exit code of a run."""
-    if summary.failures:
-        single = summary.ok + summary.skipped + summary.failed == 1
-        decisive = summary.fatal or (summary.failures[0].error if single else None)
-        raise typer.Exit(decisive.exit_code if decisive is not None else 1)
+def _exit_code(done: Plan | RunSummary) -> int:
+    """Of a run, or of one that was tried: that of its only picture's error, or of the error that ended it, else 1."""
+    from gdq_cli.runs.plan import Failed, Plan
+
+    if isinstance(done, Plan):
+        failures, fatal = [job for job in done.jobs if isinstance(job, Failed)], None
+        pictures = len(done.jobs)
+    else:
+        failures, fatal = done.failures, done.fatal
+        pictures = done.ok + done.skipped + done.failed
+    if fatal is None and failures and pictures == 1:
+        fatal = failures[0].error
+    return fatal.exit_code if fatal is not None else 1 if failures else 0
 
 
 def _check_meant(names: list[str], output: str | None) -> None:
@@ -315,15 +265,11 @@ def _rehearse(plan: Plan, options: UpscaleOptions, make_pool: Callable[[], Upsca
     """The plan after all has been tried that takes no network; models that would be downloaded are only named."""
     from gdq_cli.runs.rehearsal import rehearse
 
-    bar = Bar(shown=not quiet)
-
     def show(job: Planned, done: int, total: int) -> None:
-        bar.update(printable(Path(job.name).name), done, total)
+        bar.update(Path(job.name).name, done, total)
 
-    try:
+    with Bar(shown=not quiet) as bar:
         return rehearse(plan, options, make_pool, show, say)
-    finally:
-        bar.stop()
 
 
 def _plan_run(names: list[str], options: UpscaleOptions, output: str | None, recursive: bool) -> Plan:
@@ -364,7 +310,10 @@ def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
     from gdq_cli.files import path_key
 
     if target.suffix.lower() != ".png":
-        raise OptionsError(f"--bitmap {target}: the bit map over the picture is a .png file")
+        raise OptionsError(
+            f"--bitmap {target}: the bit map over the picture is a .png file; "
+            "gdq bitmap PICTURE --output writes .csv, .json and .html"
+        )
     if len(plan.jobs) != 1:
         raise OptionsError("--bitmap names one file, so it needs exactly one input")
     for job in plan.planned:
@@ -372,36 +321,3 @@ def _check_overlay(target: Path, plan: Plan, overwrite: bool) -> None:
             raise OptionsError(f"--bitmap {target} is the output itself; choose another name")
         inputs = [job.source] if isinstance(job.source, Path) else []
         check_output(target, *inputs, overwrite=overwrite, option="bitmap")
-
-
-def _print_plan(plan: Plan, as_json: bool, quiet: bool, also: Sequence[Path] = ()) -> int:
-    """Say what a run would do, and which other files it would write; the exit code it would have."""
-    from gdq_cli.commands.summary import planned_line
-    from gdq_cli.runs.plan import Failed
-
-    problems = [job.error for job in plan.jobs if isinstance(job, Failed)]
-    for job in plan.jobs:
-        if as_json:
-            print_json(job.to_dict() | {"output": job.target_name})
-        elif quiet:
-            if isinstance(job, Failed):
-                print_error(job.error)
-        else:
-            tell(planned_line(job))
-            for note in job.notes:
-                say(f"{job.name}: {note}")
-    planned, failed = len(plan.planned), len(problems)
-    skipped = len(plan.jobs) - planned - failed
-    files = {str(file): file.exists() for file in also} if planned else {}
-    if as_json:
-        counts = {"planned": planned, "skipped": skipped, "failed": failed}
-        counts |= {"ignored": plan.ignored, "earlier_outputs": plan.earlier}
-        print_json({"summary": counts | {"also": [{"output": name, "exists": there} for name, there in files.items()]}})
-    for name, there in files.items() if not (as_json or quiet) else ():
-        tell(f"{name} would be {'replaced' if there else 'written'}, too")
-    if len(plan.jobs) > 1 and not (as_json or quiet):
-        size = sum(job.disk_bytes for job in plan.planned) / 2**20
-        tell(f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail")
-    if not problems:
-        return 0
-    return problems[0].exit_code if len(plan.jobs) == 1 else 1

@@ -171,8 +171,8 @@ def list_models() -> list[LocalModel]:
 
 
 def expected_sha256(path: Path) -> str | None:
-    """SHA-256 a bundled file must have; None for a file of the user's own."""
-    if path.parent != bundled_folder():
+    """SHA-256 a bundled file must have, by whatever path it is named; None for a file of the user's own."""
+    if path.parent.resolve() != bundled_folder().resolve():
         return None
     entry = bundled_manifest().get(path.name)
     return str(entry["sha256"]) if entry else None

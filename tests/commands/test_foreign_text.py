@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gdq_cli.commands.wording import print_error, printable, tell, to_json
+from gdq_cli.commands.terminal.wording import print_error, printable, tell, to_json
 from gdq_cli.errors import GdqError
 from tests.helpers.commands import app, runner
 from tests.helpers.paths import ROOT
@@ -49,12 +49,12 @@ def test_json_is_json() -> None:
 def test_commands_print_by_one_function() -> None:
     """``tell`` escapes; the bit map, whose colours are ours, and rich's tables and bars are all that goes past it."""
     found = []
-    for path in sorted((ROOT / "gdq_cli" / "commands").glob("*.py")):
+    for path in sorted((ROOT / "gdq_cli" / "commands").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if name in ("print", "json.dumps") or name.endswith((".echo", ".secho", ".print", "stdout.write")):
                 found.append(f"{path.stem} {name}")
-    assert sorted(found) == ["console typer.echo", "measure console.print", "wording json.dumps", "wording typer.echo"]
+    assert sorted(found) == ["console console.print", "console typer.echo", "wording json.dumps", "wording typer.echo"]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_nothing_foreign_commands_the_terminal(
     text = result.stdout + result.stderr
     if isinstance(result.exception, GdqError):
         shown: list[str] = []
-        monkeypatch.setattr("gdq_cli.commands.wording.typer.echo", lambda line, err: shown.append(str(line)))
+        monkeypatch.setattr("gdq_cli.commands.terminal.wording.typer.echo", lambda line, err: shown.append(str(line)))
         print_error(result.exception)
         text += "".join(shown)
     else:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
 
-from gdq_cli.commands import help as layout
 from gdq_cli.commands.app import build_app
+from gdq_cli.commands.line import flags
+from gdq_cli.commands.line.help import EXAMPLES
 from tests.helpers.commands import COMMANDS, app
 
-PANELS = {name for name in vars(layout).values() if isinstance(name, str) and re.fullmatch(r"[A-Z][a-z ]+", name)}
+PANELS = {maker.keywords["rich_help_panel"] for maker in vars(flags).values() if isinstance(maker, partial)}
 
 
 def shown_help(path: tuple[str, ...], columns: str = "80", colour: str = "") -> str:
@@ -55,14 +57,12 @@ def test_long_helps_are_in_groups_and_have_examples(path: tuple[str, ...]) -> No
     assert len(re.findall(r"^ gdq ", output, flags=re.MULTILINE)) == 3
 
 
-@pytest.mark.parametrize(
-    "line", [line for lines in layout.EXAMPLES.values() for line, _ in lines], ids=lambda line: line[4:]
-)
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line, _ in lines], ids=lambda line: line[4:])
 def test_examples_are_command_lines(line: str) -> None:
     words = shlex.split(line)[1:]
     path = max((path for path in COMMANDS if tuple(words[: len(path)]) == path), key=len)
     COMMANDS[path].make_context("gdq", words[len(path) :])  # raises for what the command does not take
-    assert any(line == shown for shown, _ in layout.EXAMPLES[" ".join(path)])
+    assert any(line == shown for shown, _ in EXAMPLES[" ".join(path)])
 
 
 def test_commands_that_are_only_listed() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gdq_cli.commands.help import PlainCommand
+from gdq_cli.commands.line.help import PlainCommand
 from gdq_cli.errors import DeviceError, memory_errors
 from gdq_cli.models.store import bundled_folder
 from tests.helpers.commands import COMMANDS, gdq

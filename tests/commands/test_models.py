@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.models.schema import MAX_FILE
-from gdq_cli.models.store import bundled_manifest
+from gdq_cli.models.store import bundled_folder, bundled_manifest
 from gdq_cli.training.start import read_start
 from tests.helpers.checkpoints import rewrite
 from tests.helpers.commands import gdq
@@ -84,6 +84,12 @@ def test_verify(folder: Path) -> None:
     assert "error: " in output
     assert "not positive" in output
     assert "no such checkpoint" in gdq("models", "verify", folder / "absent.safetensors", code=4)
+
+
+def test_a_bundled_file_is_vouched_for_by_any_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundled_folder())
+    assert "hash as in the manifest" in gdq("models", "verify", "edsr_x4.safetensors")
+    assert "hash as in the manifest" in gdq("models", "verify", f"../{bundled_folder().name}/edsr_x4.safetensors")
 
 
 def test_a_file_that_is_a_byte_too_large_is_said_to_be_larger(tmp_path: Path) -> None:

@@ -295,7 +295,8 @@ def on_a_terminal(*args: str, delay: float = 0) -> tuple[int, bytes, bytes]:
     """Exit code, stdout, and what a terminal on stderr saw of a command whose bar appears after a delay."""
     pty = pytest.importorskip("pty")
     start = (
-        f"import gdq_cli.commands.console as c; c.BAR_DELAY = {delay}; from gdq_cli.commands.app import main; main()"
+        f"import gdq_cli.commands.terminal.progress as p; p.BAR_DELAY = {delay}; "
+        "from gdq_cli.commands.app import main; main()"
     )
     parent, child = pty.openpty()
     environment = os.environ | {"TERM": "xterm"}
@@ -338,19 +339,19 @@ def test_the_bar_appears_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work that tells nothing for long shows that it goes on; one bar takes the place of another."""
     from rich.console import Console
 
-    from gdq_cli.commands import console
+    from gdq_cli.commands.terminal import progress
 
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=80)
-    monkeypatch.setattr(console, "make_console", lambda *, stderr: terminal)
-    monkeypatch.setattr(console, "BAR_DELAY", 0.01)
-    first = console.Bar("reading")
+    monkeypatch.setattr(progress, "make_console", lambda *, stderr: terminal)
+    monkeypatch.setattr(progress, "BAR_DELAY", 0.01)
+    first = progress.Bar("reading")
     for _ in range(500):
         if "reading" in screen.getvalue():
             break
         time.sleep(0.01)
     assert "reading" in screen.getvalue()
-    second = console.Bar("downloading")
+    second = progress.Bar("downloading")
     before = len(screen.getvalue())
     second.update("downloading", 1, 2)
     time.sleep(0.3)  # three times as long as a bar waits before it is drawn anew
@@ -496,6 +497,16 @@ def test_stdin_into_a_folder_and_json_beside_the_picture(picture: Path, model: P
     result = runner.invoke(app, [*arguments, str(picture), "-o", "-", "-f", "webp", "--json"])
     assert Image.open(io.BytesIO(result.stdout_bytes)).format == "WEBP"
     assert json.loads(result.stderr.splitlines()[0])["output"] == "standard output"
+
+
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_a_dry_run_leaves_stdout_to_the_picture(picture: Path, model: Path, options: list[str]) -> None:
+    """What reads pictures from the pipe gets nothing, as text or as JSON, of a run that makes none."""
+    result = runner.invoke(
+        app, ["upscale", "-x", "2", "-m", str(model), str(picture), "-o", "-", "--dry-run", *options]
+    )
+    assert (result.exit_code, result.stdout_bytes) == (0, b"")
+    assert "standard output" in result.stderr
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\x89PNG\r\n\x1a\n"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gdq_cli.commands.usage import MAY_BE_EMPTY
+from gdq_cli.commands.line.usage import MAY_BE_EMPTY
 from tests.helpers.commands import COMMANDS, gdq
 
 PARAMETERS = [(path, param) for path, command in COMMANDS.items() for param in command.params if path]

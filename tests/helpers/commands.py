@@ -11,7 +11,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from gdq_cli.commands.app import build_app
-from gdq_cli.commands.wording import as_options
+from gdq_cli.commands.terminal.wording import as_options
 from gdq_cli.errors import GdqError
 
 runner = CliRunner()

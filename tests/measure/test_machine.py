@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdq_cli.commands.tables import bench_lines
+from gdq_cli.commands.terminal.tables import bench_lines
 from gdq_cli.measure import machine
 from gdq_cli.measure.benchmark import interleave
 from gdq_cli.measure.machine import GpuEnergyMeter, PeakMemory, RaplMeter, energy_meter

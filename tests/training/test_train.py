@@ -21,7 +21,7 @@ from PIL import Image
 from step_sampler import StepSampler
 from typer.testing import CliRunner
 
-from gdq_cli.commands.wording import as_options
+from gdq_cli.commands.terminal.wording import as_options
 from gdq_cli.engines import choose_engine, kernels
 from gdq_cli.errors import GdqError, ImageError, OptionsError, WeightsError
 from gdq_cli.measure.pairs import ImagePair, downscale, list_images, load_pairs, split_validation

@@ -1,4 +1,4 @@
-"""How the help of a command is laid out: options in groups, flags without a value, examples below; and its class."""
+"""How the help of a command is laid out: flags without a value, examples below; and its class."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ from typing import Any
 
 import typer.core
 
-from gdq_cli.commands.usage import check_words
-
-INPUT = "Input"
-OUTPUT = "Output"
-MODEL = "Model and bits"
-METADATA = "Metadata"
-TRAINING = "Training"
-CONTROLLER = "Controller"
-SPEED = "Speed"
-MESSAGES = "Messages"
+from gdq_cli.commands.line.usage import check_words
 
 EXAMPLES = {
     "upscale": (
@@ -103,9 +94,9 @@ class PlainCommand(typer.core.TyperCommand):
         return _without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        values, _, given = self.make_parser(ctx).parse_args(list(args))
+        values, others, given = self.make_parser(ctx).parse_args(list(args))
         if not ctx.resilient_parsing and not any(param.is_eager for param in given):
-            check_words(values, given)
+            check_words(self.name, values, given, others)
         return super().parse_args(ctx, args)
 
 

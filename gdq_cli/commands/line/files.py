@@ -1,14 +1,16 @@
-"""What can be wrong with the file that a command is to write, said before its work."""
+"""Files that a command line names: what can be wrong with one to be written, said before the work; and pipes."""
 
 from __future__ import annotations
 
 import os
 import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
-from gdq_cli.commands.wording import say
-from gdq_cli.errors import FileError, OptionsError
+from gdq_cli.commands.terminal.wording import say, tell
+from gdq_cli.errors import FileError, ImageError, OptionsError
 
 
 def check_output(target: Path | None, *inputs: Path, overwrite: bool, option: str = "output") -> None:
@@ -56,3 +58,21 @@ def check_scale(target: Path, scale: int) -> None:
 def model_name(target: Path) -> str:
     """What a checkpoint's file calls its model: ``photo`` of ``photo_x4.safetensors``."""
     return target.stem.rpartition("_x")[0] or target.stem
+
+
+def hold_pipe(path: Path) -> Path | BinaryIO:
+    """What a pipe gives, which can be read but once, as a stream; any other path as it is.
+
+    Raises:
+        ImageError: if it cannot be read.
+    """
+    from gdq_cli.files import read_pipe
+
+    try:
+        if not path.is_fifo():
+            return path
+        held: Any = read_pipe(path, partial(tell, err=True))
+        held.name = str(path)  # what messages call it
+        return cast(BinaryIO, held)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error

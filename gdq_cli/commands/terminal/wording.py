@@ -51,6 +51,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def print_json(facts: dict[str, Any] | list[Any], *, err: bool = False) -> None:
+    """What a line of --json holds; the library's messages in it are in the words of the command line."""
+    if isinstance(facts, dict):
+        said: dict[str, Any] = {}
+        if facts.get("error"):
+            said["error"] = as_options(facts["error"])
+        if "warnings" in facts:
+            said["warnings"] = list(map(as_options, facts["warnings"]))
+        facts = facts | said
+    tell(to_json(facts), err=err)
+
+
 def print_error(error: GdqError) -> None:
     """One line on stderr: what is wrong and what to do."""
     tell("error: " + " ".join(as_options(str(error)).split()), err=True)

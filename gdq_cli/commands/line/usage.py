@@ -17,6 +17,14 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 MAY_BE_EMPTY = ("--suffix",)
 
+_FILES = ("--output", "--bitmap", "--csv", "--report")
+"""Options that name a file to write; but the output of gdq upscale may be a folder."""
+
+_MEANT = dict.fromkeys(
+    [("bitmap", "--bitmap"), ("bitmap", "--csv"), ("bitmap", "--report")], "--output FILE.png, .csv, .json or .html"
+)
+"""What a command has in place of an option that others have."""
+
 _HINT = re.compile(r"^Invalid value for .*?: ", re.DOTALL)
 _PYDANTIC = re.compile(r"^Value error, |, unable to parse string as an? \w+$")
 
@@ -42,30 +50,40 @@ def given(context: typer.Context, *options: str) -> list[str]:
     return [option for option, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
-def check_words(values: dict[str, Any], given: list[Any]) -> None:
-    """Refuse empty words, which as paths would be the current folder, and a second word for what takes one.
+def check_words(command: str | None, values: dict[str, Any], given: list[Any], others: list[str]) -> None:
+    """Refuse words that are no value of what they are given for, before they are converted.
+
+    An empty one would be the current folder as a path; one that ends with a slash names a folder, and as a path of
+    Python's it would not; and there may be a second word for what takes one.
 
     Args:
+        command: its name.
         values: by the names of parameters, before they are converted.
         given: the parameters, each as often as it is given.
+        others: words for which there is no parameter.
 
     Raises:
         OptionsError: as said.
     """
+    if "" in others:
+        raise OptionsError("a word too many, and empty; is a variable of the shell unset?")
     for param in given:
         value, name = values[param.name], _name(param)
         words = value if isinstance(value, list | tuple) else [value]
         if "" in words and name not in MAY_BE_EMPTY:
             raise OptionsError(f"{name} is empty; is a variable of the shell unset?")
+        if name in _FILES and (command, name) != ("upscale", "--output") and value.endswith(("/", os.sep)):
+            raise OptionsError(f"{name} {value}: the name of a file is wanted, and this is one of a folder")
         if given.count(param) > 1 and not param.multiple and not (param.is_flag and not param.secondary_opts):
             raise OptionsError(f"{name} is given twice; give it once")
 
 
 def _describe(error: Any) -> str:
     message = str(error.format_message())
-    wrong = getattr(error, "option_name", None)
     if hasattr(error, "possibilities"):
-        near = get_close_matches(wrong, error.possibilities or (), 1, 0.7)
+        wrong = str(error.option_name)
+        meant = _MEANT.get((error.ctx.command.name, wrong))
+        near = [meant] if meant else get_close_matches(wrong, error.possibilities or (), 1, 0.7)
         return f"there is no option {wrong}" + (f", did you mean {near[0]}?" if near else "")
     if (found := re.match(r"No such command '(.+?)'\.", message)) and os.path.exists(found[1]):
         return f"'{found[1]}' is no command, did you mean gdq upscale {shlex.quote(found[1])}?"

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from gdq_cli.commands.wording import printable
+from gdq_cli.commands.terminal.wording import printable
 from gdq_cli.measure.evaluation import BICUBIC, DEGRADED, Evaluation
 
 

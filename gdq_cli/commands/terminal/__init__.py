@@ -1,0 +1,1 @@
+"""What people and scripts read in the terminal: text, tables, bars and the objects of --json."""
