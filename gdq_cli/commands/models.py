@@ -212,15 +212,15 @@ def push(
     ] = False,
 ) -> None:
     """Upload checkpoints with their model card to the Hugging Face Hub."""
-    from gdq_cli.models.hub_download import check_push_allowed
-    from gdq_cli.models.hub_names import parse_hub_name
+    from gdq_cli.models.hub.download import check_push_allowed
+    from gdq_cli.models.hub.names import parse_hub_name
 
     name = parse_hub_name(repository)
     if name.file is not None:
         raise OptionsError(f"{repository}: name the repository alone, without a file")
     if not dry_run:
         check_push_allowed()
-    from gdq_cli.models.hub_push import prepare_release, push_release
+    from gdq_cli.models.hub.push import prepare_release, push_release
 
     release = prepare_release(folder, name, license)
     if dry_run:

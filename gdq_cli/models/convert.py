@@ -21,7 +21,7 @@ from gdq_cli.images.formats import sniff_format, title_of_format
 from gdq_cli.models.archive import check_archive
 from gdq_cli.models.checkpoint import Checkpoint, is_checkpoint
 from gdq_cli.models.digests import file_sha256
-from gdq_cli.models.hub_names import PREFIX
+from gdq_cli.models.hub.names import PREFIX
 from gdq_cli.models.store import list_models
 from gdq_cli.networks import parameters_of
 from gdq_cli.networks.compact.weights import import_compact, recognise_compact

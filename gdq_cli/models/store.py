@@ -13,8 +13,8 @@ from pathlib import Path
 from gdq_cli.errors import WeightsError
 from gdq_cli.files import user_path, why_missing
 from gdq_cli.models.digests import check_sha256
-from gdq_cli.models.hub_download import Download, Trust, Watch, cached_file, download_file, is_offline
-from gdq_cli.models.hub_names import PREFIX, HubName, parse_hub_name
+from gdq_cli.models.hub.download import Download, Trust, Watch, cached_file, download_file, is_offline
+from gdq_cli.models.hub.names import PREFIX, HubName, parse_hub_name
 from gdq_cli.options import AUTO_MODEL
 
 __all__ = [

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from gdq_cli.errors import OptionsError, WeightsError
-from gdq_cli.models.hub_cache import CachedRepository
-from gdq_cli.models.hub_client import fetch, file_url
-from gdq_cli.models.hub_download import Trust, cached_file, download_file
-from gdq_cli.models.hub_names import parse_hub_name
+from gdq_cli.models.hub.cache import CachedRepository
+from gdq_cli.models.hub.client import fetch, file_url
+from gdq_cli.models.hub.download import Trust, cached_file, download_file
+from gdq_cli.models.hub.names import parse_hub_name
 from tests.helpers.hub_server import COMMIT, HubServer, Repository, error_line, run
 
 FILE = "small_x2.safetensors"
@@ -162,7 +162,7 @@ def test_an_answer_that_drips(
     server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dripping: str
 ) -> None:
     """Each byte comes in time, and the answer never ends."""
-    monkeypatch.setattr("gdq_cli.models.hub_client._PATIENCE", 0.5)
+    monkeypatch.setattr("gdq_cli.models.hub.client._PATIENCE", 0.5)
     server.drip = 0.01
     if dripping == "head":
         assert_refused(tmp_path, "no whole head in")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gdq_cli.errors import WeightsError
 from gdq_cli.models import store as hub
-from gdq_cli.models.hub_names import HubName, parse_hub_name, pick_file
+from gdq_cli.models.hub.names import HubName, parse_hub_name, pick_file
 from tests.helpers.hub_server import COMMIT, HubServer, Repository, error_line, run
 from tests.helpers.pictures import make_picture
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, urljoin, urlsplit
 
 from gdq_cli.errors import WeightsError, mebibytes
-from gdq_cli.models.hub_names import HubName
+from gdq_cli.models.hub.names import HubName
 
 MAX_FILE = 1 << 29
 """Larger files than this are no checkpoint that gdq reads."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gdq_cli.errors import OptionsError, WeightsError
-from gdq_cli.models.hub_cache import UNVOUCHED, CachedRepository
-from gdq_cli.models.hub_client import FileFacts, ask_facts, ask_files, fetch, file_url
-from gdq_cli.models.hub_names import HubName, pick_file
+from gdq_cli.models.hub.cache import UNVOUCHED, CachedRepository
+from gdq_cli.models.hub.client import FileFacts, ask_facts, ask_files, fetch, file_url
+from gdq_cli.models.hub.names import HubName, pick_file
 
 
 @dataclass(frozen=True)

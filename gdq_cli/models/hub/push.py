@@ -11,8 +11,8 @@ from typing import Any
 from gdq_cli._version import __version__
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
-from gdq_cli.models.hub_client import bounded_answers, describe_error
-from gdq_cli.models.hub_names import HubName
+from gdq_cli.models.hub.client import bounded_answers, describe_error
+from gdq_cli.models.hub.names import HubName
 
 CARD = "README.md"
 

@@ -17,8 +17,8 @@ from typing import BinaryIO
 from gdq_cli.errors import WeightsError
 from gdq_cli.files import atomic_file
 from gdq_cli.models.digests import file_sha256
-from gdq_cli.models.hub_client import COMMIT, SHA256
-from gdq_cli.models.hub_names import HubName
+from gdq_cli.models.hub.client import COMMIT, SHA256
+from gdq_cli.models.hub.names import HubName
 
 UNVOUCHED = "nobody vouches for it; to use it all the same: gdq models pull, with `sha256` or `unverified`"
 
