@@ -63,6 +63,14 @@ def test_imports_go_down(room: str) -> None:
                 assert ROOMS.index(other) >= ROOMS.index(room), f"{file.relative_to(ROOT)} imports {module}"
 
 
+def test_no_room_is_overfull() -> None:
+    rooms: dict[Path, list[str]] = {}
+    for file in FILES:
+        if file.stem not in SHIMS:
+            rooms.setdefault(file.parent, []).append(file.stem)
+    assert {room: modules for room, modules in rooms.items() if len(modules) > 10} == {}
+
+
 def test_there_is_something_to_check() -> None:
     found = {module.split(".")[1] for file in FILES for module in imports(file)}
     assert {"engines", "networks", "images", "files"} <= found
