@@ -696,6 +696,15 @@ def test_captions_are_kept(source: str, target: str) -> None:
     assert notes == ()
 
 
+@pytest.mark.parametrize("behind", [b"", bytes(3), b"\x1c\x02\x05\x00\x10cut"])
+def test_captions_stay_without_a_preview_and_sizes(behind: bytes) -> None:
+    width, preview = b"\x1c\x03\x14\0\2\0\x40", b"\x1c\x02\xca\x80\x04\0\0\0\x09thumbnail"
+    picture = Picture(RGB, metadata=Metadata(iptc=width + IPTC[:12] + preview + IPTC[12:] + behind))
+    data, notes = doubled(picture, "jpg")
+    assert read_image(io.BytesIO(data)).metadata.iptc == IPTC + behind
+    assert notes == ()
+
+
 @pytest.mark.parametrize("name", [b"\0\0", b"\3abc", b"\4abcd\0"])
 def test_captions_in_other_places(name: bytes) -> None:
     resources = b"8BIM\x04\x03\0\0\0\0\0\2hi8BIM\x04\x04" + name + struct.pack(">L", len(IPTC)) + IPTC + b"8BIM\x04\x25"
