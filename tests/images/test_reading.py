@@ -364,6 +364,8 @@ def test_orientation_from_xmp_counts_only_where_exif_has_none() -> None:
     xmp_only = read(saved(image, "JPEG", exif=b"Exif\0\0" + exif_block(None), xmp=xmp_packet(6)))
     assert both.size == (24, 33)
     assert xmp_only.size == (33, 24)
+    other_prefix = read(saved(image, "JPEG", xmp=xmp_packet(6).replace(b"tiff:", b"t-1:").replace(b":tiff=", b":t-1=")))
+    assert other_prefix.size == (33, 24)
 
 
 def test_late_chunks_of_a_png_are_found() -> None:
