@@ -130,14 +130,19 @@ def why_missing(
     return f"gdq takes paths, not addresses{cure}"
 
 
-def is_stream(path: Path) -> bool:
-    """Whether a path leads to what is no file on a disk: a pipe, a device, a descriptor of a process."""
+def is_endless(path: Path) -> bool:
+    """Whether a path leads to a pipe, a device or a socket, which may never come to an end."""
     try:
         kind = path.stat().st_mode
     except (OSError, ValueError):
         return False
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path leads to what is no file on a disk, or is a descriptor of a process, be it of such a file."""
     descriptor = path.is_relative_to("/proc") or path.is_relative_to("/dev/fd")
-    return descriptor or not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+    return is_endless(path) or (descriptor and os.path.exists(path))
 
 
 def read_pipe(path: Path, say: Callable[[str], None]) -> BinaryIO:

@@ -130,8 +130,7 @@ def rewrite(block: bytes, turn: Turn) -> bytes:
         for entry in sorted(directory.entries, key=lambda entry: -entry.at):  # as removing moves what follows
             if entry.tag == Tag.Orientation:
                 struct.pack_into(order + "HLHH", out, entry.at + 2, SHORT, 1, 1, 0)
-            elif entry.tag in sizes and entry.type in (SHORT, LONG):
-                # As LONG: an upscaled side need not fit 16 bits, and one value of either type lies in the record.
+            elif entry.tag in sizes:  # of whatever type: as LONG, as an upscaled side need not fit 16 bits
                 struct.pack_into(order + "HLL", out, entry.at + 2, LONG, 1, sizes[entry.tag])
             elif entry.tag in (_SUBJECT_AREA, Tag.SubjectLocation):
                 _move_subject(out, entry, directory, order, turn)

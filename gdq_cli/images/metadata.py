@@ -38,6 +38,7 @@ _SAME_LEVELS = 3  # of 255: small profiles of sRGB approximate its curve
 _SQUARE = 0.01  # relative difference of two densities that nobody sees
 
 _IRB_HEAD, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
+_IPTC_CODING, _IPTC_PREVIEW = (3, 7, 8, 9), ((2, 200), (2, 201), (2, 202))  # records, and fields of them
 _PATH_RESOURCES = range(0x07D0, 0x0BB7)
 _RESOURCES = {
     0x03F0: "caption",
@@ -225,6 +226,21 @@ def _iptc_of(data: bytes) -> bytes | None:
     return data if data[:1] == b"\x1c" else None
 
 
+def _refresh_iptc(block: bytes) -> bytes:
+    """An IPTC block without the picture's preview, and without what tells how the pixels of its file are coded."""
+    parts, at = [], 0
+    while at + 5 <= len(block) and block[at] == 0x1C:
+        record, field, size = struct.unpack_from(">BBH", block, at + 1)
+        stop = at + 5 + size
+        if size & 0x8000:  # of the bytes that hold the size
+            start = at + 5 + (size & 0x7FFF)
+            stop = start + int.from_bytes(block[at + 5 : start], "big")
+        if record not in _IPTC_CODING and (record, field) not in _IPTC_PREVIEW:
+            parts.append(block[at:stop])
+        at = stop
+    return b"".join((*parts, block[at:]))
+
+
 def _read_dpi(im: Any, block: bytes | None) -> object:
     """The resolution that a file tells, in dots per inch. Pillow invents one for a JPEG or TIFF without."""
     if im.format in ("JPEG", "MPO") and im.info.get("jfif_unit") not in (1, 2):
@@ -294,6 +310,8 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
         except (ValueError, RecursionError):
             notes.append("the XMP packet is damaged; it is left out")
             del kept["xmp"]
+    if kept.get("iptc"):
+        kept["iptc"] = _refresh_iptc(kept["iptc"])
     for name in ("dpi", "aspect"):
         if kept.get(name) and turn.swaps:
             kept[name] = kept[name][::-1]

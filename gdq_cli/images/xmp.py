@@ -15,7 +15,8 @@ from gdq_cli.images.turn import Turn
 Property = Attr | Element
 """XMP writes a property as an attribute or as an element, as it likes."""
 
-_ORIENTATION = re.compile(rb'tiff:Orientation(?:\s*=\s*["\']|>)\s*([0-9]{1,2})')
+_PREFIX = re.compile(rb'xmlns:([\w.-]{1,64})\s*=\s*["\']http://ns\.adobe\.com/tiff/1\.0/["\']')
+_ORIENTATION = rb':Orientation(?:\s*=\s*["\']|>)\s*([0-9]{1,2})'
 _MAX_TAGS = 20_000  # of a packet; cameras and editors write a few hundred
 
 _STAND_INS = {ord("\t"): "\1", ord("\n"): "\2", ord("\r"): "\3"}  # for white space; no XML holds these characters
@@ -45,7 +46,8 @@ _GONE: tuple[tuple[str, str, str], ...] = (
 
 def read_orientation(packet: bytes) -> int | None:
     """The orientation tag as it is (1 to 8 have a meaning); None when absent."""
-    found = _ORIENTATION.search(packet)
+    prefix = _PREFIX.search(packet)  # whatever it is, ``refresh`` knows the tag by its namespace
+    found = re.search((re.escape(prefix[1]) if prefix else b"tiff") + _ORIENTATION, packet)
     return int(found[1]) if found else None
 
 

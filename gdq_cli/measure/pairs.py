@@ -53,7 +53,8 @@ def list_images(folder: Path) -> list[Path]:
         missing = why_missing(folder, "no such folder of images")
         what = "is a file; its folder is wanted" if os.path.exists(folder) else missing
         raise ImageError(f"{folder}: {what}")
-    files = sorted(path for path in folder.rglob("*") if is_image_name(path) and not is_stream(path))
+    named = (path for path in folder.rglob("*") if is_image_name(path))
+    files = sorted(path for path in named if not path.is_dir() and not is_stream(path))
     if not files:
         raise ImageError(f"{folder}: no images in this folder")
     return files

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from gdq_cli.errors import FileError, GdqError, ImageError, OptionsError, mebibytes
-from gdq_cli.files import check_link, check_target, is_stream, path_key
+from gdq_cli.files import check_link, check_target, is_endless, path_key
 from gdq_cli.images import (
     FORMATS,
     ImageHeader,
@@ -244,7 +244,7 @@ def _is_done(target: Path, options: UpscaleOptions) -> bool:
 def plan_again(job: Planned, options: UpscaleOptions) -> Planned | Skipped | Failed:
     """The job as it is now: minutes may lie between the plan and its turn, in which its picture may have changed."""
     try:
-        if isinstance(job.source, Path) and is_stream(job.source):  # reading one might never end
+        if isinstance(job.source, Path) and is_endless(job.source):
             raise ImageError(f"{job.name}: has become a pipe or device")
         header = probe_image(job.source, max_pixels=options.max_pixels, name=job.name)
     except ImageError as error:

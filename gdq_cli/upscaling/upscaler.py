@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gdq_cli.bits.controller import BitChoice, spend_budget
-from gdq_cli.bits.patches import PatchPlan, plan_patches
+from gdq_cli.bits.patches import Box, PatchPlan, plan_patches
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.bits.windows import Window, count_pixels, map_bits, plan_windows
 from gdq_cli.engines import Engine
@@ -32,6 +32,9 @@ from gdq_cli.upscaling.record import PictureRecord
 
 _BUDGET_STEPS = 32
 """Averages per bit that are tried: what windows add to a map is known when they are planned."""
+
+_FEW, _MARGIN = 8, 8
+"""Pixels of a side that is too short for the network as it is, and those that are put on both ends of it."""
 
 NETWORK_WORK = 50
 """What running a patch costs, for progress, where choosing its bit-width costs 1; both differ between machines."""
@@ -143,6 +146,36 @@ class UpscaleResult:
     def seconds_network(self) -> float:
         """Time of the network."""
         return self.record.seconds["network"]
+
+
+def _run_with_margins(
+    run: Callable[..., None],
+    image: NDArray[np.uint8],
+    windows: Sequence[Window],
+    target: NDArray[np.uint8],
+    scale: int,
+    progress: Progress | None,
+) -> None:
+    """Run windows of an image; of a side of few pixels the network also sees repeated ones, cut off behind it.
+
+    Without them it would see mostly the zero padding of its convolutions, and change the colour of a single pixel.
+    """
+    top, left = (_MARGIN if side < _FEW else 0 for side in image.shape[:2])
+    if not top and not left:
+        run(image, windows, target, progress)
+        return
+    padded = np.pad(image, ((top, top), (left, left), (0, 0)), "edge")
+    moved = [
+        replace(
+            window,
+            core=window.core._replace(y=window.core.y + top, x=window.core.x + left),
+            seen=window.seen._replace(height=window.seen.height + 2 * top, width=window.seen.width + 2 * left),
+        )
+        for window in windows
+    ]
+    larger = np.empty((padded.shape[0] * scale, padded.shape[1] * scale, 3), np.uint8)
+    run(padded, moved, larger, progress)
+    target[:] = larger[Box(top, left, *image.shape[:2]).slices(scale)]
 
 
 class Upscaler:
@@ -267,7 +300,7 @@ class Upscaler:
         elif not target.flags.writeable or target.strides[1:] != (3, 1):
             raise OptionsError("the target must be writeable, and the pixels of a row must lie one behind the other")
         run = self.engine.run_batches if bits == "fp32" else self.engine.run
-        run(image, plan.windows, target, running)
+        _run_with_margins(run, image, plan.windows, target, self.scale, running)
         seconds = time.perf_counter() - start
         program = self.checkpoint.parameters.outline
         pixels = count_pixels(plan_windows(plan.patches, (8,) * len(plan.patches)))[8]  # of a map of one width

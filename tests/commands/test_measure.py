@@ -221,7 +221,9 @@ def test_compare(two: tuple[Path, Path], tmp_path: Path) -> None:
     for name, order in (("f.tif", (0, 1, 2, 3, 4)), ("g.tif", (0, 3, 4, 3, 1))):
         first, *others = (pages[n] for n in order)
         first.save(tmp_path / name, save_all=True, append_images=others)
-    assert gdq("compare", tmp_path / "f.tif", tmp_path / "g.tif").startswith("2-3, 5 of 5 frames or pages differ, most")
+    assert gdq("compare", tmp_path / "f.tif", tmp_path / "g.tif").startswith("frames or pages 2-3, 5 of 5 differ, most")
+    pages[0].save(tmp_path / "h.tif", save_all=True, append_images=pages[1:4] + pages[:1])
+    assert gdq("compare", tmp_path / "f.tif", tmp_path / "h.tif").startswith("frame or page 5 of 5 differs: PSNR-Y")
     assert "are equal: 20x20 pixels, 5 frames" in gdq("compare", tmp_path / "f.tif", tmp_path / "f.tif")
     for name, value in (("a.tif", 1.5), ("b.tif", 2.5)):
         Image.fromarray(np.full((9, 9), value, np.float32)).save(tmp_path / name)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -234,6 +235,11 @@ def test_a_repeated_folder_run_prints_counts_only(tmp_path: Path, model: Path) -
     assert len(output.splitlines()) == 1
     output = gdq("upscale", tmp_path, "-x", 2, "-m", "edsr")
     assert output.splitlines()[1:] == ["  skipped: 4 exist, made with other options; --overwrite replaces them"]
+    (tmp_path / "0_x2.png").unlink()
+    gdq("upscale", tmp_path / "0.png", "-x", 2, "-m", "edsr")
+    output = gdq("upscale", tmp_path / "0.png", tmp_path / "1.png", "-x", 2, "-m", "edsr")
+    assert output.splitlines()[1:] == ["  skipped: 1 exists, made with other options; --overwrite replaces it"]
+    assert "0 to upscale, 2 to skip" in gdq("upscale", tmp_path / "0.png", tmp_path / "1.png", "-x", 2, "--dry-run")
 
 
 def test_dry_run_touches_nothing(tmp_path: Path) -> None:
@@ -247,7 +253,7 @@ def test_dry_run_touches_nothing(tmp_path: Path) -> None:
     assert f"{folder / 'a.jpg'} 12x10 -> {tmp_path / 'out' / 'a_48.png'} 48x40" in output
     assert "a.png_48.png" in output
     assert "would fail" in output
-    assert "2 to upscale" in output
+    assert re.search(r"2 to upscale \(about [0-9]+ KiB\)", output)
     lines = [json.loads(line) for line in gdq(*arguments, "--json", code=1).splitlines()]
     assert [line["status"] for line in lines[:-1]] == ["planned", "planned", "failed"]
     assert lines[-1]["summary"] == {

@@ -522,6 +522,16 @@ def test_an_orientation_without_a_meaning_costs_nothing_else(orientation: tuple[
     assert Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif()[0x010F] == "AcmeCam"
 
 
+@pytest.mark.parametrize(
+    "value", [(1, 1, b"\x28"), (3, 1, b"\x28\0"), (9, 1, b"\x28\0\0\0"), (5, 1, rationals((40, 1)))]
+)
+def test_a_size_of_any_type_becomes_that_of_the_output(value: tuple[int, int, bytes]) -> None:
+    picture = read_image(jpeg(pack_block({0x010F: MAKE}, {0xA002: value, **SUB}, GPS)))
+    tags = Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif()
+    assert tags.get_ifd(0x8769)[0xA002] == 60
+    assert tags[0x010F] == "AcmeCam"
+
+
 @pytest.mark.parametrize("stale", [0, 1, 2])
 def test_a_stale_thumbnail_pointer_erases_nothing(stale: int) -> None:
     block = pack_block({0x010F: MAKE}, SUB, GPS, stale)
@@ -683,6 +693,15 @@ def test_captions_are_kept(source: str, target: str) -> None:
     assert picture.metadata.iptc == IPTC
     data, notes = doubled(picture, target)
     assert read_image(io.BytesIO(data)).metadata.iptc == IPTC
+    assert notes == ()
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(3), b"\x1c\x02\x05\x00\x10cut"])
+def test_captions_stay_without_a_preview_and_sizes(behind: bytes) -> None:
+    width, preview = b"\x1c\x03\x14\0\2\0\x40", b"\x1c\x02\xca\x80\x04\0\0\0\x09thumbnail"
+    picture = Picture(RGB, metadata=Metadata(iptc=width + IPTC[:12] + preview + IPTC[12:] + behind))
+    data, notes = doubled(picture, "jpg")
+    assert read_image(io.BytesIO(data)).metadata.iptc == IPTC + behind
     assert notes == ()
 
 

@@ -139,6 +139,21 @@ def test_a_palette_with_an_alpha_per_colour_keeps_it() -> None:
     np.testing.assert_array_equal(picture.alpha, np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3])
 
 
+@pytest.mark.parametrize(
+    ("colours", "extra", "left_out"),
+    [(2, (), 0), (2, (0,), 1), (2, (2, 0), 1), (2, (0, 0), 2), (1, (0,), 1), (2, (2,), 0)],
+)
+def test_extra_channels_of_a_tiff_that_are_left_out_are_said(
+    colours: int, extra: tuple[int, ...], left_out: int
+) -> None:
+    count = (3 if colours == 2 else 1) + max(1, len(extra))
+    fields = {256: (3, (4,)), 257: (3, (4,)), 258: (3, (8,) * count), 259: (3, (1,)), 262: (3, (colours,))}
+    fields |= {277: (3, (count,)), 278: (3, (4,))} | ({338: (3, extra)} if extra else {})
+    picture = read(tiff_file(fields, bytes(range(16 * count))))
+    said = f"extra channels that are not transparency are left out: {left_out}"
+    assert picture.warnings == ((said,) if left_out else ())
+
+
 def test_premultiplied_alpha_is_divided_out() -> None:
     half = np.dstack([np.full((4, 4, 3), 100, np.uint8), np.full((4, 4), 128, np.uint8)])
     fields = {256: (3, (4,)), 257: (3, (4,)), 258: (3, (8,) * 4), 259: (3, (1,)), 262: (3, (2,)), 277: (3, (4,))}
@@ -364,6 +379,8 @@ def test_orientation_from_xmp_counts_only_where_exif_has_none() -> None:
     xmp_only = read(saved(image, "JPEG", exif=b"Exif\0\0" + exif_block(None), xmp=xmp_packet(6)))
     assert both.size == (24, 33)
     assert xmp_only.size == (33, 24)
+    other_prefix = read(saved(image, "JPEG", xmp=xmp_packet(6).replace(b"tiff:", b"t-1:").replace(b":tiff=", b":t-1=")))
+    assert other_prefix.size == (33, 24)
 
 
 def test_late_chunks_of_a_png_are_found() -> None:

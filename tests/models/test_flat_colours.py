@@ -22,3 +22,13 @@ def test_flat_pictures_keep_their_colour(name: str, scale: int, bits: str) -> No
         shifts[colour] = float(np.abs(result.image.mean((0, 1)) - colour).max())
     far = {colour: round(shift, 2) for colour, shift in shifts.items() if shift > 1}
     assert not far
+
+
+@pytest.mark.parametrize("size", [(1, 1), (13, 1), (2, 200), (7, 7)])
+@pytest.mark.parametrize(("name", "scale"), [("edsr", 2), ("photo", 4)])
+@pytest.mark.parametrize("bits", ["auto", "fp32"])
+def test_flat_pictures_of_few_pixels_keep_their_colour(name: str, scale: int, bits: str, size: tuple[int, int]) -> None:
+    model = gdq_cli.load(name, scale=scale, device="cpu")
+    for colour in ((60, 255, 0), (255, 255, 255)):
+        result = model.upscale(np.full((*size, 3), colour, np.uint8), bits=bits)
+        assert np.abs(result.image.mean((0, 1)) - colour).max() <= 1

@@ -255,6 +255,15 @@ def test_a_pipe_that_is_named_is_read(tmp_path: Path, upscaler: Upscaler, monkey
 
 
 @posix
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no descriptors by name")
+def test_a_descriptor_of_a_file_is_read(tmp_path: Path, upscaler: Upscaler) -> None:
+    with save(tmp_path / "a.png").open("rb") as file:
+        recorder = run(make_plan(f"/dev/fd/{file.fileno()}", output=tmp_path / "out.png"), upscaler)
+    assert recorder.errors == {}
+    assert Image.open(tmp_path / "out.png").size == (32, 24)
+
+
+@posix
 def test_process_substitution_both_ways(tmp_path: Path, model: Path) -> None:
     source, target = save(tmp_path / "a.png"), tmp_path / "out.jpg"
     gdq = f"'{sys.executable}' -m gdq_cli upscale -x 2 -m '{model}' --quiet"

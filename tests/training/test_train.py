@@ -276,6 +276,7 @@ def test_folders(tmp_path: Path) -> None:
         list_images(tmp_path / "absent")
     with pytest.raises(ImageError, match="no images"):
         list_images(tmp_path)
+    (tmp_path / "folder.png").mkdir()
     for index in range(12):
         Image.fromarray(make_picture(31, 33, index)).save(tmp_path / f"{index:02}.png")
     training, held_out = split_validation(list_images(tmp_path))

@@ -12,7 +12,15 @@ import typer
 
 from gdq_cli.commands.terminal.console import print_map
 from gdq_cli.commands.terminal.progress import Bar
-from gdq_cli.commands.terminal.summary import picture_line, planned_line, run_lines, skip_line, step_line, summary_lines
+from gdq_cli.commands.terminal.summary import (
+    bytes_text,
+    picture_line,
+    planned_line,
+    run_lines,
+    skip_line,
+    step_line,
+    summary_lines,
+)
 from gdq_cli.commands.terminal.wording import print_error, print_json, say, tell
 from gdq_cli.errors import GdqError, OptionsError
 from gdq_cli.runs.plan import Failed, Plan, Planned, Skipped
@@ -82,9 +90,8 @@ def print_plan(plan: Plan, manner: Manner, also: Sequence[Path] = ()) -> None:
         for name, there in files.items():
             tell(f"{name} would be {'replaced' if there else 'written'}, too", err=manner.err)
         if len(plan.jobs) > 1:
-            size = sum(job.disk_bytes for job in plan.planned) / 2**20
-            text = f"{planned} to upscale (about {size:.0f} MiB), {skipped} to skip, {failed} would fail"
-            tell(text, err=manner.err)
+            size = f" (about {bytes_text(sum(job.disk_bytes for job in plan.planned))})" if planned else ""
+            tell(f"{planned} to upscale{size}, {skipped} to skip, {failed} would fail", err=manner.err)
 
 
 class RunPrinter(Listener):

@@ -95,7 +95,7 @@ def planned_line(job: Planned | Skipped | Failed) -> str:
         return f"{job.name} -> {skip_line(job)}; would be skipped"
     size = _size((job.header.height, job.header.width))
     model = describe_model(f"{Path(job.model).name} x{job.native_scale}", job.model_reason)
-    target = f"{job.target_name} {_size(job.out_size)}{_frames(job.header.frames)}, about {_bytes(job.disk_bytes)}"
+    target = f"{job.target_name} {_size(job.out_size)}{_frames(job.header.frames)}, about {bytes_text(job.disk_bytes)}"
     return f"{job.name} {size} -> {target} | {model}"
 
 
@@ -112,7 +112,7 @@ def skip_line(job: Skipped) -> str:
     return f"{job.target_name}: exists already{more}"
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: int) -> str:
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{max(1, count >> 10)} KiB"
 
 
@@ -123,16 +123,17 @@ def run_lines(summary: RunSummary) -> list[str]:
     if summary.ok:
         totals += f", network busy {100 * summary.network_share:.0f} % of it"
     totals += "".join(
-        f"; {text}"
-        for count, text in (
-            (summary.ignored, f"{summary.ignored} other files ignored"),
-            (summary.earlier, f"{summary.earlier} outputs of earlier runs left alone"),
-            (summary.stale, f"{summary.stale} unfinished files of killed runs removed"),
+        f"; {count} {noun}{'s' if count > 1 else ''} {what}"
+        for count, noun, what in (
+            (summary.ignored, "other file", "ignored"),
+            (summary.earlier, "output", "of earlier runs left alone"),
+            (summary.stale, "unfinished file", "of killed runs removed"),
         )
         if count
     )
     differing = (
-        f"  skipped: {count} exist, {_DIFFERENCES[kind]}; --overwrite replaces them"
+        f"  skipped: {count} exist{'' if count > 1 else 's'}, {_DIFFERENCES[kind]}; "
+        f"--overwrite replaces {'them' if count > 1 else 'it'}"
         for kind, count in sorted(summary.differing.items())
     )
     reasons = Counter(" ".join(as_options(str(outcome.error)).split()) for outcome in summary.failures)
@@ -170,7 +171,10 @@ def comparison_line(found: FileComparison, differing: list[int], equal: bool) ->
     if not differing:
         what = "the pictures are equal" if equal else "no difference in what gdq reads"
         return f"{what}: {_size(found.pair[0].shape[:2])} pixels" + (f", {count} frames or pages" if count > 1 else "")
-    which = f"{_ranges(differing)} of {count} frames or pages differ, most of all {found.worst + 1}: "
+    if len(differing) > 1:
+        which = f"frames or pages {_ranges(differing)} of {count} differ, most of all {found.worst + 1}: "
+    else:
+        which = f"frame or page {found.worst + 1} of {count} differs: "
     ssim = "none (smaller than its window)" if result.ssim_y is None else f"{result.ssim_y:.4f}"
     psnr = f"{result.psnr_y:.3f} dB" if math.isfinite(result.psnr_y) else "infinite"
     y, x = result.where

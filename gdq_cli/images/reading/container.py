@@ -319,6 +319,8 @@ class ImageContainer:
             if unpacked and colours == 6 and subsampling != (1, 1):
                 raise ImageError(f"{self.name}: not a readable image (uncompressed YCbCr samples with subsampling)")
             mend_tiff(self.im)
+            if (more := tags.get(Tag.SamplesPerPixel, 1) - len(self.im.getbands())) > 0:
+                notes.append(f"extra channels that are not transparency are left out: {more}")
         if depth > 8 and planar and unpacked and not self.im.mode.startswith("I"):
             # Pillow would decode these to noise.
             raise ImageError(f"{self.name}: not a readable image (uncompressed 16-bit samples in separate planes)")

@@ -59,7 +59,8 @@ def _open_path(path: Path, name: str) -> BinaryIO:
             return io.BytesIO(path.read_bytes())
         return open_regular(path)
     except FileNotFoundError as e:
-        raise ImageError(f"{name}: {why_missing(path)}") from e
+        stdin = "; standard input is /dev/stdin" if name == "-" and os.path.exists("/dev/stdin") else ""
+        raise ImageError(f"{name}: {why_missing(path)}{stdin}") from e
     except PermissionError as e:
         raise ImageError(f"{name}: no permission to read it") from e
     except (OSError, ValueError) as e:  # ValueError: a null character in the path
