@@ -444,7 +444,8 @@ def _read_start(
         )
     if stage == "fp32":
         network, facts = read_start(source)
-        return Checkpoint(parameters_of(reshaped(_trainable(source, network), scale, upsampler)), None, facts)
+        network = reshaped(_trainable(source, network), scale, upsampler, seed)
+        return Checkpoint(parameters_of(network), None, facts)
     checkpoint = read_checkpoint(source)
     if scale not in (None, checkpoint.scale):
         raise WeightsError(

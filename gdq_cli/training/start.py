@@ -49,16 +49,17 @@ def random_start(scale: int, seed: int = 0, upsampler: Upsampler = "pixelshuffle
     return network
 
 
-def reshaped(network: Edsr, scale: int | None = None, upsampler: Upsampler | None = None) -> Edsr:
+def reshaped(network: Edsr, scale: int | None = None, upsampler: Upsampler | None = None, seed: int = 0) -> Edsr:
     """The same body with an upsampler for another scale or of another kind.
 
-    Layers that fit are taken over, others start at random; ``pixelshuffledirect`` in place of ``pixelshuffle`` at the
-    same scale starts as near to the old upsampler as its one convolution can be.
+    Layers that fit are taken over, others start at random, by the seed; ``pixelshuffledirect`` in place of
+    ``pixelshuffle`` at the same scale starts as near to the old upsampler as its one convolution can be.
     """
     config = network.config
     wanted = replace(config, scale=scale or config.scale, upsampler=upsampler or config.upsampler)
     if wanted == config:
         return network
+    torch.manual_seed(seed)
     other = Edsr(wanted).eval()
     shapes = {name: value.shape for name, value in other.state_dict().items()}
     fitting = {name: value for name, value in network.state_dict().items() if shapes.get(name) == value.shape}

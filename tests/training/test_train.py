@@ -541,3 +541,22 @@ def test_the_grid_of_four_bits_changes_no_other_step() -> None:
     assert {name.rsplit(".", 1)[1] for name in set(coarse) - set(narrow)} == {"coarse_step"}
     for name, value in narrow.items():
         assert torch.equal(value, coarse[name]), name
+
+
+def test_training_for_another_scale_follows_the_seed(tmp_path: Path) -> None:
+    folder, start = tmp_path / "hr", tmp_path / "start_x2.safetensors"
+    folder.mkdir()
+    for index in range(6):
+        Image.fromarray(make_picture(48, 48, index)).save(folder / f"{index}.png")
+    few = ("--steps", 1, "--batch", 1, "--patch", 8)
+    code, text = gdq("train", folder, "-o", start, "-x", 2, *few)
+    assert code == 0, text
+    made = []
+    for name, seed in (("first", 1), ("second", 1), ("third", 2)):
+        output = tmp_path / name / "new_x3.safetensors"
+        output.parent.mkdir()
+        code, text = gdq("train", folder, "--from", start, "-o", output, "-x", 3, "--seed", seed, *few)
+        assert code == 0, text
+        made.append(read_checkpoint(output).network.state_dict())
+    assert all(torch.equal(value, made[1][key]) for key, value in made[0].items())
+    assert not torch.equal(made[0]["upsampler.0.weight"], made[2]["upsampler.0.weight"])
