@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from gdq_cli.errors import FileError, ImageError, OptionsError
-from gdq_cli.files import announced, is_stream, user_path
+from gdq_cli.files import announced, is_stream, user_path, why_missing
 from gdq_cli.images import (
     ImageHeader,
     default_format,
@@ -57,7 +57,7 @@ def choose_destination(
         say: told what is being waited for.
 
     Raises:
-        FileError: if a pipe or device cannot be opened.
+        FileError: if a pipe or device cannot be opened, or a folder is given as an address of this machine.
         OptionsError: if one file is to hold several pictures, or its suffix is of no format that gdq writes.
     """
     if output is None:
@@ -77,6 +77,8 @@ def choose_destination(
         except OSError as error:
             raise FileError(f"{output}: cannot be written ({error.strerror or error})") from error
     if is_folder(parse_place(output), output, count, one_file=inputs.one_file):
+        if not os.path.exists(path) and (why := why_missing(output, "")):
+            raise FileError(f"{output}: {why}")
         return Destination(folder=path)
     return Destination(file=path)
 
