@@ -32,11 +32,13 @@ from gdq_cli.errors import OptionsError, WeightsError, memory_errors
 from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES, all_digits
 
 if TYPE_CHECKING:
+    from gdq_cli.bits.controller import Descriptor
     from gdq_cli.measure.degradation import TrainingDegradation
     from gdq_cli.measure.pairs import ImagePair
     from gdq_cli.models.checkpoint import Checkpoint
     from gdq_cli.networks import Edsr, Network, NetworkConfig
     from gdq_cli.networks.edsr.config import Upsampler
+    from gdq_cli.training.calibration.calibrate import Gate
     from gdq_cli.training.loop import TrainOptions, TrainProgress
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
@@ -218,7 +220,6 @@ def train(
     from gdq_cli.models.checkpoint import write_checkpoint
     from gdq_cli.networks import parameters_of
     from gdq_cli.runs.memory import keep_freed_memory
-    from gdq_cli.training.calibration.calibrate import attach_controller
     from gdq_cli.training.calibration.steps import reach_flat_colours
     from gdq_cli.training.data import PatchSampler
     from gdq_cli.training.loop import Trainer, TrainOptions
@@ -291,16 +292,7 @@ def train(
     facts = start.facts | {"training": history}
     finished = replace(start, parameters=parameters_of(network), name=model_name(output), facts=facts)
     if finished.is_quantized:
-        with _show_work() as progress:
-            finished = attach_controller(
-                finished,
-                training,
-                target_fab=target_fab,
-                descriptor=descriptor,
-                gate=gate,
-                seed=seed,
-                progress=progress,
-            )
+        finished = _fit_controller(finished, training, target_fab, descriptor, gate, seed)
     write_checkpoint(output, finished, overwrite=overwrite)
     if complete:
         state_file.unlink(missing_ok=True)
@@ -348,7 +340,6 @@ def refine(
         _refuse(context, (*OF_CONTROLLER, "--seed"), "--coarse alone leaves it as it is")
     from gdq_cli.models.checkpoint import read_checkpoint, write_checkpoint
     from gdq_cli.networks import parameters_of
-    from gdq_cli.training.calibration.calibrate import attach_controller
     from gdq_cli.training.calibration.refine import add_coarse_grid, average_checkpoints, refine_steps
 
     start = read_checkpoint(source)
@@ -369,18 +360,32 @@ def refine(
         start = replace(start, facts=start.facts | {"steps_refined": factors})
     finished = replace(start, parameters=parameters_of(network), name=model_name(output))
     if finished.is_quantized and not coarse_alone:
-        with _show_work() as progress:
-            finished = attach_controller(
-                finished,
-                training,
-                target_fab=target_fab,
-                descriptor=descriptor,
-                gate=gate,
-                seed=seed,
-                progress=progress,
-            )
+        finished = _fit_controller(finished, training, target_fab, descriptor, gate, seed)
     write_checkpoint(output, finished, overwrite=overwrite)
     tell(f"{output}: {_figures(network, finished, held_out)}")
+
+
+def _fit_controller(
+    checkpoint: Checkpoint,
+    training: list[ImagePair],
+    target_fab: float,
+    descriptor: Descriptor,
+    gate: Gate,
+    seed: int,
+) -> Checkpoint:
+    """The checkpoint with a new controller."""
+    from gdq_cli.training.calibration.calibrate import attach_controller
+
+    with _show_work() as progress:
+        return attach_controller(
+            checkpoint,
+            training,
+            target_fab=target_fab,
+            descriptor=descriptor,
+            gate=gate,
+            seed=seed,
+            progress=progress,
+        )
 
 
 def _refuse(context: typer.Context, options: tuple[str, ...], why: str) -> None:

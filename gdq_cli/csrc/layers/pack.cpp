@@ -109,8 +109,8 @@ class Order {
     const int lanes_, cin_;
 };
 
-// What is added to the true value of a code before the dot product.
-int data_offset(bool signed_in, const Layout& layout) { return (signed_in ? kSignedZero : 0) + layout.data_bias; }
+// What is added to true values before the dot product: to codes, or to what a transform makes of them, which is stored signed.
+int data_offset(bool stored_signed, const Layout& layout) { return (stored_signed ? kSignedZero : 0) + layout.data_bias; }
 
 // Weights at the positions of a kernel, a matrix for each; calls done(o, totals) with their sums over all input channels.
 template <class AnyForms, class Done>
@@ -159,7 +159,7 @@ void pack_winograd(Conv& conv, const int8_t* weight, int cout, int cin, const st
         // The kernel adds total * offset at every position; initial values s and d undo it for both output columns:
         // column 0 is (s + d) / 2 + n0, column 1 is (s - d) / 2 + n3.
         for (int at = 0; at < Forms::kPositions; at++)
-            totals[at] *= -((!p.signed_in && at == kSumsF2 ? 0 : kSignedZero) + layout.data_bias);
+            totals[at] *= -data_offset(p.signed_in || at != kSumsF2, layout);
         for (int i = 0; i < 4; i++) {
             const int* c = totals + 4 * i;
             int32_t* init = conv.init.as<int32_t>() + static_cast<ptrdiff_t>(i) * 2 * p.cout + o;
@@ -173,8 +173,7 @@ void pack_winograd_gauss(Conv& conv, const int8_t* weight, int cout, int cin, co
     const PackedConv& p = conv.packed;
     pack_forms<GaussForms>(conv, weight, cout, cin, order, layout, [&](int o, const int* totals) {
         for (int at = 0; at < GaussForms::kPositions; at++)
-            conv.init.as<int32_t>()[at * p.cout + o] =
-                -((!p.signed_in && at == kSumsGauss ? 0 : kSignedZero) + layout.data_bias) * totals[at];
+            conv.init.as<int32_t>()[at * p.cout + o] = -data_offset(p.signed_in || at != kSumsGauss, layout) * totals[at];
     });
 }
 
