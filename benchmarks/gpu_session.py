@@ -383,7 +383,7 @@ def train(arguments: argparse.Namespace) -> None:
     from gdq_cli.engines import choose_device
     from gdq_cli.measure.machine import cpu_name
     from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
-    from gdq_cli.options import DEFAULT_FAB
+    from gdq_cli.options import ControllerOptions
     from gdq_cli.training.calibration.calibrate import attach_controller
     from gdq_cli.training.loop import Trainer, TrainOptions, TrainProgress
     from gdq_cli.training.stages import FloatStage, QuantizedStage, fast_dtype
@@ -461,7 +461,7 @@ def train(arguments: argparse.Namespace) -> None:
         made = Checkpoint(average, None, history, "photo")
         if stage == "fp32":
             return made
-        return attach_controller(made, training, target_fab=arguments.fab or DEFAULT_FAB, seed=seed)
+        return attach_controller(made, training, ControllerOptions(arguments.fab or ControllerOptions.fab, seed=seed))
 
     said = time.monotonic()
 

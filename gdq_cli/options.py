@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.errors import OptionsError
+
+if TYPE_CHECKING:
+    from gdq_cli.bits.controller import Descriptor
 
 NATIVE_SCALES = (2, 3, 4)
 """Factors that networks are trained for; others are reached by resampling a native result."""
@@ -20,11 +23,11 @@ AUTO_MODEL = "auto"
 DEFAULT_MODEL = "edsr"
 """Of the commands that judge a model and not a picture."""
 
-DEFAULT_FAB = 4.7
-"""Average bit-width of the training patches that a new controller aims at."""
-
 Prefer = Literal["bits", "time"]
 """What ``auto`` saves: bits, as the paper does; or time, so that no patch has fewer bits where more take no longer."""
+
+Gate = Literal["ridge", "gumbel"]
+"""How a controller learns: log-linear ridge regression of what 4 bits cost, or Gumbel-softmax as in the paper."""
 
 BITS_CHOICES = ("auto", *map(str, BIT_WIDTHS), "fp32")
 
@@ -186,3 +189,27 @@ class UpscaleOptions:
             raise OptionsError(f"`max_pixels` must be at least 1, not {self.max_pixels}")
         if self.alpha not in ("lanczos", "network", "drop"):
             raise OptionsError(f"`alpha` must be lanczos, network or drop, not {self.alpha}")
+
+
+@dataclass(frozen=True)
+class ControllerOptions:
+    """How a controller is made.
+
+    Attributes:
+        fab: average bit-width of the training patches that it aims at.
+        descriptor: kind of its descriptor.
+        gate: how it learns.
+        seed: of every random draw.
+
+    Raises:
+        OptionsError: if no mixture of widths has that average.
+    """
+
+    fab: float = 4.7
+    descriptor: Descriptor = "band_energy"
+    gate: Gate = "ridge"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.fab <= 8:
+            raise OptionsError(f"`fab` must be between 4 and 8 bits, not {all_digits(self.fab)}")

@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 
 from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
+from gdq_cli.options import ControllerOptions
 from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
 from tests.helpers.networks import make_network
 from tests.helpers.pictures import make_pairs
@@ -47,13 +48,13 @@ def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     """A small calibrated checkpoint at each scale and of each upsampler."""
     scale, upsampler = request.param
     network = make_network(scale, upsampler=upsampler)
-    return calibrate_checkpoint(network, make_pairs(scale), name="small", target_fab=5.5, patches=12)
+    return calibrate_checkpoint(network, make_pairs(scale), ControllerOptions(5.5), name="small", patches=12)
 
 
 @pytest.fixture(scope="session")
 def small_checkpoint() -> Checkpoint:
     """A small calibrated checkpoint at x2, for tests that do not care about the scale."""
-    return calibrate_checkpoint(make_network(2), make_pairs(2), name="small", target_fab=5.5, patches=12)
+    return calibrate_checkpoint(make_network(2), make_pairs(2), ControllerOptions(5.5), name="small", patches=12)
 
 
 @pytest.fixture(scope="session")

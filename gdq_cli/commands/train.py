@@ -29,16 +29,14 @@ from gdq_cli.commands.line.usage import given
 from gdq_cli.commands.terminal.progress import Bar
 from gdq_cli.commands.terminal.wording import say, tell
 from gdq_cli.errors import OptionsError, WeightsError, memory_errors
-from gdq_cli.options import DEFAULT_FAB, NATIVE_SCALES, all_digits
+from gdq_cli.options import NATIVE_SCALES, ControllerOptions, Gate
 
 if TYPE_CHECKING:
-    from gdq_cli.bits.controller import Descriptor
     from gdq_cli.measure.degradation import TrainingDegradation
     from gdq_cli.measure.pairs import ImagePair
     from gdq_cli.models.checkpoint import Checkpoint
     from gdq_cli.networks import Edsr, Network, NetworkConfig
     from gdq_cli.networks.edsr.config import Upsampler
-    from gdq_cli.training.calibration.calibrate import Gate
     from gdq_cli.training.loop import TrainOptions, TrainProgress
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR pictures to learn from.")]
@@ -49,25 +47,13 @@ OutputOption = Annotated[Path, output_option("--output", "-o", help="Checkpoint 
 ScaleOption = Annotated[
     int | None, input_option("--scale", "-x", "-s", help="Scale that the file to start from must have.")
 ]
-
-
-def _check_fab(target_fab: float) -> float:
-    """The average that is given. Raises OptionsError for one that no mixture of widths has."""
-    if not 4 <= target_fab <= 8:
-        raise OptionsError(f"--fab must be between 4 and 8 bits, not {all_digits(target_fab)}")
-    return target_fab
-
-
-FabOption = Annotated[
-    float,
-    controller_option("--fab", callback=_check_fab, help="Average bit-width that the controller aims at."),
-]
+FabOption = Annotated[float, controller_option("--fab", help="Average bit-width that the controller aims at.")]
 DescriptorOption = Annotated[
     Literal["band_energy", "mean"],
     controller_option("--descriptor", metavar="KIND", help="band_energy, or mean as in the release."),
 ]
 GateOption = Annotated[
-    Literal["ridge", "gumbel"],
+    Gate,
     controller_option("--gate", metavar="KIND", help="How the controller learns: ridge, or gumbel as in the paper."),
 ]
 DegradationOption = Annotated[
@@ -93,9 +79,9 @@ def calibrate(
     source: FromOption,
     output: OutputOption,
     scale: ScaleOption = None,
-    target_fab: FabOption = DEFAULT_FAB,
-    descriptor: DescriptorOption = "band_energy",
-    gate: GateOption = "ridge",
+    fab: FabOption = ControllerOptions.fab,
+    descriptor: DescriptorOption = ControllerOptions.descriptor,
+    gate: GateOption = ControllerOptions.gate,
     degradation: DegradationOption = "none",
     halo: Annotated[
         int,
@@ -112,10 +98,11 @@ def calibrate(
             "--static-bits", help="Widths of body conv, upsampler convs and tail, such as 8,8,6,8; default 8."
         ),
     ] = None,
-    seed: SeedOption = 0,
+    seed: SeedOption = ControllerOptions.seed,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Quantize a float32 network by statistics of some pictures, without training."""
+    controller = ControllerOptions(fab, descriptor, gate, seed)
     check_checkpoint(output, source, overwrite=overwrite)
     from gdq_cli.models.checkpoint import write_checkpoint
     from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
@@ -130,14 +117,11 @@ def calibrate(
         checkpoint = calibrate_checkpoint(
             network,
             training,
+            controller,
             name=model_name(output),
-            target_fab=target_fab,
-            descriptor=descriptor,
-            gate=gate,
             static_bits=widths,
             halo=halo,
             facts=facts,
-            seed=seed,
             progress=progress,
         )
     write_checkpoint(output, checkpoint, overwrite=overwrite)
@@ -195,16 +179,17 @@ def train(
         int | None,
         input_option("--scale", "-x", "-s", help="Scale to train; from a network of another scale its body is kept."),
     ] = None,
-    target_fab: FabOption = DEFAULT_FAB,
-    descriptor: DescriptorOption = "band_energy",
-    gate: GateOption = "ridge",
+    fab: FabOption = ControllerOptions.fab,
+    descriptor: DescriptorOption = ControllerOptions.descriptor,
+    gate: GateOption = ControllerOptions.gate,
     device: Annotated[
         str, speed_option("--device", "-d", help="auto, cpu, cuda or cuda:N.", autocompletion=complete_device)
     ] = "auto",
-    seed: SeedOption = 0,
+    seed: SeedOption = ControllerOptions.seed,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train a network; the state beside the output lets the same command go on after any interruption."""
+    controller = ControllerOptions(fab, descriptor, gate, seed)
     check_checkpoint(output, source, overwrite=overwrite)
     if source is None and (stage != "fp32" or scale not in NATIVE_SCALES):
         raise OptionsError(
@@ -292,7 +277,7 @@ def train(
     facts = start.facts | {"training": history}
     finished = replace(start, parameters=parameters_of(network), name=model_name(output), facts=facts)
     if finished.is_quantized:
-        finished = _fit_controller(finished, training, target_fab, descriptor, gate, seed)
+        finished = _fit_controller(finished, training, controller)
     write_checkpoint(output, finished, overwrite=overwrite)
     if complete:
         state_file.unlink(missing_ok=True)
@@ -324,14 +309,15 @@ def refine(
             "puts them. Alone it leaves the rest as it is, the controller included.",
         ),
     ] = False,
-    target_fab: FabOption = DEFAULT_FAB,
-    descriptor: DescriptorOption = "band_energy",
-    gate: GateOption = "ridge",
+    fab: FabOption = ControllerOptions.fab,
+    descriptor: DescriptorOption = ControllerOptions.descriptor,
+    gate: GateOption = ControllerOptions.gate,
     degradation: DegradationOption = "none",
-    seed: SeedOption = 0,
+    seed: SeedOption = ControllerOptions.seed,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Finish a trained checkpoint: average two runs, refine steps, and fit a quantized one's controller anew."""
+    controller = ControllerOptions(fab, descriptor, gate, seed)
     check_checkpoint(output, source, other, overwrite=overwrite)
     if other is None and given(context, "--share"):
         raise OptionsError("--share is of --average; give both or neither")
@@ -360,32 +346,17 @@ def refine(
         start = replace(start, facts=start.facts | {"steps_refined": factors})
     finished = replace(start, parameters=parameters_of(network), name=model_name(output))
     if finished.is_quantized and not coarse_alone:
-        finished = _fit_controller(finished, training, target_fab, descriptor, gate, seed)
+        finished = _fit_controller(finished, training, controller)
     write_checkpoint(output, finished, overwrite=overwrite)
     tell(f"{output}: {_figures(network, finished, held_out)}")
 
 
-def _fit_controller(
-    checkpoint: Checkpoint,
-    training: list[ImagePair],
-    target_fab: float,
-    descriptor: Descriptor,
-    gate: Gate,
-    seed: int,
-) -> Checkpoint:
+def _fit_controller(checkpoint: Checkpoint, training: list[ImagePair], options: ControllerOptions) -> Checkpoint:
     """The checkpoint with a new controller."""
     from gdq_cli.training.calibration.calibrate import attach_controller
 
     with _show_work() as progress:
-        return attach_controller(
-            checkpoint,
-            training,
-            target_fab=target_fab,
-            descriptor=descriptor,
-            gate=gate,
-            seed=seed,
-            progress=progress,
-        )
+        return attach_controller(checkpoint, training, options, progress)
 
 
 def _refuse(context: typer.Context, options: tuple[str, ...], why: str) -> None:

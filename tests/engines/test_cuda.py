@@ -28,6 +28,7 @@ from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import CompactConfig, EdsrConfig, Parameters, lower_network, outline, parameters_of
 from gdq_cli.networks.compact.weights import import_compact
 from gdq_cli.networks.srresnet.weights import import_release
+from gdq_cli.options import ControllerOptions
 from gdq_cli.program.operations import Codes, Conv, Epilogue, Head, Operation, Pixels, Program, Quantize
 from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
 from gdq_cli.upscaling.upscaler import Upscaler
@@ -144,7 +145,7 @@ def compact(request: pytest.FixtureRequest) -> Checkpoint:
     """A small calibrated Compact at each scale."""
     scale: int = request.param
     network = import_compact(compact_state(make_compact(scale, convs=2)))
-    return calibrate_checkpoint(network, make_pairs(scale, 4), name="small", target_fab=5.5, patches=8)
+    return calibrate_checkpoint(network, make_pairs(scale, 4), ControllerOptions(5.5), name="small", patches=8)
 
 
 @interpreted

@@ -20,7 +20,7 @@ from gdq_cli.models.checkpoint import Checkpoint, write_checkpoint
 from gdq_cli.models.choice import NEARLY_LOSSLESS, choose_model
 from gdq_cli.models.digests import file_sha256
 from gdq_cli.models.store import native_scale
-from gdq_cli.options import AUTO_MODEL, UpscaleOptions
+from gdq_cli.options import AUTO_MODEL, ControllerOptions, UpscaleOptions
 from gdq_cli.training.calibration.calibrate import calibrate_checkpoint
 from tests.helpers.commands import app, gdq, run_process, runner
 from tests.helpers.image_samples import saved
@@ -35,7 +35,9 @@ def box_of_models(small_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPat
     """Small networks under the names of the bundled ones: edsr at x2, x3 and x4, photo at x2 and x4."""
     folder = tmp_path_factory.mktemp("box")
     of_scale = {2: small_checkpoint} | {
-        scale: calibrate_checkpoint(make_network(scale), make_pairs(scale, 2), name="small", patches=4)
+        scale: calibrate_checkpoint(
+            make_network(scale), make_pairs(scale, 2), ControllerOptions(), name="small", patches=4
+        )
         for scale in (3, 4)
     }
     for name, scale in (("edsr", 2), ("edsr", 3), ("edsr", 4), ("photo", 2), ("photo", 4)):

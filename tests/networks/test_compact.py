@@ -18,6 +18,7 @@ from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpo
 from gdq_cli.networks import Compact, CompactConfig, controller_head, lower_network, outline, parameters_of
 from gdq_cli.networks.blocks import QuantConv2d
 from gdq_cli.networks.compact.weights import import_compact
+from gdq_cli.options import ControllerOptions
 from gdq_cli.program import cost
 from gdq_cli.program.operations import Conv, Head, Pixels
 from gdq_cli.training.calibration.calibrate import calibrate_checkpoint, quantized_copy
@@ -38,7 +39,7 @@ def compact(request: pytest.FixtureRequest) -> Checkpoint:
     """A small calibrated checkpoint at each scale."""
     scale: int = request.param
     network = import_compact(compact_state(make_compact(scale)))
-    return calibrate_checkpoint(network, make_pairs(scale, 4), name="small", target_fab=5.5, patches=8)
+    return calibrate_checkpoint(network, make_pairs(scale, 4), ControllerOptions(5.5), name="small", patches=8)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from gdq_cli.errors import WeightsError
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from gdq_cli.networks import KINDS, Network, NetworkConfig, NetworkKind, build_network, lower_network, outline
 from gdq_cli.networks.blocks import QuantConv2d
+from gdq_cli.options import ControllerOptions
 from gdq_cli.program import cost
 from gdq_cli.program.cost import LayerCost
 from gdq_cli.program.layers import ConvConfig, QuantLayer, Tensors, check_quantized, conv_shapes, lower_head
@@ -129,7 +130,7 @@ def stride() -> Checkpoint:
                 fan_in = value[0].numel() if value.dim() == 4 else 64
                 gain = 0.3 if name.startswith("tail") else 1.2
                 value.copy_(torch.randn(value.shape, generator=generator) * gain * fan_in**-0.5)
-        return calibrate_checkpoint(network.eval(), make_pairs(2, 3), name="small", target_fab=5.5, patches=8)
+        return calibrate_checkpoint(network.eval(), make_pairs(2, 3), ControllerOptions(5.5), name="small", patches=8)
 
 
 def test_it_is_read_as_it_was_written(stride: Checkpoint, tmp_path: Path) -> None:

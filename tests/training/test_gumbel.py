@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gdq_cli.models.checkpoint import Checkpoint
+from gdq_cli.options import ControllerOptions
 from gdq_cli.training.calibration import calibrate
 from gdq_cli.training.calibration.fit_controller import PatchTable, average_bits, choose_widths, patch_harm
 from gdq_cli.training.calibration.gumbel import gumbel_gate, train_gumbel
@@ -54,5 +55,5 @@ def test_its_draws_follow_the_seed(small_checkpoint: Checkpoint, monkeypatch: py
         return small_checkpoint.controller
 
     monkeypatch.setattr(calibrate, "train_gumbel", learn)
-    calibrate.attach_controller(small_checkpoint, make_pairs(2, 1), gate="gumbel", seed=7)
+    calibrate.attach_controller(small_checkpoint, make_pairs(2, 1), ControllerOptions(gate="gumbel", seed=7))
     assert seeds == [7]

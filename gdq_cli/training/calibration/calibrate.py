@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
-from gdq_cli.bits.controller import Descriptor
 from gdq_cli.bits.patches import HALO
 from gdq_cli.bits.widths import BIT_WIDTHS
 from gdq_cli.engines import choose_engine
 from gdq_cli.measure.pairs import ImagePair
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.networks import Network, NetworkT, build_network, controller_head, parameters_of
-from gdq_cli.options import DEFAULT_FAB
+from gdq_cli.options import ControllerOptions
 from gdq_cli.training.calibration.fit_controller import (
     choose_thresholds,
     count_patches,
@@ -32,8 +31,6 @@ from gdq_cli.training.calibration.steps import SEARCH_PATCHES, calibrate_steps, 
 
 CONTROLLER_PATCHES = 4000
 Report = Callable[[str, int, int], None]
-Gate = Literal["ridge", "gumbel"]
-"""How a controller learns: log-linear ridge regression of what 4 bits cost, or Gumbel-softmax as in the paper."""
 
 
 def quantized_copy(network: NetworkT, static_bits: tuple[int, ...] = ()) -> NetworkT:
@@ -51,16 +48,13 @@ def quantized_copy(network: NetworkT, static_bits: tuple[int, ...] = ()) -> Netw
 def calibrate_checkpoint(
     network: Network,
     pairs: list[ImagePair],
+    controller: ControllerOptions,
     *,
     name: str,
-    target_fab: float = DEFAULT_FAB,
-    descriptor: Descriptor = "band_energy",
-    gate: Gate = "ridge",
     static_bits: tuple[int, ...] = (),
     halo: int = HALO,
     facts: dict[str, Any] | None = None,
     patches: int = SEARCH_PATCHES,
-    seed: int = 0,
     progress: Report = lambda what, done, total: None,
 ) -> Checkpoint:
     """Everything from a float32 network to a runnable quantized checkpoint.
@@ -68,53 +62,45 @@ def calibrate_checkpoint(
     Args:
         network: float32.
         pairs: training images; validation images must not be among them.
+        controller: how it is made; its seed is that of all draws.
         name: of the model.
-        target_fab: average bit-width of the training patches that the controller aims at.
-        descriptor: kind of controller descriptor.
-        gate: how the controller learns, see ``Gate``.
         static_bits: widths of body conv, each upsampler conv, and tail; 8 everywhere if empty.
         halo: LR pixels of context that patches are read with.
         facts: for the model card; calibration adds its own.
         patches: LR patches that the search of steps draws.
-        seed: of every random draw.
         progress: called with what is being done, and how many of how many parts of it are.
     """
     quantized = quantized_copy(network, static_bits)
     calibrate_steps(
         quantized,
-        draw_evenly(pairs, seed),
+        draw_evenly(pairs, controller.seed),
         patches=patches,
         progress=partial(progress, "searching the steps of layers"),
     )
     checkpoint = Checkpoint(parameters_of(quantized), None, facts or {}, name, halo)
-    return attach_controller(
-        checkpoint, pairs, target_fab=target_fab, descriptor=descriptor, gate=gate, seed=seed, progress=progress
-    )
+    return attach_controller(checkpoint, pairs, controller, progress)
 
 
 def attach_controller(
     checkpoint: Checkpoint,
     pairs: list[ImagePair],
-    *,
-    target_fab: float = DEFAULT_FAB,
-    descriptor: Descriptor = "band_energy",
-    gate: Gate = "ridge",
-    seed: int = 0,
+    options: ControllerOptions,
     progress: Report = lambda what, done, total: None,
 ) -> Checkpoint:
     """A checkpoint whose steps are set, with entropy thresholds and a controller; arguments as above."""
+    seed, descriptor = options.seed, options.descriptor
     network = checkpoint.parameters
     head, measuring = controller_head(network), partial(progress, "measuring every bit-width on training pictures")
     table = measure_patches(_draw_images(pairs, seed), choose_engine(network).engine, head, descriptor, measuring)
     quantiles = entropy_table(table.entropies)
     progress("fitting the controller", 0, 1)
-    learn = fit_controller if gate == "ridge" else partial(train_gumbel, seed=seed)
-    controller = learn(table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=target_fab)
+    learn = fit_controller if options.gate == "ridge" else partial(train_gumbel, seed=seed)
+    controller = learn(table, descriptor=descriptor, thresholds=choose_thresholds(quantiles), target_fab=options.fab)
     calibration = {
         "images": len(pairs),
         "patches": len(table.entropies),
-        "target_fab": target_fab,
-        "gate": gate,
+        "target_fab": options.fab,
+        "gate": options.gate,
         "seed": seed,
     }
     facts = checkpoint.facts | {"calibration": calibration, "entropy_quantiles": quantiles}
