@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,7 @@ from gdq_cli.errors import ImageError, OptionsError
 from gdq_cli.images import read_image
 from gdq_cli.measure.degradation import EVAL_DEGRADATIONS, EvalDegradation, degrade
 from gdq_cli.measure.metrics import WINDOW_SIZE, psnr_y, ssim_y
-from gdq_cli.measure.pairs import ImagePair, downscale, list_images
+from gdq_cli.measure.pairs import ImagePair, list_images
 from gdq_cli.measure.paper_protocol import upscale_paper
 from gdq_cli.upscaling.upscaler import Upscaler
 
@@ -40,8 +39,6 @@ FIGURES = ("psnr_y", "ssim_y", "fab", "bitops_g", "seconds", "colour_shift")
 CSV_COLUMNS = ("model", "scale", "protocol", "bits", "name", *FIGURES, "model_sha256", "degradation")
 
 U8 = NDArray[np.uint8]
-LrMaker = Callable[[U8, int], U8]
-"""Makes LR from HR and a scale, as ``downscale`` does."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class Evaluation:
     seed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The contract of ``gdq eval --json``. An infinite PSNR (equal pictures) is null, which JSON can say."""
+        """The object of ``gdq eval --json``."""
         return {
             "model": self.model,
             "model_sha256": self.sha256,
@@ -111,16 +108,12 @@ class Evaluation:
             "rows": [
                 {
                     "bits": row.bits,
-                    **{key: _finite(row.mean(key)) for key in FIGURES},
-                    "images": [{key: _finite(value) for key, value in vars(image).items()} for image in row.images],
+                    **{key: row.mean(key) for key in FIGURES},
+                    "images": [vars(image) for image in row.images],
                 }
                 for row in self.rows
             ],
         }
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def row_order(bits: Sequence[str], quantized: bool, *, bicubic: bool = True) -> tuple[str, ...]:
@@ -153,11 +146,6 @@ def parse_degradations(text: str) -> tuple[EvalDegradation, ...]:
         if name not in EVAL_DEGRADATIONS:
             raise OptionsError(f"`degrade` must be of {', '.join(EVAL_DEGRADATIONS)}, not {name or 'empty'}")
     return cast(tuple[EvalDegradation, ...], tuple(names))
-
-
-def degrader(degradation: EvalDegradation, seed: int, index: int) -> LrMaker:
-    """What makes the LR picture of the ``index``-th picture; no other picture's draws change its own."""
-    return lambda hr, scale: degrade(hr, scale, degradation, np.random.default_rng((seed, index)))
 
 
 def find_pairs(hr_folder: Path, lr_folder: Path | None, scale: int) -> list[tuple[Path, Path | None]]:
@@ -193,14 +181,21 @@ def find_pairs(hr_folder: Path, lr_folder: Path | None, scale: int) -> list[tupl
     return pairs
 
 
-def read_pair(hr_file: Path, lr_file: Path | None, scale: int, make_lr: LrMaker = downscale) -> ImagePair:
+def read_pair(
+    hr_file: Path,
+    lr_file: Path | None,
+    scale: int,
+    degradation: EvalDegradation = "clean",
+    seed: tuple[int, int] = (0, 0),
+) -> ImagePair:
     """Read a pair of pictures; HR is cut to whole multiples of LR.
 
     Args:
         hr_file: to read.
         lr_file: to read; None if LR shall be made.
         scale: between them.
-        make_lr: how it is made.
+        degradation: how it is made.
+        seed: of what is drawn for it.
 
     Raises:
         ImageError: if a picture is not readable, too small to be judged, or the two do not fit.
@@ -221,7 +216,7 @@ def read_pair(hr_file: Path, lr_file: Path | None, scale: int, make_lr: LrMaker 
         raise ImageError(f"{hr_file}: SSIM at x{scale} needs at least {least} pixels on each side, not {shortest}")
     hr = np.ascontiguousarray(hr[:height, :width])
     if lr_file is None:
-        lr = make_lr(hr, scale)
+        lr = degrade(hr, scale, degradation, np.random.default_rng(seed))
     return ImagePair(hr_file.name, hr, np.ascontiguousarray(lr))
 
 
@@ -287,8 +282,7 @@ def evaluate(
     rows = row_order(bits, upscaler.checkpoint.is_quantized)
     scores: dict[str, list[PictureScore]] = {name: [] for name in rows}
     for index, (hr_file, lr_file) in enumerate(pairs):
-        make_lr = downscale if degradation is None else degrader(degradation, seed, index)
-        pair = read_pair(hr_file, lr_file, upscaler.scale, make_lr)
+        pair = read_pair(hr_file, lr_file, upscaler.scale, degradation or "clean", (seed, index))
         for place, name in enumerate(rows):
             scores[name].append(score(pair, name, upscaler, protocol))
             progress(index * len(rows) + place + 1, len(pairs) * len(rows))

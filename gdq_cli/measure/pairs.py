@@ -87,6 +87,5 @@ def load_pairs(
         hr = np.ascontiguousarray(hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale])
         if hr.size:
             rng = np.random.default_rng((seed, index))
-            lr = downscale(hr, scale) if degradation == "none" else degrade(hr, scale, degradation, rng)
-            pairs.append(ImagePair(file.name, hr, lr))
+            pairs.append(ImagePair(file.name, hr, degrade(hr, scale, degradation, rng)))
     return pairs

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from gdq_cli.commands.terminal.wording import to_json
 from gdq_cli.engines import choose_engine
 from gdq_cli.engines.base import Engine
 from gdq_cli.errors import ImageError, OptionsError, WeightsError
@@ -28,7 +29,6 @@ from gdq_cli.measure.evaluation import (
     Evaluation,
     EvaluationRow,
     PictureScore,
-    degrader,
     evaluate,
     evaluations_csv,
     find_pairs,
@@ -250,7 +250,7 @@ def test_equal_pictures_are_null_in_json_and_the_csv_has_means() -> None:
         PictureScore("b.png", 30.0, 0.5, 6.0, 4.0, 1.5, 2.0),
     )
     found = Evaluation("m", "00", 2, "gdq", BICUBIC, "reference", (EvaluationRow("auto", images),))
-    facts = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    facts = json.loads(to_json(found.to_dict()))
     row = facts["rows"][0]
     assert row["psnr_y"] is None
     assert row["images"][0]["psnr_y"] is None
@@ -282,7 +282,7 @@ def test_degraded_pictures_are_drawn_from_seed_and_place(tmp_path: Path, scale: 
     plain = evaluate(repeat, pairs, bits=(BICUBIC, "fp32"))
     assert drawn["clean"] == [(i.psnr_y, i.ssim_y, i.colour_shift) for row in plain.rows for i in row.images]
 
-    pair = read_pair(pairs[1][0], None, scale, degrader("light", 0, 1))
+    pair = read_pair(pairs[1][0], None, scale, "light", (0, 1))
     assert np.array_equal(pair.lr, degrade(pair.hr, scale, "light", np.random.default_rng((0, 1))))
     assert evaluate(repeat, pairs, bits=(BICUBIC,), degradation="light").rows[0].images[1] == replace(
         score(pair, BICUBIC, repeat, "gdq"), seconds=ANY
