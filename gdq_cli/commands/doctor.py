@@ -19,10 +19,9 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Look over this installation: versions, devices, the engine and why, self-tests, weights, disk; with remedies."""
-    from gdq_cli.measure.doctor import diagnose, stdout_facts
+    from gdq_cli.measure.doctor import diagnose
 
     diagnosis = diagnose(device)
-    diagnosis.facts["stdout"] = stdout_facts()
     facts = diagnosis.to_dict()
     facts["problems"] = [{key: as_options(text) for key, text in problem.items()} for problem in facts["problems"]]
     if as_json:

@@ -96,6 +96,7 @@ def diagnose(device: str = "auto") -> Diagnosis:
     found.facts["formats"] = _formats(found)
     found.facts["disk"] = _disk(found)
     found.facts["environment"] = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    found.facts["stdout"] = _stdout()
     return found
 
 
@@ -295,7 +296,7 @@ def _disk(found: Diagnosis) -> list[dict[str, Any]]:
     return lines
 
 
-def stdout_facts() -> dict[str, Any]:
+def _stdout() -> dict[str, Any]:
     """What standard output is, as it bears on the heat map."""
     if sys.stdout is None:
         return {"encoding": None, "terminal": False}
