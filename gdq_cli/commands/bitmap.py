@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -98,11 +98,10 @@ def bitmap(
     with show_progress(source.name, shown=not as_json) as progress:
         start = time.perf_counter()
         file = hold_pipe(source)
+        compression = probe_image(file, max_pixels=max_pixels).compression
         picture = read_image(file, max_pixels=max_pixels)
-        if not isinstance(file, Path):
-            file.seek(0)
         rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
-        model, reason = choose_model(model, probe_image(file, max_pixels=max_pixels).compression)
+        model, reason = choose_model(model, compression)
         seconds = {"read": time.perf_counter() - start}
         native = native_scale(model, scale)
         start = time.perf_counter()
@@ -140,7 +139,7 @@ def bitmap(
         return
     with show_progress(f"writing {output.name}", shown=not as_json):
         if kind == ".png":
-            write_overlay(output, file, plan.bit_map, overwrite, max_pixels, numbers)
+            write_overlay(output, picture.rgb, plan.bit_map, overwrite=overwrite, numbers=numbers)
         elif result is not None:
             record = replace(
                 result.record,
@@ -164,20 +163,12 @@ def bitmap(
 
 
 def write_overlay(
-    target: Path,
-    source: Path | BinaryIO,
-    bit_map: NDArray[np.int64],
-    overwrite: bool,
-    max_pixels: int,
-    numbers: bool = False,
+    target: Path, rgb: NDArray[np.uint8], bit_map: NDArray[np.int64], *, overwrite: bool, numbers: bool = False
 ) -> None:
-    """Write the bit map over the picture it belongs to."""
+    """Write the bit map over the picture it belongs to, (H, W, 3)."""
     from gdq_cli.bitmaps.overlay import overlay_image
     from gdq_cli.bits.patches import plan_patches
-    from gdq_cli.images import Picture, read_image, write_image
+    from gdq_cli.images import Picture, write_image
 
-    if not isinstance(source, Path):
-        source.seek(0)
-    picture = read_image(source, max_pixels=max_pixels)
-    overlay = overlay_image(picture.rgb, bit_map, plan_patches(picture.size), numbers=numbers)
+    overlay = overlay_image(rgb, bit_map, plan_patches(rgb.shape[:2]), numbers=numbers)
     write_image(target, Picture(overlay), Encoding(format="png"), overwrite=overwrite)

@@ -148,7 +148,7 @@ def upscale(
     """Upscale pictures and show which patch got how many bits."""
     from gdq_cli.commands.bitmap import write_overlay
     from gdq_cli.commands.terminal.printer import Manner, RunPrinter, print_plan
-    from gdq_cli.images import parse_colour  # not at the top: gdq --help needs neither numpy nor Pillow
+    from gdq_cli.images import parse_colour, read_image  # not at the top: gdq --help needs neither numpy nor Pillow
     from gdq_cli.places import is_address
     from gdq_cli.runs.memory import parse_size
 
@@ -213,7 +213,10 @@ def upscale(
     if report_file is not None and not plan.planned and not quiet:
         say(f"{report_file} is not written: there was nothing to upscale")
     if bitmap_file is not None and printer.bit_map is not None:
-        write_overlay(bitmap_file, plan.jobs[0].source, printer.bit_map, overwrite, max_pixels)
+        source = plan.jobs[0].source
+        if not isinstance(source, Path):
+            source.seek(0)
+        write_overlay(bitmap_file, read_image(source, max_pixels=max_pixels).rgb, printer.bit_map, overwrite=overwrite)
     elif bitmap_file is not None and not plan.planned and not quiet and not summary.failures:
         say(f"{bitmap_file} is not written: the picture was skipped; gdq bitmap makes it alone")
     printer.print_summary(summary)
