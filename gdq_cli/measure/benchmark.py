@@ -7,6 +7,8 @@ import tempfile
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -212,27 +214,18 @@ def run_benchmark(
         energy: see ``interleave``.
     """
     first = next(iter(upscalers.values()))
+    plans = {name: first.plan_bits(image, bits=name) for name in bits}
     runs: dict[Setting, Callable[[], object]] = {}
-    costs: dict[Setting, tuple[float, float]] = {}
+    for count, name in product(threads, bits):
+        if name == "fp32" and image.shape[0] * image.shape[1] <= WHOLE_PIXELS:
+            windows = image[None].copy()  # torch warns of arrays that are not to be written
+            whole = partial(first.engine.run_windows, windows, FP32_BITS)
+            runs[Setting("torch, whole picture", name, count)] = partial(_run_on, count, whole)
+        engines = {"torch": first} if name == "fp32" else upscalers
+        for engine, upscaler in engines.items():
+            run = partial(upscaler.upscale, image, bits=name)
+            runs[Setting(engine, name, count)] = partial(_run_on, count, run)
     before = torch.get_num_threads()
-
-    def add(setting: Setting, run: Callable[[], object], counted: tuple[float, float]) -> None:
-        def on_threads() -> None:
-            if torch.get_num_threads() != setting.threads:
-                torch.set_num_threads(setting.threads)
-            run()
-
-        runs[setting], costs[setting] = on_threads, counted
-
-    for count in threads:
-        for name in bits:
-            if name == "fp32":
-                if image.shape[0] * image.shape[1] <= WHOLE_PIXELS:
-                    add(Setting("torch, whole picture", name, count), _whole(first, image), _cost(first, image, name))
-                add(Setting("torch", name, count), _patched(first, image, name), _cost(first, image, name))
-                continue
-            for engine, upscaler in upscalers.items():
-                add(Setting(engine, name, count), _patched(upscaler, image, name), _cost(upscaler, image, name))
     try:
         measured = interleave(runs, repeats=repeats, progress=progress, energy=energy)
     finally:
@@ -240,25 +233,18 @@ def run_benchmark(
     megapixels = image.shape[0] * image.shape[1] * first.scale**2 / 1e6
     rows = []
     for setting, measurement in measured.items():
-        floats = [m.median for s, m in measured.items() if s.bits == "fp32" and s.threads == setting.threads]
-        ratio = min(floats) / measurement.median if floats else None
-        rows.append(BenchRow(setting, measurement, megapixels / measurement.median, ratio, *costs[setting]))
+        in_fp32 = [m.median for s, m in measured.items() if s.bits == "fp32" and s.threads == setting.threads]
+        ratio = min(in_fp32) / measurement.median if in_fp32 else None
+        plan = plans[setting.bits]
+        bitops = plan.bitops_g(first.checkpoint.parameters.outline)
+        rows.append(BenchRow(setting, measurement, megapixels / measurement.median, ratio, plan.fab, bitops))
     return rows
 
 
-def _patched(upscaler: Upscaler, image: U8, bits: str) -> Callable[[], object]:
-    return lambda: upscaler.upscale(image, bits=bits)
-
-
-def _whole(upscaler: Upscaler, image: U8) -> Callable[[], object]:
-    windows = image[None].copy()  # torch warns of arrays that are not to be written
-    return lambda: upscaler.engine.run_windows(windows, FP32_BITS)
-
-
-def _cost(upscaler: Upscaler, image: U8, bits: str) -> tuple[float, float]:
-    """FAB and BitOPs (1e9) of a bit map on our patches, without running the network."""
-    plan = upscaler.plan_bits(image, bits=bits)
-    return plan.fab, plan.bitops_g(upscaler.checkpoint.parameters.outline)
+def _run_on(threads: int, run: Callable[[], object]) -> None:
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    run()
 
 
 def time_stages(upscaler: Upscaler, source: Path, *, bits: str, repeats: int) -> dict[str, float]:
