@@ -21,7 +21,7 @@ from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.engines import choose_engine
 from gdq_cli.errors import DeviceError
 from gdq_cli.images import Picture, read_image, write_image
-from gdq_cli.measure.machine import EnergyMeter, PeakMemory, RaplMeter
+from gdq_cli.measure.machine import EnergyMeter, RaplMeter, forget_peak_memory, peak_memory
 from gdq_cli.models.checkpoint import Checkpoint
 from gdq_cli.options import Encoding
 from gdq_cli.upscaling.upscaler import Upscaler
@@ -84,16 +84,15 @@ def interleave(
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, not {repeats}")
     energy = energy or RaplMeter()
-    memory = PeakMemory()
     taken: dict[Key, list[tuple[float, float, float | None]]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for done, (name, run) in enumerate(runs.items(), 1):
             time.sleep(pause)
-            known = memory.reset()
+            known = forget_peak_memory()
             before, start = energy.read(), time.perf_counter()
             run()
             elapsed, after = time.perf_counter() - start, energy.read()
-            taken[name].append((elapsed, energy.joules(before, after), memory.mib() if known else None))
+            taken[name].append((elapsed, energy.joules(before, after), peak_memory() if known else None))
             progress(repeat * len(runs) + done, (repeats + 1) * len(runs))
     measured = {}
     for name, (_, *counted) in taken.items():

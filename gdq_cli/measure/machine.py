@@ -142,21 +142,19 @@ def _read_number(file: Path) -> int:
     return int(file.read_text())
 
 
-class PeakMemory:
-    """Largest resident memory of this process since ``reset``, where the system can forget earlier peaks (Linux)."""
+def forget_peak_memory() -> bool:
+    """Have ``peak_memory`` start anew; False where the system cannot forget, as all but Linux."""
+    try:
+        (_PROC / "self" / "clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
-    def reset(self) -> bool:
-        """Start anew; False where that is not possible, and ``mib`` therefore means nothing."""
-        try:
-            (_PROC / "self" / "clear_refs").write_text("5")
-        except OSError:
-            return False
-        return True
 
-    def mib(self) -> float | None:
-        """Peak in MiB; None where the system does not tell."""
-        try:
-            lines = (_PROC / "self" / "status").read_text().splitlines()
-        except OSError:
-            return None
-        return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+def peak_memory() -> float | None:
+    """Largest resident memory of this process in MiB, since it was forgotten; None where the system does not tell."""
+    try:
+        lines = (_PROC / "self" / "status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)

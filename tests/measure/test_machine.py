@@ -12,7 +12,7 @@ import pytest
 from gdq_cli.commands.terminal.tables import bench_lines
 from gdq_cli.measure import machine
 from gdq_cli.measure.benchmark import interleave
-from gdq_cli.measure.machine import GpuEnergyMeter, PeakMemory, RaplMeter, energy_meter
+from gdq_cli.measure.machine import GpuEnergyMeter, RaplMeter, energy_meter, forget_peak_memory, peak_memory
 
 
 def powercap(folder: Path, name: str, label: str, energy: int, maximum: int = 1000_000_000) -> Path:
@@ -95,15 +95,14 @@ def test_the_meter_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_peak_memory_forgets() -> None:
-    memory = PeakMemory()
-    if not memory.reset():
+    if not forget_peak_memory():
         pytest.skip("this system does not let a process reset its peak")
-    idle = memory.mib()
+    idle = peak_memory()
     block = np.ones(64 << 20, np.uint8)
-    high = memory.mib()
+    high = peak_memory()
     del block
-    assert memory.reset()
-    low = memory.mib()
+    assert forget_peak_memory()
+    low = peak_memory()
     assert idle is not None
     assert high is not None
     assert low is not None
@@ -113,7 +112,7 @@ def test_peak_memory_forgets() -> None:
 
 def test_memory_that_cannot_be_measured_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_PROC", tmp_path)
-    assert PeakMemory().mib() is None
+    assert peak_memory() is None
     assert interleave({"a": lambda: None}, repeats=1)["a"].peak_mib is None
     facts = {
         "energy": "not measured: no counter",
