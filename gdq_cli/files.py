@@ -145,7 +145,7 @@ def is_stream(path: Path) -> bool:
     return is_endless(path) or (descriptor and os.path.exists(path))
 
 
-def read_pipe(path: Path, say: Callable[[str], None]) -> BinaryIO:
+def read_pipe(path: Path, say: Callable[[str], None]) -> io.BytesIO:
     """All that goes into a named pipe, which can be read but once. Raises OSError."""
     with announced(say, f"{path} is a pipe; waiting for all that goes into it"):
         return io.BytesIO(path.read_bytes())

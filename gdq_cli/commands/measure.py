@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import filecmp
+import io
 import itertools
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -326,15 +327,9 @@ def compare(
     tell(comparison_line(found, differing, equal), *more)
 
 
-def _same_bytes(first: Path | BinaryIO, second: Path | BinaryIO) -> bool:
+def _same_bytes(first: Path | io.BytesIO, second: Path | io.BytesIO) -> bool:
     """Whether two files, or what pipes held, are equal byte for byte."""
     if isinstance(first, Path) and isinstance(second, Path):
         return filecmp.cmp(first, second, shallow=False)
-
-    def content(file: Path | BinaryIO) -> bytes:
-        if isinstance(file, Path):
-            return file.read_bytes()
-        file.seek(0)
-        return file.read()
-
-    return content(first) == content(second)
+    contents = [file.read_bytes() if isinstance(file, Path) else file.getvalue() for file in (first, second)]
+    return contents[0] == contents[1]

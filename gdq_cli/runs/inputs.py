@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import io
+import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -164,18 +165,10 @@ def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: 
 
 
 def _collect_glob(found: _Collection, pattern: str) -> None:
-    base = Path(*_plain_parts(Path(pattern)))
+    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts[:-1]))
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
     files = [match for match in matches if os.path.isfile(match)]
     for match in files:
         found.add_listed(match, base)
     if not files:
         found.fail(pattern, "matches no file")
-
-
-def _plain_parts(pattern: Path) -> Iterator[str]:
-    """The parts before the first one with a wildcard."""
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            return
-        yield part

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
 from gdq_cli.commands.terminal.wording import say, tell
 from gdq_cli.errors import FileError, ImageError, OptionsError
@@ -60,7 +60,7 @@ def model_name(target: Path) -> str:
     return target.stem.rpartition("_x")[0] or target.stem
 
 
-def hold_pipe(path: Path) -> Path | BinaryIO:
+def hold_pipe(path: Path) -> Path | io.BytesIO:
     """What a pipe gives, which can be read but once, as a stream; any other path as it is.
 
     Raises:
@@ -71,8 +71,8 @@ def hold_pipe(path: Path) -> Path | BinaryIO:
     try:
         if not path.is_fifo():
             return path
-        held: Any = read_pipe(path, partial(tell, err=True))
+        held = read_pipe(path, partial(tell, err=True))
         held.name = str(path)  # what messages call it
-        return cast(BinaryIO, held)
+        return held
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
