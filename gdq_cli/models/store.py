@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from gdq_cli.errors import WeightsError
@@ -66,8 +67,13 @@ def bundled_folder() -> Path:
 
 def bundled_manifest() -> dict[str, dict[str, str | int]]:
     """File name -> {"sha256", "size"} of every checkpoint in the box."""
+    return _read_manifest(bundled_folder())
+
+
+@cache
+def _read_manifest(folder: Path) -> dict[str, dict[str, str | int]]:
     try:
-        manifest: dict[str, dict[str, str | int]] = json.loads((bundled_folder() / "manifest.json").read_text())
+        manifest: dict[str, dict[str, str | int]] = json.loads((folder / "manifest.json").read_text())
     except (OSError, ValueError) as error:
         raise WeightsError(f"the bundled weights are missing or damaged ({error}); install gdq-cli again") from error
     return manifest
