@@ -53,6 +53,15 @@ def mebibytes(size: int) -> int:
     return -(-size >> 20)
 
 
+@contextmanager
+def system_errors(kind: type[GdqError], what: str) -> Iterator[None]:
+    """What the system refuses is an error of this kind: what cannot be done, and the system's reason."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what} ({error.strerror or error})") from error
+
+
 _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc|DataLoader worker.*Killed")
 """What torch says where the computer's own memory ran out."""
 

@@ -20,7 +20,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import unquote
 
-from gdq_cli.errors import FileError, GdqError, ImageError, OptionsError
+from gdq_cli.errors import FileError, GdqError, ImageError, OptionsError, system_errors
 from gdq_cli.files import PART_SUFFIX, OutputExistsError, atomic_file, check_link, is_stream, user_path
 
 Kind = Literal["file", "folder"]
@@ -166,15 +166,12 @@ class LocalPlace(Place):
         return self._real
 
     def put(self, file: Path, *, overwrite: bool = False) -> None:
-        folder = self._real.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with system_errors(FileError, f"{self}: cannot be written"):
+            self._real.parent.mkdir(parents=True, exist_ok=True)
             if self.within is not None:  # a name that nobody has typed
                 check_link(self._real, self.root / self.within)
             with file.open("rb") as source, atomic_file(self._real, overwrite=overwrite) as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-        except OSError as error:
-            raise FileError(f"{self}: cannot be written ({error.strerror or error})") from error
 
     def check_writable(self) -> None:
         if is_stream(self._real):

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gdq_cli.errors import FileError
+from gdq_cli.errors import FileError, system_errors
 
 fcntl: Any
 try:
@@ -30,10 +30,8 @@ def staging_folder() -> Iterator[Path]:
     Raises:
         FileError: if there is no room for one.
     """
-    try:
+    with system_errors(FileError, "no temporary folder can be made"):
         made = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise FileError(f"no temporary folder can be made ({error.strerror or error})") from error
     with made as name:
         descriptor = _lock(Path(name))
         try:

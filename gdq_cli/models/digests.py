@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from gdq_cli.errors import WeightsError
+from gdq_cli.errors import WeightsError, system_errors
 
 
 def file_sha256(path: Path) -> str:
@@ -15,12 +15,9 @@ def file_sha256(path: Path) -> str:
         WeightsError: if it cannot be read.
     """
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot read the checkpoint ({error.strerror or error})") from error
+    with system_errors(WeightsError, f"{path}: cannot read the checkpoint"), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 

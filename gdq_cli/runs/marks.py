@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from gdq_cli.errors import ImageError, WeightsError
+from gdq_cli.errors import ImageError, WeightsError, system_errors
 from gdq_cli.files import path_key
 from gdq_cli.images import DEFAULT_QUALITY, FORMATS
 from gdq_cli.images.mark import Mark, digest, fingerprint, read_mark
@@ -53,10 +53,8 @@ def make_mark(job: Planned, options: UpscaleOptions) -> Mark:
         encoding.strip_metadata,
         (options.alpha, None if FORMATS[format].alpha else encoding.background) if job.header.has_alpha else None,
     )
-    try:
+    with system_errors(ImageError, f"{job.name}: cannot be read"):
         source = fingerprint(job.source)
-    except OSError as error:
-        raise ImageError(f"{job.name}: cannot be read ({error.strerror or error})") from error
     return Mark(name_digest(job.name), source, digest(repr(facts).encode()))
 
 

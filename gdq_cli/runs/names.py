@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from gdq_cli.errors import FileError, ImageError, OptionsError
+from gdq_cli.errors import FileError, ImageError, OptionsError, system_errors
 from gdq_cli.files import announced, is_stream, user_path, why_missing
 from gdq_cli.images import (
     ImageHeader,
@@ -71,11 +71,9 @@ def choose_destination(
     if is_stream(path):
         if count != 1:
             raise OptionsError(f"`output` {output} is no folder, and there are {count} inputs; give exactly one")
-        try:
-            with announced(say, f"{output} is a pipe; waiting for its reader"):
-                return Destination(file=path.open("wb"))
-        except OSError as error:
-            raise FileError(f"{output}: cannot be written ({error.strerror or error})") from error
+        waiting = announced(say, f"{output} is a pipe; waiting for its reader")
+        with system_errors(FileError, f"{output}: cannot be written"), waiting:
+            return Destination(file=path.open("wb"))
     if is_folder(parse_place(output), output, count, one_file=inputs.one_file):
         if not os.path.exists(path) and (why := why_missing(output, "")):
             raise FileError(f"{output}: {why}")

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from gdq_cli.errors import DeviceError, GdqError, ImageError, memory_errors
+from gdq_cli.errors import DeviceError, GdqError, ImageError, memory_errors, system_errors
 from gdq_cli.files import OutputExistsError, remove_stale_parts
 from gdq_cli.images import Frame
 from gdq_cli.options import UpscaleOptions
@@ -65,10 +65,8 @@ def _prepare_folders(plan: Plan) -> int:
     """Make the folders of outputs, and remove what killed runs left there; how many such files."""
     removed = 0
     for folder in plan.folders:
-        try:
+        with system_errors(ImageError, f"{folder}: this folder cannot be made"):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"{folder}: this folder cannot be made ({error.strerror or error})") from error
         with suppress(OSError):
             removed += remove_stale_parts(folder)
     return removed

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from gdq_cli.commands.terminal.wording import say, tell
-from gdq_cli.errors import FileError, ImageError, OptionsError
+from gdq_cli.errors import FileError, ImageError, OptionsError, system_errors
 
 
 def check_output(target: Path | None, *inputs: Path, overwrite: bool, option: str = "output") -> None:
@@ -68,11 +68,9 @@ def hold_pipe(path: Path) -> Path | io.BytesIO:
     """
     from gdq_cli.files import read_pipe
 
-    try:
+    with system_errors(ImageError, f"{path}: cannot be read"):
         if not path.is_fifo():
             return path
         held = read_pipe(path, partial(tell, err=True))
         held.name = str(path)  # what messages call it
         return held
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error

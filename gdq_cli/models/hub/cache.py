@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from gdq_cli.errors import WeightsError
+from gdq_cli.errors import WeightsError, system_errors
 from gdq_cli.files import atomic_file
 from gdq_cli.models.digests import file_sha256
 from gdq_cli.models.hub.client import COMMIT, SHA256
@@ -97,7 +97,7 @@ class CachedRepository:
             WeightsError: whatever ``write`` raises; if the file has another hash; if the cache cannot be written.
         """
         blobs, path = self._folder / "blobs", self._folder / "snapshots" / commit / file
-        try:
+        with system_errors(WeightsError, f"{self.name}: cannot be written to the cache {self._folder}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             blobs.mkdir(parents=True, exist_ok=True)
             if sha256 is None or not (blobs / sha256).is_file() or file_sha256(blobs / sha256) != sha256:
@@ -108,10 +108,6 @@ class CachedRepository:
                 reference.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_file(reference, overwrite=True) as stream:
                     stream.write(commit.encode())
-        except OSError as error:
-            raise WeightsError(
-                f"{self.name}: cannot be written to the cache {self._folder} ({error.strerror or error})"
-            ) from error
         return path
 
 
