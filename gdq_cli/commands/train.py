@@ -225,7 +225,6 @@ def train(
     training, held_out = _load(folder, network.config.scale, degradation)
     if stage == "quantized":
         reach_flat_colours(network)
-    network.to(chosen_device)
     autocast = fast_dtype(chosen_device)
     loss: Stage = (
         FloatStage(network, autocast) if stage == "fp32" else QuantizedStage(network, seed=seed, autocast=autocast)

@@ -28,6 +28,9 @@ from gdq_cli.training.muon import Muon
 from gdq_cli.training.stages import Stage, fit_bound_grids
 
 GRADIENT_CLIP = 0.5
+EMA = 0.998
+"""Share of the averaged weights that a step keeps, once there have been enough."""
+
 MAX_BATCH = 1 << 16
 """More than any machine has memory for; drawing so many patches would take all of it, patch by patch."""
 
@@ -45,7 +48,6 @@ class TrainOptions:
     steps: int = 5000
     batch: int = 16
     rate: float = 2e-4
-    ema: float = 0.998
     seed: int = 0
     save_every: int = 100
     validate_every: int = 250
@@ -58,8 +60,6 @@ class TrainOptions:
             raise OptionsError(f"`batch` must be at most {MAX_BATCH}, not {self.batch}")
         if not 0 < self.rate < 1:
             raise OptionsError(f"`rate` must lie between 0 and 1, not {all_digits(self.rate)}")
-        if not 0 <= self.ema < 1:
-            raise OptionsError(f"`ema` must be at least 0 and below 1, not {all_digits(self.ema)}")
 
 
 class DivergedError(GdqError):
@@ -180,7 +180,7 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        keep = min(self._options.ema, self.step / (self.step + 10))
+        keep = min(EMA, self.step / (self.step + 10))
         ours = list(self._network.state_dict().values())
         for average, now in zip(self._average.state_dict().values(), ours, strict=True):
             average.lerp_(now, 1 - keep)
