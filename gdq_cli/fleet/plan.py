@@ -113,9 +113,10 @@ def plan_fleet(
         OptionsError: if options are wrong for any picture: names that depend on what is in a file, for one.
         ImageError: if a folder cannot be listed, or holds no pictures and nothing else was named.
     """
-    target = None if output is None else _parse_output(output)
-    for name in filter(is_address, names if target is None else ()):
-        parse_place(name).check_writable()  # the outputs go beside it
+    target = None if output is None else parse_place(output)
+    goals = [parse_place(name) for name in names if is_address(name)] if target is None else [target]
+    for goal in goals:  # there, or beside it
+        goal.check_writable()
     inputs = _collect(names, recursive, target, say)
     folder, file = target, None
     count = len(inputs.files) + len(inputs.failures)
@@ -147,14 +148,6 @@ def plan_fleet(
         else:
             pending.append(entry)
     return FleetPlan(tuple(pending), tuple(settled), inputs.ignored, len(earlier))
-
-
-def _parse_output(output: str) -> Place:
-    if not output:
-        raise OptionsError("`output` is an empty name; is a variable of the shell unset?")
-    place = parse_place(output)
-    place.check_writable()
-    return place
 
 
 def _collect(names: Sequence[str], recursive: bool, target: Place | None, say: Callable[[str], None]) -> _Inputs:
