@@ -68,6 +68,7 @@ def pull(
 ) -> None:
     """Download a model, or bring it up to date; prints where it lies."""
     from gdq_cli.models import store as hub
+    from gdq_cli.models.hub.download import Trust
 
     if unverified and sha256 is not None:
         raise OptionsError("--unverified and --sha256 contradict each other; give one of them")
@@ -75,7 +76,7 @@ def pull(
         _say_of_files(context, model)
         if unverified and not model.startswith("hf:"):
             say("--unverified has no effect: nothing is downloaded")
-    trust = hub.Trust(sha256, unverified)
+    trust = Trust(sha256, unverified)
     told: Callable[[str], None] = (lambda text: None) if quiet else say
     tell(hub.pull(model, scale, watch=watch_downloads(shown=not quiet), trust=trust, say=told))
 

@@ -14,25 +14,9 @@ from pathlib import Path
 from gdq_cli.errors import WeightsError
 from gdq_cli.files import user_path, why_missing
 from gdq_cli.models.digests import check_sha256
-from gdq_cli.models.hub.download import Download, Trust, Watch, cached_file, download_file, is_offline
+from gdq_cli.models.hub.download import Trust, Watch, cached_file, download_file, is_offline
 from gdq_cli.models.hub.names import PREFIX, HubName, parse_hub_name
 from gdq_cli.options import AUTO_MODEL
-
-__all__ = [
-    "Download",
-    "LocalModel",
-    "Trust",
-    "Watch",
-    "bundled_folder",
-    "bundled_manifest",
-    "expected_sha256",
-    "list_models",
-    "must_download",
-    "names_file",
-    "native_scale",
-    "pull",
-    "resolve",
-]
 
 MODEL_DIR = "GDQ_MODEL_DIR"
 """Environment variable: a folder of the user's own checkpoints, named ``{model}_x{scale}.safetensors``."""

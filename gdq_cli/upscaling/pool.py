@@ -7,10 +7,11 @@ from gdq_cli.engines.threads import set_thread_count
 from gdq_cli.errors import WeightsError
 from gdq_cli.models import store as hub
 from gdq_cli.models.checkpoint import Checkpoint, read_checkpoint
+from gdq_cli.models.hub.download import Watch
 from gdq_cli.upscaling.upscaler import Upscaler
 
 
-def load_checkpoint(model: str, scale: int, *, offline: bool = False, watch: hub.Watch | None = None) -> Checkpoint:
+def load_checkpoint(model: str, scale: int, *, offline: bool = False, watch: Watch | None = None) -> Checkpoint:
     """Find and read a checkpoint.
 
     Args:
@@ -54,7 +55,7 @@ class UpscalerPool:
         engine: str = "auto",
         *,
         offline: bool = False,
-        watch: hub.Watch | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._model, self._engine = model, engine
         self._offline, self._watch = offline, watch

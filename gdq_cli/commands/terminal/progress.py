@@ -14,7 +14,7 @@ from gdq_cli.commands.terminal.wording import printable, tell
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
 
-    from gdq_cli.models.store import Download, Watch
+    from gdq_cli.models.hub.download import Download, Watch
     from gdq_cli.upscaling.progress import Progress
 
 BAR_DELAY = 1.0
