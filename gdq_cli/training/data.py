@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gdq_cli.errors import OptionsError
 from gdq_cli.measure.degradation import TrainingDegradation, degrade
-from gdq_cli.measure.pairs import LR_MARGIN, ImagePair, downscale
+from gdq_cli.measure.pairs import LR_MARGIN, ImagePair
 from gdq_cli.training.graphics import draw_graphic
 
 SMALLEST_ZOOM = 0.5
@@ -134,11 +134,9 @@ class PatchSampler:
         if span != side:
             hr = np.asarray(Image.fromarray(hr).resize((side, side), Image.Resampling.LANCZOS))
         hr = np.ascontiguousarray(self._change_colours(hr))
+        lr = degrade(hr, scale, self._degradation, rng)
         down = right = margin
-        if self._degradation == "none":
-            lr = downscale(hr, scale)
-        else:  # the place inside what is degraded varies, so that a codec's blocks begin anywhere in a patch
-            lr = degrade(hr, scale, self._degradation, rng)
+        if self._degradation != "none":  # the place varies, so that a codec's blocks begin anywhere in a patch
             down, right = (int(rng.integers(margin // 2, 2 * margin - margin // 2 + 1)) for _ in range(2))
         rows, columns = (slice(start, start + self._patch) for start in (down, right))
         hr_rows, hr_columns = (slice(start * scale, (start + self._patch) * scale) for start in (down, right))
