@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gdq_cli.bits.patches import Box
-from gdq_cli.bits.widths import BIT_WIDTHS, FP32_BITS
+from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.bits.windows import Window, count_pixels
-from gdq_cli.errors import OptionsError, WeightsError
+from gdq_cli.errors import WeightsError
 from gdq_cli.networks import controller_head
+from gdq_cli.options import check_bits
 from gdq_cli.program import cost
 from gdq_cli.upscaling.upscaler import Upscaler
 
@@ -94,8 +95,7 @@ def upscale_paper(upscaler: Upscaler, image: NDArray[np.uint8], *, bits: str = "
         OptionsError: if ``bits`` is none of these.
         WeightsError: if the checkpoint has no such width or no controller.
     """
-    if bits not in ("auto", "fp32", *map(str, BIT_WIDTHS)):
-        raise OptionsError(f"bits must be auto, fp32 or one of {BIT_WIDTHS}, not {bits}")
+    check_bits(bits, None, "bits")
     if bits != "fp32" and not upscaler.checkpoint.is_quantized:
         raise WeightsError(f"{upscaler.checkpoint.name} x{upscaler.scale} is a float32 checkpoint: use `bits=fp32`")
     choose = _chooser(upscaler, bits)

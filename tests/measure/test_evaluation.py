@@ -151,7 +151,7 @@ def test_paper_protocol_refuses_what_a_checkpoint_has_not() -> None:
     plain = Checkpoint(make_network(2), None)
     with pytest.raises(WeightsError, match="float32 checkpoint"):
         upscale_paper(Upscaler(plain, Repeat(2)), make_picture(8, 8), bits="4")
-    with pytest.raises(OptionsError, match="must be auto"):
+    with pytest.raises(OptionsError, match="must be one of auto"):
         upscale_paper(Upscaler(plain, Repeat(2)), make_picture(8, 8), bits="7")
 
 

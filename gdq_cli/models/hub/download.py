@@ -6,7 +6,6 @@ the user.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import BinaryIO
 
 from gdq_cli.errors import OptionsError, WeightsError
 from gdq_cli.models.hub.cache import UNVOUCHED, CachedRepository
-from gdq_cli.models.hub.client import FileFacts, ask_facts, ask_files, fetch, file_url
+from gdq_cli.models.hub.client import SHA256, FileFacts, ask_facts, ask_files, fetch, file_url
 from gdq_cli.models.hub.names import HubName, pick_file
 
 
@@ -48,7 +47,7 @@ class Trust:
     unverified: bool = False
 
     def __post_init__(self) -> None:
-        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+        if self.sha256 is not None and not SHA256.fullmatch(self.sha256):
             raise OptionsError(f"`sha256` is 64 digits, 0 to 9 and a to f, not {self.sha256}")
 
 
