@@ -9,15 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from gdq_cli.errors import FileError, system_errors
-
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from gdq_cli.files import fcntl
 
 _PREFIX = "gdq-stage-"
 _YOUNG = 60.0  # seconds in which a folder may not be locked yet
