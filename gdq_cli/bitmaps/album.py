@@ -108,16 +108,15 @@ class Album:
     Args:
         stream: of the page.
         target: where the page will be, for links from there.
-        title: heading.
     """
 
-    def __init__(self, stream: BinaryIO, target: Path, title: str) -> None:
+    def __init__(self, stream: BinaryIO, target: Path) -> None:
         self._stream, self._folder = stream, os.path.realpath(target.parent)
         self._failed: list[str] = []
         self._skipped: list[str] = []
         self._count = 0
         head, self._tail = part("album.html").split(_MARK)
-        self._texts = {"title": escape(title), "style": part("page.css"), "script": part("compare.js")}
+        self._texts = {"style": part("page.css"), "script": part("compare.js")}
         self._write(Template(head).substitute(self._texts))
 
     def add(
@@ -213,9 +212,9 @@ def _attributes(data: dict[str, str]) -> str:
 
 
 @contextmanager
-def open_album(target: Path, title: str, *, overwrite: bool) -> Iterator[Album]:
+def open_album(target: Path, *, overwrite: bool) -> Iterator[Album]:
     """A page that appears when the block ends, whole, or not at all. Raises as ``gdq_cli.files.atomic_file``."""
     with atomic_file(target, overwrite=overwrite) as stream:
-        album = Album(stream, target, title)
+        album = Album(stream, target)
         yield album
         album.finish()

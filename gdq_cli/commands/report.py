@@ -77,7 +77,7 @@ def open_report(target: Path | None, plan: Plan, overwrite: bool) -> Iterator[Li
 
         if _is_made(target.parent, plan):
             target.parent.mkdir(parents=True, exist_ok=True)
-        with open_album(target, "Upscaled pictures", overwrite=overwrite) as album:
+        with open_album(target, overwrite=overwrite) as album:
             yield _PageOfMany(album, len(plan.planned))
 
 

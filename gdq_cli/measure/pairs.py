@@ -60,10 +60,10 @@ def list_images(folder: Path) -> list[Path]:
     return files
 
 
-def split_validation(files: list[Path], count: int = VALIDATION_IMAGES) -> tuple[list[Path], list[Path]]:
+def split_validation(files: list[Path]) -> tuple[list[Path], list[Path]]:
     """Split sorted files into (training, validation); validation gets every n-th, at most a fifth of them."""
-    step = max(5, round(len(files) / count))
-    held_out = files[(step - 1) // 2 :: step][:count]
+    step = max(5, round(len(files) / VALIDATION_IMAGES))
+    held_out = files[(step - 1) // 2 :: step][:VALIDATION_IMAGES]
     return [f for f in files if f not in set(held_out)], held_out
 
 

@@ -40,7 +40,7 @@ def decode(uri: str | None) -> Image.Image:
 def test_a_page_of_links(tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     target = tmp_path / "pages" / "page.html"
-    with open_album(target, "<Pictures>", overwrite=False) as page:
+    with open_album(target, overwrite=False) as page:
         add(page, tmp_path, f"{ODD}.png")
         add(page, tmp_path, "javascript:alert(1).jpg")
         page.skip("old <b>.png", (tmp_path / "old <b>.png", tmp_path / "old_x2.png"), "exists already")
@@ -71,7 +71,7 @@ def test_a_page_of_links(tmp_path: Path) -> None:
 
 
 def test_the_map_is_exact_where_it_is_cut(tmp_path: Path) -> None:
-    with open_album(tmp_path / "page.html", "x", overwrite=False) as page:
+    with open_album(tmp_path / "page.html", overwrite=False) as page:
         add(page, tmp_path, "a.png")
     tags = HtmlPage((tmp_path / "page.html").read_text(encoding="utf-8")).tags
     (shot,) = (attributes for _, attributes in tags if attributes.get("class") == "shot")
@@ -116,7 +116,7 @@ def test_what_is_linked() -> None:
 
 def test_half_a_page_is_none(tmp_path: Path) -> None:
     def stop() -> None:
-        with open_album(tmp_path / "page.html", "x", overwrite=False) as page:
+        with open_album(tmp_path / "page.html", overwrite=False) as page:
             add(page, tmp_path, "a.png")
             raise KeyboardInterrupt
 
@@ -128,7 +128,7 @@ def test_half_a_page_is_none(tmp_path: Path) -> None:
 def test_written_pictures_take_no_memory(tmp_path: Path) -> None:
     look = look_at(make_picture(*SIZES[0]), make_picture(*SIZES[1]), linked=False, pictures=200)
     files = tmp_path / "a.tiff", tmp_path / "b.tiff"
-    with open_album(tmp_path / "page.html", "x", overwrite=False) as page:
+    with open_album(tmp_path / "page.html", overwrite=False) as page:
         page.add("a", files, look, bit_map=BIT_MAP, sizes=SIZES, facts="")
         tracemalloc.start()
         for _ in range(200):
@@ -146,7 +146,7 @@ def test_in_a_browser(browser: Chromium, tmp_path: Path) -> None:
         Image.fromarray(make_picture(*SIZES[0])).save(tmp_path / "in" / name)
         Image.fromarray(make_picture(*SIZES[1])).save(tmp_path / "out" / f"{name}_x2.png")
     target = tmp_path / "page.html"
-    with open_album(target, "x", overwrite=False) as page:
+    with open_album(target, overwrite=False) as page:
         add(page, tmp_path, f"{ODD}.png")
         add(page, tmp_path, "b.png", linked=False)
         page.skip("b.png", (tmp_path / "in" / "b.png", tmp_path / "out" / "b.png_x2.png"), "exists already")
