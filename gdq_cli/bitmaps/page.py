@@ -142,7 +142,7 @@ def _text(key: str, value: Any) -> str:
         return f"{value[0]:,} high, {value[1]:,} wide"
     if isinstance(value, float):
         return _number(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "; ".join(map(str, value))
@@ -155,7 +155,7 @@ def _fact_rows(facts: Mapping[str, Any]) -> Iterator[str]:
         label = _LABELS.get(key, key.replace("_", " ").capitalize())
         nested = value if isinstance(value, Mapping) else {"": value}
         for part, item in nested.items():
-            if key in _SHOWN_ELSEWHERE or item is None or item == [] or item == "":
+            if key in _SHOWN_ELSEWHERE or item in (None, [], ""):
                 continue
             name = f"{label}, {str(part).replace('_', ' ')}" if part else label
             yield f'<tr><th scope="row">{escape(name)}</th><td>{escape(_text(key, item))}</td></tr>'
@@ -163,17 +163,13 @@ def _fact_rows(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _cards(bit_map: NDArray[np.integer], facts: Mapping[str, Any]) -> Iterator[str]:
     """The figures that people look for first: FAB, BitOPs, time."""
-    figures = [("FAB, average bit-width", f"{bit_map.mean():.2f} bits", "32 would be FP32")]
-    bitops, fp32 = facts.get("bitops_g"), facts.get("bitops_fp32_g")
-    if bitops is not None:
-        note = f"{100 * bitops / fp32:.1f} % of FP32, counted by formula" if fp32 else "counted by formula"
-        figures.append(("BitOPs", f"{_number(bitops)} G", note))
-    seconds, speed = facts.get("seconds"), facts.get("output_mp_per_s")
-    total = seconds.get("total") if isinstance(seconds, Mapping) else seconds
-    if total is not None:
-        note = f"{_number(speed)} output megapixels per second" if speed else "measured"
-        figures.append(("Time", f"{_number(total)} s", note))
-    for name, value, note in figures:
+    bitops, seconds, speed = facts["bitops_g"], facts["seconds"]["total"], facts["output_mp_per_s"]
+    share = 100 * bitops / facts["bitops_fp32_g"]
+    for name, value, note in (
+        ("FAB, average bit-width", f"{bit_map.mean():.2f} bits", "32 would be FP32"),
+        ("BitOPs", f"{_number(bitops)} G", f"{share:.1f} % of FP32, counted by formula"),
+        ("Time", f"{_number(seconds)} s", f"{_number(speed)} output megapixels per second"),
+    ):
         yield f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
 
 
@@ -241,7 +237,7 @@ def html_report(
         pair: of ``show_pair``.
         bit_map: (rows, cols) bit-widths.
         plan: of the same grid, for the picture before.
-        facts: the object of ``gdq upscale --json``, or any part of it; other keys are shown by their names.
+        facts: the object of ``gdq upscale --json``; keys that have no label here are shown by their names.
         title: heading, usually the picture's name. All text is escaped.
 
     Returns:
@@ -263,8 +259,6 @@ def html_report(
     footer = f"Made by gdq {__version__}. Pictures embedded as {encoding}{size_note}."
     check = '<label><input type="checkbox" id="numbers"> Bit-widths in the patches</label>' if has_digits else ""
     patches = "1 patch" if len(plan) == 1 else f"{len(plan):,} patches"
-    rows = "".join(_fact_rows(facts))
-    table = f'<section><h2>Facts</h2><table class="facts"><tbody>{rows}</tbody></table></section>' if rows else ""
     (lr_height, lr_width), (height, width) = pair.lr_size, pair.sr_size
     return Template(part("page.html")).substitute(
         style=part("page.css"),
@@ -286,7 +280,7 @@ def html_report(
         numbers_check=check,
         cards="".join(_cards(bit_map, facts)),
         histogram="".join(_histogram_rows(bit_map)),
-        facts=table,
+        facts="".join(_fact_rows(facts)),
         footer=escape(footer),
     )
 

@@ -35,13 +35,13 @@ FACTS: dict[str, Any] = {
 
 
 def make_report(
-    height: int = 60, width: int = 80, patch_size: int = 20, scale: int = 4, **facts: Any
+    height: int = 60, width: int = 80, patch_size: int = 20, scale: int = 4
 ) -> tuple[str, NDArray[np.int64]]:
     plan = plan_patches((height, width), patch_size=patch_size)
     bit_map = np.random.default_rng(0).choice([4, 5, 6, 8], plan.grid)
     sr = make_picture(height * scale, width * scale)
     pair = show_pair(make_picture(height, width), sr)
-    return html_report(pair, bit_map, plan, facts, title="a <b> & 'c'"), bit_map
+    return html_report(pair, bit_map, plan, FACTS, title="a <b> & 'c'"), bit_map
 
 
 def decode(uri: str) -> Image.Image:
@@ -49,7 +49,7 @@ def decode(uri: str) -> Image.Image:
 
 
 def test_page_is_well_formed_escaped_and_complete() -> None:
-    html, bit_map = make_report(**FACTS)
+    html, bit_map = make_report()
     page = Page(html)
     assert "<script>alert" not in html
     assert html.count("<script>") == 1
@@ -141,12 +141,11 @@ def test_extreme_grids(size: tuple[int, int]) -> None:
 def test_fp32_report() -> None:
     plan = plan_patches((40, 40))
     html = html_report(
-        show_pair(make_picture(40, 40), make_picture(80, 80)), np.full((1, 1), FP32_BITS), plan, {}, title="x"
+        show_pair(make_picture(40, 40), make_picture(80, 80)), np.full((1, 1), FP32_BITS), plan, FACTS, title="x"
     )
     text = Page(html).text
     assert "FP32" in text
     assert "4 bits" not in text
-    assert "Facts" not in text
 
 
 def test_the_picture_is_seen_first_and_the_map_is_explained() -> None:
@@ -157,7 +156,7 @@ def test_the_picture_is_seen_first_and_the_map_is_explained() -> None:
         (np.full((2, 2), FP32_BITS), "in floating point"),
         (np.array([[4, 6], [6, 6]]), "few bits where it judges that nobody sees a difference"),
     ):
-        page = Page(html_report(pair, bit_map, plan, {}, title="x"))
+        page = Page(html_report(pair, bit_map, plan, FACTS, title="x"))
         fade = next(attributes for _, attributes in page.tags if attributes.get("id") == "fade")
         stage = next(attributes for _, attributes in page.tags if attributes.get("id") == "stage")
         assert fade["value"] == "0"
@@ -179,16 +178,16 @@ def test_what_does_not_belong_together_is_refused() -> None:
     plan = plan_patches((40, 40))
     picture = make_picture(40, 40)
     with pytest.raises(ValueError, match="plan of"):
-        html_report(show_pair(picture, picture), np.full((2, 2), 4), plan, {}, title="x")
+        html_report(show_pair(picture, picture), np.full((2, 2), 4), plan, FACTS, title="x")
     with pytest.raises(ValueError, match="plan of"):
-        html_report(show_pair(picture[1:], picture), np.full((1, 1), 4), plan, {}, title="x")
+        html_report(show_pair(picture[1:], picture), np.full((1, 1), 4), plan, FACTS, title="x")
 
 
 @pytest.mark.parametrize(("dark", "width"), [(True, 400), (False, 400), (True, 1400), (False, 1400)])
 def test_report_by_keyboard_and_pointer(browser: Chromium, tmp_path: Path, dark: bool, width: int) -> None:
     touch = width < 500
     page = tmp_path / "report.html"
-    page.write_text(make_report(150, 200, 40, **FACTS)[0], encoding="utf-8")
+    page.write_text(make_report(150, 200, 40)[0], encoding="utf-8")
     browser.complaints.clear()
     browser.requests.clear()
     browser.open(page, width, dark=dark, touch=touch)
