@@ -265,13 +265,6 @@ def time_stages(upscaler: Upscaler, source: Path, *, bits: str, repeats: int) ->
             result = upscaler.upscale(picture.rgb, bits=bits)
             upscaled = time.perf_counter()
             write_image(target, Picture(result.image), Encoding(format="png"), overwrite=True)
-            written = time.perf_counter() - upscaled
-            rounds.append(
-                {
-                    "read": read - start,
-                    "bits": result.seconds_bits,
-                    "network": result.seconds_network,
-                    "write": written,
-                }
-            )
+            written = time.perf_counter()
+            rounds.append({"read": read - start, **result.record.seconds, "write": written - upscaled})
     return {stage: statistics.median(seconds[stage] for seconds in rounds[1:]) for stage in rounds[0]}
