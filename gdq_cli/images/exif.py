@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 
-from PIL.ExifTags import IFD
+from PIL.ExifTags import IFD, Interop
 from PIL.ExifTags import Base as Tag
 
 from gdq_cli.images.tags import ASCII, CODES, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, TagSource, pack_ifd
@@ -22,6 +22,7 @@ _SUBJECT_AREA = 0x9214
 _RESOLUTION = Tag.XResolution, Tag.YResolution
 _FOCAL_RESOLUTION = Tag.FocalPlaneXResolution, Tag.FocalPlaneYResolution
 _SIZES: tuple[int, ...] = Tag.ImageWidth, Tag.ImageLength, Tag.ExifImageWidth, Tag.ExifImageHeight
+_SIZES += Interop.RelatedImageWidth, Interop.RelatedImageHeight
 _NESTED = {IFD.Exif, IFD.GPSInfo, IFD.Interop}
 # Tags of a TIFF directory that tell of the picture and not of how its pixels are laid out in the file:
 # name, description, make, model, page, software, date, artist, host, white point, primaries, copyright, rating,
@@ -119,13 +120,8 @@ def rewrite(block: bytes, turn: Turn) -> bytes:
     out = bytearray(block)
     if first.following:
         struct.pack_into(order + "L", out, first.link, 0)
-    directories = {first.at: first}
-    for entry in first.entries:
-        if entry.tag == IFD.Exif and entry.type in (LONG, 13):
-            with suppress(ValueError):  # a pointer to nowhere: leave it as it is
-                directories[entry.number(order)] = source.read(entry.number(order))
-    sizes = dict(zip(_SIZES, 2 * turn.out[::-1], strict=True))
-    for directory in directories.values():
+    sizes = dict(zip(_SIZES, 3 * turn.out[::-1], strict=True))
+    for directory in _directories(source, first):
         _scale(out, directory.entries, order, turn)
         for entry in sorted(directory.entries, key=lambda entry: -entry.at):  # as removing moves what follows
             if entry.tag == Tag.Orientation:
@@ -157,10 +153,9 @@ def _scale(out: bytearray, entries: tuple[Entry, ...], order: str, turn: Turn) -
     """Pixels per length: of the sensor times the factor; of print as they are; both exchanged where the sides are."""
     found = {entry.tag: entry for entry in entries if entry.type == RATIONAL and entry.count == 1}
     for tags, factors in ((_FOCAL_RESOLUTION, turn.factors), (_RESOLUTION, (1.0, 1.0))):
-        if not all(tag in found for tag in tags):
-            continue
-        values = [found[tag].value for tag in (reversed(tags) if turn.swaps else tags)]
-        for tag, value, factor in zip(tags, values, factors, strict=True):
+        here = [tag for tag in tags if tag in found]  # some cameras write one of both
+        values = [found[tag].value for tag in (reversed(here) if turn.swaps else here)]
+        for tag, value, factor in zip(here, values, factors, strict=False):
             at = found[tag].value_at
             out[at : at + 8] = _times(value, factor, order)
 
@@ -179,22 +174,26 @@ def _times(value: bytes, factor: float, order: str) -> bytes:
     return struct.pack(order + "LL", product.numerator, product.denominator)
 
 
+def _directories(source: TagSource, first: Directory) -> list[Directory]:
+    """The first directory and those nested in it, each once."""
+    found = {first.at: first}
+    todo = [first]
+    while todo:
+        for entry in todo.pop().entries:
+            if entry.tag in _NESTED and entry.type in (LONG, 13) and (at := entry.number(source.order)) not in found:
+                with suppress(ValueError):  # a pointer to nowhere: it stays as it is
+                    found[at] = source.read(at)
+                    todo.append(found[at])
+    return list(found.values())
+
+
 def _spans(source: TagSource, first: Directory) -> Iterator[tuple[int, int]]:
     """(start, stop) of all that belongs to the tags of the first directory and of those nested in it."""
-    todo, seen = [first.at], set()
     yield 0, 8
-    while todo:
-        offset = todo.pop()
-        if offset in seen:
-            continue
-        seen.add(offset)
-        with suppress(ValueError):
-            directory = source.read(offset)
-            yield offset, directory.link + 4
-            for entry in directory.entries:
-                yield entry.value_at, entry.value_at + len(entry.value)
-                if entry.tag in _NESTED and entry.type in (LONG, 13):
-                    todo.append(entry.number(source.order))
+    for directory in _directories(source, first):
+        yield directory.at, directory.link + 4
+        for entry in directory.entries:
+            yield entry.value_at, entry.value_at + len(entry.value)
 
 
 def _erase_thumbnail(out: bytearray, source: TagSource, offset: int, kept: list[tuple[int, int]]) -> None:

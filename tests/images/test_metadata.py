@@ -532,6 +532,19 @@ def test_a_size_of_any_type_becomes_that_of_the_output(value: tuple[int, int, by
     assert tags[0x010F] == "AcmeCam"
 
 
+def test_the_size_beside_the_interoperability_index_becomes_that_of_the_output() -> None:
+    block = Image.Exif()
+    block.get_ifd(0x8769)[0xA005] = {1: "R98", 0x1001: 30, 0x1002: 40}
+    picture = read_image(jpeg(block.tobytes()[6:]))
+    related = Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif().get_ifd(0xA005)
+    assert (related[1], related[0x1001], related[0x1002]) == ("R98", 60, 80)
+
+
+def test_a_lone_resolution_of_the_focal_plane_is_scaled() -> None:
+    picture = read_image(jpeg(pack_block({}, {0xA20E: (5, 1, rationals((711, 10))), **SUB}, GPS)))
+    assert Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif().get_ifd(0x8769)[0xA20E] == 142.2
+
+
 @pytest.mark.parametrize("stale", [0, 1, 2])
 def test_a_stale_thumbnail_pointer_erases_nothing(stale: int) -> None:
     block = pack_block({0x010F: MAKE}, SUB, GPS, stale)
@@ -563,7 +576,7 @@ def test_places_in_pixels_move_with_them(orientation: int, area: tuple[int, ...]
 
 def test_a_place_that_its_tag_cannot_hold_is_removed() -> None:
     block = pack_block(
-        {0x010F: MAKE}, {0x9214: (3, 2, struct.pack("<2H", 30_000, 9)), **SUB, 0xA20E: (5, 1, rationals((7, 2)))}, GPS
+        {0x010F: MAKE}, {0x9214: (3, 2, struct.pack("<2H", 30_000, 9)), **SUB, 0xA404: (5, 1, rationals((7, 2)))}, GPS
     )
     after = exif_tags(exif.rewrite(block, Turn((40, 40_000), 1, (160, 160_000))))
     assert after == {key: value for key, value in exif_tags(block).items() if key != 0x9214}
