@@ -32,6 +32,7 @@ from gdq_cli.images.reading.guard import lifted_pixel_limit
 from gdq_cli.images.reading.headers import (
     Scan,
     scan_avif,
+    scan_bmp,
     scan_gif,
     scan_jpeg,
     scan_png,
@@ -67,6 +68,7 @@ _SCANS: dict[str, Callable[[BinaryIO], Scan]] = {
     "webp": scan_webp,
     "gif": scan_gif,
     "avif": scan_avif,
+    "bmp": scan_bmp,
 }
 _LIMIT_BYTES = 8  # of memory for each pixel of the limit, in a small file
 _MAX_EXPANSION = 256  # bytes of memory for each byte of a file, in a large one

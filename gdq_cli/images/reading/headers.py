@@ -22,6 +22,8 @@ _PACKED = {
     "Raw profile type iptc": "iptc",
     "Raw profile type 8bim": "8bim",
 }
+_COMMENT, _GIF_ICC, _GIF_XMP = b"", b"ICCRGBG1012", b"XMP DataXMP"  # what some extensions of a GIF begin with
+_GIF_XMP_END = b"\1\xff\xfe"  # of bytes that count down, so that readers of blocks find their way out
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"  # of XMP in a segment of a JPEG file
 _PRIMARIES, _TRANSFERS = {1, *range(4, 13), 22}, {1, *range(4, 19)}  # of ITU-T H.273
 _ANIMATION_CHUNKS = frozenset({b"acTL", b"fcTL", b"fdAT"})
@@ -74,13 +76,13 @@ class Scan:
     plays: int = 1
     """AVIF: how often an animation is shown, 0 for endlessly."""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
-    """PNG chunks to keep."""
+    """PNG chunks to keep; comments of a GIF as such."""
     exif: bytes | None = None
     """PNG: the eXIf chunk, one behind the pixels included."""
     xmp: bytes | None = None
-    """PNG: the XMP packet, one behind the pixels included."""
+    """PNG and GIF: the XMP packet, one behind the pixels included."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """PNG: what Pillow would tell of the chunks that it is not shown, the colour profile; and ``iptc`` and ``8bim``."""
+    """What Pillow does not tell of a PNG, GIF or BMP: the colour profile; of a PNG also ``iptc`` and ``8bim``."""
     cicp: bytes | None = None
     """PNG and AVIF: see ``Metadata.cicp``."""
     cuts: tuple[tuple[int, int], ...] = ()
@@ -359,12 +361,21 @@ def scan_gif(stream: BinaryIO) -> Scan:
     if flags & 128:
         stream.seek(3 << (flags & 7) + 1, 1)
     frames: list[GifFrame] = []
+    told: dict[bytes, bytes] = {}  # chains of blocks, as they lie in the file
     control, junk = bytes(4), 0
     while (kind := stream.read(1)) not in (b"", b";"):
         if kind == b"!":
-            if stream.read(1) == b"\xf9":
+            start, label = stream.tell() + 1, stream.read(1)
+            if label == b"\xf9":
                 control = stream.read((stream.read(1) or b"\0")[0])[:4].ljust(4, b"\0")
             _skip_blocks(stream, parts)
+            if label in (b"\xff", b"\xfe"):
+                size = stream.tell() - start
+                stream.seek(start)
+                data = stream.read(max(size, 0))
+                name = data[1:12] if label == b"\xff" else _COMMENT
+                if name in (_COMMENT, _GIF_ICC, _GIF_XMP):
+                    told.setdefault(name, data[12 * (label == b"\xff") :][:_MAX_PROFILE])
         elif kind == b",":
             start = stream.tell()
             box = stream.read(9)
@@ -385,7 +396,15 @@ def scan_gif(stream: BinaryIO) -> Scan:
     largest = max(width, right) * max(height, bottom) * (_CANVASES if len(frames) > 1 else 1)
     notes = () if kind == b";" else ("the end of the file is missing; it may have had more frames",)
     return Scan(
-        width, height, largest, has_alpha=_shows_through(frames, width, height), notes=notes, frames=tuple(frames)
+        width,
+        height,
+        largest,
+        has_alpha=_shows_through(frames, width, height),
+        chunks=((b"tEXt", b"Comment\0" + _join_blocks(told[_COMMENT])),) if _COMMENT in told else (),
+        xmp=told.get(_GIF_XMP, b"").partition(_GIF_XMP_END)[0] or None,  # as it is, instead of in blocks
+        info={"icc_profile": _join_blocks(told[_GIF_ICC])} if _GIF_ICC in told else {},
+        notes=notes,
+        frames=tuple(frames),
     )
 
 
@@ -400,8 +419,28 @@ def _shows_through(frames: list[GifFrame], width: int, height: int) -> bool:
     return left or not covers[0] or any(frame.control[0] & 1 for frame in frames)
 
 
+def _join_blocks(data: bytes) -> bytes:
+    """What a chain of GIF data blocks holds."""
+    parts, at = [], 0
+    while size := sum(data[at : at + 1]):
+        parts.append(data[at + 1 : at + 1 + size])
+        at += 1 + size
+    return b"".join(parts)
+
+
 def _skip_blocks(stream: BinaryIO, parts: _Parts) -> None:
     """Past a chain of GIF data blocks, each led by its length, ended by a zero."""
     while (size := stream.read(1)) and size[0]:
         parts.count()
         stream.seek(size[0], 1)
+
+
+def scan_bmp(stream: BinaryIO) -> Scan:
+    """The colour profile of a BMP file, behind its pixels."""
+    stream.seek(14)
+    head = stream.read(124)
+    if head[56:60] != b"DEBM" or len(head) < 124:
+        return Scan()
+    at, size = struct.unpack_from("<LL", head, 112)
+    stream.seek(14 + at)
+    return Scan(info={"icc_profile": stream.read(min(size, _MAX_PROFILE))})
