@@ -39,6 +39,8 @@ _SQUARE = 0.01  # relative difference of two densities that nobody sees
 
 _IRB_HEAD, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
 _IPTC_CODING, _IPTC_PREVIEW = (3, 7, 8, 9), ((2, 200), (2, 201), (2, 202))  # records, and fields of them
+_PARTS = ((b"JP", b"jumdc2pa", "a C2PA manifest (content credentials)"), (b"FLIR\0", b"", "a thermal picture"))
+"""What segments of a JPEG begin with and hold, and what they are."""
 _PATH_RESOURCES = range(0x07D0, 0x0BB7)
 _RESOURCES = {
     0x03F0: "caption",
@@ -78,6 +80,9 @@ def read_metadata(im: Image.Image, scan: Scan, notes: list[str]) -> tuple[Metada
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1
     im.info["icc_profile"] = icc = _read_icc(im, notes)  # the decoder of CMYK looks there
+    for head, inside, part in _PARTS:
+        if any(inside in segment for segment in _jpeg_segments(im, head)):
+            notes.append(f"{part} in the file is left out")
     metadata = Metadata(
         exif=block,
         icc=icc,
@@ -257,7 +262,7 @@ def _read_aspect(im: Image.Image) -> tuple[float, float] | None:
     info = im.info
     if im.format in ("JPEG", "MPO"):
         density = info.get("jfif_density") if info.get("jfif_unit") == 0 else None
-    elif im.format == "PNG":
+    elif im.format in ("PNG", "AVIF"):
         density = info.get("aspect")
     else:
         density = info.get("resolution") if "dpi" not in info and _tells_resolution(im) else None

@@ -33,6 +33,7 @@ _MICROSOFT = "http://ns.microsoft.com/photo/1.2/t/Region#"
 
 _GONE: tuple[tuple[str, str, str], ...] = (
     (_GOOGLE + "1.0/camera/", r"(MotionPhoto|MicroVideo).*", "an embedded video"),
+    ("http://ns.oplus.com/photos/1.0/camera/", r"(MotionPhoto|VideoLength|OLivePhoto).*", "an embedded video"),
     (_GOOGLE + "1.0/container/.*", r".*", "embedded pictures or videos"),
     ("http://ns.adobe.com/hdr-gain-map/1.0/", r".*", "a gain map"),
     ("http://ns.apple.com/(HDRGainMap|HDRToneMap)/1.0/", r".*", "a gain map"),

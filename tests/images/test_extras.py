@@ -53,6 +53,17 @@ def test_of_several_pictures_in_a_heic_the_main_one_is_read() -> None:
     assert picture.warnings == ("holds 2 pictures; only the main one is read",)
 
 
+@pytest.mark.parametrize("kind", [b"urn:mpeg:hevc:2015:auxid:2", b"urn:apple:aux:hdrgainmap:1"], ids=["depth", "gain"])
+def test_maps_in_a_heic_are_said_to_be_left_out(kind: bytes) -> None:
+    pytest.importorskip("pillow_heif")
+    importlib.import_module("pillow_heif.HeifImagePlugin")
+    data = saved(Image.fromarray(np.dstack([RGB, RGB[..., 0]])), "HEIF", quality=95)
+    picture = read_image(io.BytesIO(data.replace(b"urn:mpeg:hevc:2015:auxid:1", kind)))  # alpha as something else
+    assert near(picture, RGB)
+    assert picture.warnings == ("holds 2 pictures (depth or gain maps, previews); only the main one is read",)
+    assert read_image(io.BytesIO(data)).warnings == ()
+
+
 def test_jpeg_xl_is_read_with_all_its_bits() -> None:
     data = written("pillow_jxl", "JXL", lossless=True)
     picture = read_image(io.BytesIO(data))

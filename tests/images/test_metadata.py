@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from gdq_cli.images import Metadata, Picture, exif, metadata, read_image, write_image
+from gdq_cli.images.formats import FORMATS
 from gdq_cli.images.turn import Turn
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import (
@@ -590,6 +591,7 @@ GONE = {
     "n": "http://ns.adobe.com/xmp/note/",
     "dc": "http://purl.org/dc/elements/1.1/",
     "d": "http://ns.google.com/photos/1.0/depthmap/",
+    "op": "http://ns.oplus.com/photos/1.0/camera/",
 }
 
 
@@ -597,7 +599,7 @@ GONE = {
 @pytest.mark.parametrize("target", NATIVE)
 def test_parts_of_a_file_that_are_gone_are_not_told_of(target: str, as_elements: bool) -> None:
     values = {"c:MotionPhoto": "1", "c:MicroVideoOffset": "5024", "hdrgm:Version": "1.0", "n:HasExtendedXMP": "AB" * 16}
-    values |= {"dc:title": "kept", "c:SpecialTypeID": "kept-too", "d:Format": "RangeLinear"}
+    values |= {"dc:title": "kept", "c:SpecialTypeID": "kept-too", "d:Format": "RangeLinear", "op:VideoLength": "4077"}
     attributes = "" if as_elements else " ".join(f'{name}="{value}"' for name, value in values.items())
     elements = "".join(f"<{name}>{value}</{name}>" for name, value in values.items()) if as_elements else ""
     items = '<box:Directory><rdf:Seq><rdf:li><box:Item item:Mime="video/mp4"/></rdf:li></rdf:Seq></box:Directory>'
@@ -609,6 +611,7 @@ def test_parts_of_a_file_that_are_gone_are_not_told_of(target: str, as_elements:
     for name in (
         b"MotionPhoto",
         b"5024",
+        b"4077",
         b"hdrgm:Version",
         b"HasExtendedXMP",
         b"box:Directory",
@@ -784,6 +787,20 @@ def test_the_loss_of_a_shape_told_in_dots_per_inch_is_said(source: str, target: 
     for dpi, seen in [((204, 98), True), ((300, 300), False), ((300, 301), False)]:
         _, notes = doubled(read_image(io.BytesIO(saved(Image.fromarray(RGB), source, dpi=dpi))), target)
         assert any("not square" in note for note in notes) == (said and seen)
+
+
+@pytest.mark.skipif("avif" not in FORMATS, reason="this Pillow reads no AVIF")
+def test_the_shape_of_pixels_of_an_avif_is_read() -> None:
+    data = saved(Image.fromarray(RGB), "AVIF")
+    assert read_image(io.BytesIO(data)).metadata.aspect is None
+    shape = struct.pack(">L4sLL", 16, b"pasp", 2, 1)  # of pixels twice as wide as high, and what else there may be
+    odd = data + shape + struct.pack(">L4s", 16, b"clap") + bytes(8)
+    picture = read_image(io.BytesIO(odd[:12] + b"tmap" + odd[16:]))
+    assert picture.metadata.aspect == (1, 2)
+    assert picture.warnings == (
+        "a gain map in the file is left out",
+        "the crop that the file tells of (clap) is not applied",
+    )
 
 
 def test_the_shape_of_pixels_turns_with_them_and_its_loss_is_said() -> None:

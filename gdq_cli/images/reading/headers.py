@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,9 @@ _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"  # of XMP in a segment of a JPEG f
 _PRIMARIES, _TRANSFERS = {1, *range(4, 13), 22}, {1, *range(4, 19)}  # of ITU-T H.273
 _ANIMATION_CHUNKS = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _SHOWN_CHUNKS = frozenset({b"tRNS", b"pHYs"})  # besides those of the pixels; Pillow refuses pictures for faulty others
-
+# Those whose loss nobody sees: dates, backgrounds, and what helps to decode or to reduce colours.
+_IDLE_CHUNKS = frozenset({b"tIME", b"bKGD", b"sBIT", b"hIST", b"sPLT", b"oFFs", b"vpAg", b"caNv", b"orNT", b"iDOT"})
+_MAX_NAMED = 10
 
 # Bytes between the segments of a JPEG or the blocks of a GIF that belong to neither. Pillow skips any number of them,
 # one by one, which takes minutes for a large file that is damaged near its start.
@@ -82,7 +85,8 @@ class Scan:
     xmp: bytes | None = None
     """PNG and GIF: the XMP packet, one behind the pixels included."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """What Pillow does not tell of a PNG, GIF or BMP: the colour profile; of a PNG also ``iptc`` and ``8bim``."""
+    """What Pillow does not tell of a PNG, GIF or BMP: the colour profile; of a PNG also ``iptc`` and ``8bim``; of an
+    AVIF ``aspect``."""
     cicp: bytes | None = None
     """PNG and AVIF: see ``Metadata.cicp``."""
     cuts: tuple[tuple[int, int], ...] = ()
@@ -141,6 +145,7 @@ def scan_png(stream: BinaryIO) -> Scan:
     chunks: list[tuple[bytes, bytes]] = []
     cuts: list[tuple[int, int]] = []
     notes: dict[str, None] = {}
+    left: dict[str, None] = {}
     transparent, animated, whole = colour in (4, 6), False, False
     for kind, at, length in walk_png(stream):
         parts.count()
@@ -152,11 +157,15 @@ def scan_png(stream: BinaryIO) -> Scan:
                 notes[f"the {kind.decode('latin-1')} chunk is damaged; it is left out"] = None
             elif kind in (*_KEPT_CHUNKS, b"iCCP", b"eXIf", b"cICP"):
                 chunks.append((kind, payload))
+            elif kind not in (*_SHOWN_CHUNKS, *_IDLE_CHUNKS):
+                left[kind.decode("latin-1") + " (C2PA, content credentials)" * (kind == b"caBX")] = None
             if not sound or kind not in _SHOWN_CHUNKS:
                 cuts.append((at - 8, at + length + 4))
             transparent |= sound and kind == b"tRNS"
     if not whole:
         notes["the end of the file is missing; all pixels are there"] = None
+    if left:
+        notes[f"chunks that are left out: {', '.join(itertools.islice(left, _MAX_NAMED))}"] = None
     found = _sort_chunks(chunks, notes)
     largest = width * height * (_CANVASES if animated else 1)
     return Scan(width, height, largest, depth, transparent, cuts=tuple(cuts), notes=tuple(notes), **found)
@@ -317,14 +326,21 @@ def _bitstreams(stream: BinaryIO, end: int) -> Iterator[bytes]:
 
 
 def scan_avif(stream: BinaryIO) -> Scan:
-    """Bits, colours and showings of an AVIF file."""
+    """Bits, colours, shape of pixels and showings of an AVIF file."""
     stream.seek(0)
     head = stream.read(1 << 16)
     colours, codec = head.find(b"colrnclx"), head.find(b"av1C")
     numbers = struct.unpack_from(">HH", head, colours + 8) if 0 <= colours < len(head) - 12 else (2, 2)
     flags = head[codec + 6] if 0 <= codec < len(head) - 6 else 0  # bit 6: high depth, bit 5: twelve bits
     depth = (12 if flags & 32 else 10) if flags & 64 else 8
-    return Scan(bit_depth=depth, plays=_count_avif_plays(head), cicp=pack_cicp(*numbers))
+    shape = head.find(b"pasp")
+    info = {"aspect": struct.unpack_from(">LL", head, shape + 4)[::-1]} if 0 <= shape < len(head) - 12 else {}
+    told = {
+        "a gain map in the file is left out": b"tmap" in head[:64],
+        "the crop that the file tells of (clap) is not applied": b"clap" in head,
+    }
+    notes = tuple(note for note, tells in told.items() if tells)
+    return Scan(bit_depth=depth, plays=_count_avif_plays(head), cicp=pack_cicp(*numbers), info=info, notes=notes)
 
 
 def _count_avif_plays(head: bytes) -> int:
