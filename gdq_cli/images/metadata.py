@@ -20,7 +20,7 @@ from gdq_cli.images.formats import Format
 from gdq_cli.images.picture import Metadata, Picture
 from gdq_cli.images.reading.headers import Scan, pack_cicp
 from gdq_cli.images.tags import Directory, TagSource
-from gdq_cli.images.turn import Turn
+from gdq_cli.images.turn import SWAPPED, Turn
 from gdq_cli.images.xmp import read_orientation as read_xmp_orientation
 from gdq_cli.images.xmp import refresh as refresh_xmp
 
@@ -35,7 +35,7 @@ _SRGB_GAMMA = range(45000, 45920)  # gAMA values (1/2.2 is 45455) that say nothi
 _SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # of cHRM: white, red, green, blue
 _SAME_CHROMATICITY = 1000  # steps of cHRM, as libpng has it
 _SAME_LEVELS = 3  # of 255: small profiles of sRGB approximate its curve
-_SQUARE = 0.01  # relative difference of two densities that nobody sees
+SAME_SHAPE = 0.01  # relative difference of two densities that nobody sees
 
 _IRB_HEAD, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
 _IPTC_CODING, _IPTC_PREVIEW = (3, 7, 8, 9), ((2, 200), (2, 201), (2, 202))  # records, and fields of them
@@ -328,7 +328,7 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
         notes.append(f"{format.name} holds no {', '.join(lost)}; left out")
     density = source.aspect or source.dpi
     kept_density = {"aspect"} if source.aspect else {"aspect", "dpi"}
-    if density and not math.isclose(*density, rel_tol=_SQUARE) and not kept_density & format.carries:
+    if density and not math.isclose(*density, rel_tol=SAME_SHAPE) and not kept_density & format.carries:
         notes.append(
             f"{format.name} holds no shape of pixels; the picture, whose pixels are not square, looks distorted"
         )
@@ -377,7 +377,7 @@ def looks_of(metadata: Metadata) -> Metadata:
     tag = _colour_tag(replace(metadata, icc=None))  # CICP counts more than a profile, PNG's other chunks less
     chunks = metadata.png_chunks if tag is not None and tag.field == "png_chunks" and not metadata.icc else ()
     density = metadata.aspect or metadata.dpi
-    square = density is None or math.isclose(*density, rel_tol=_SQUARE)
+    square = density is None or math.isclose(*density, rel_tol=SAME_SHAPE)
     return Metadata(
         icc=icc,
         cicp=metadata.cicp if tag is not None and tag.field == "cicp" else None,
@@ -407,6 +407,13 @@ def _is_srgb(icc: bytes) -> bool:
 def colours_of(metadata: Metadata) -> bytes | tuple[str, str, bytes] | None:
     """What tells how samples look: the profile, or a tag of other colours than sRGB's; None where nothing does."""
     return metadata.icc or _colour_tag(metadata)
+
+
+def shape_of_pixels(metadata: Metadata) -> float:
+    """Width of a pixel of the upright picture by its height."""
+    across, down = metadata.aspect or metadata.dpi or (1.0, 1.0)
+    turned = metadata.stored is not None and metadata.stored[1] in SWAPPED
+    return across / down if turned else down / across
 
 
 def name_cicp(cicp: bytes) -> str:
