@@ -249,6 +249,16 @@ def test_16_bit_planes_that_pillow_would_garble_are_refused() -> None:
         read(tiff16_rgb(SAMPLES[..., :3], planar=True))
 
 
+@pytest.mark.parametrize("alpha", [1, 2])
+def test_planes_of_grey_and_alpha_are_refused_as_pillow_loses_the_alpha(alpha: int) -> None:
+    fields = {256: (3, (4,)), 257: (3, (2,)), 258: (3, (8, 8)), 259: (3, (8,)), 262: (3, (1,)), 277: (3, (2,))}
+    fields |= {278: (3, (2,)), 338: (3, (alpha,))}
+    with pytest.raises(ImageError, match="grey and alpha samples in separate planes"):
+        read(tiff_file({**fields, 284: (3, (2,))}, zlib.compress(bytes(8))))
+    samples = bytes(range(16))
+    assert read(tiff_file({**fields, 284: (3, (1,))}, zlib.compress(samples))).alpha.tolist()[0] == [1, 3, 5, 7]
+
+
 @pytest.mark.parametrize(("top", "expected"), [(65535, 1.0), (1023, 65535 / 1023)])
 def test_16_bit_ppm_is_scaled_to_the_full_range(top: int, expected: float) -> None:
     samples = np.minimum(SAMPLES[..., :3], top).astype(np.uint16)

@@ -328,9 +328,10 @@ class ImageContainer:
             mend_tiff(self.im)
             if (more := tags.get(Tag.SamplesPerPixel, 1) - len(self.im.getbands())) > 0:
                 notes.append(f"extra channels that are not transparency are left out: {more}")
-        if depth > 8 and planar and unpacked and not self.im.mode.startswith("I"):
+        if planar and (self.im.mode in ("LA", "La") or (depth > 8 and unpacked and not self.im.mode.startswith("I"))):
             # Pillow would decode these to noise.
-            raise ImageError(f"{self.name}: not a readable image (uncompressed 16-bit samples in separate planes)")
+            kind = "grey and alpha" if self.im.mode in ("LA", "La") else "uncompressed 16-bit"
+            raise ImageError(f"{self.name}: not a readable image ({kind} samples in separate planes)")
         if depth > 8 and not planar and not self.header.animated and low_bytes_decodable(self.im):
             low = self._open()
             low.seek(number)
