@@ -23,6 +23,8 @@ _RESOLUTION = Tag.XResolution, Tag.YResolution
 _FOCAL_RESOLUTION = Tag.FocalPlaneXResolution, Tag.FocalPlaneYResolution
 _SIZES: tuple[int, ...] = Tag.ImageWidth, Tag.ImageLength, Tag.ExifImageWidth, Tag.ExifImageHeight
 _SIZES += Interop.RelatedImageWidth, Interop.RelatedImageHeight
+# How the samples of the small picture's file were coded: bits, compression, colours, strips, tiles and the like.
+_CODING = frozenset({258, 259, 262, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 530, 0x9102})
 _NESTED = {IFD.Exif, IFD.GPSInfo, IFD.Interop}
 # Tags of a TIFF directory that tell of the picture and not of how its pixels are laid out in the file:
 # name, description, make, model, page, software, date, artist, host, white point, primaries, copyright, rating,
@@ -105,8 +107,9 @@ def _any_number(entry: Entry, order: str) -> int | None:
 def rewrite(block: bytes, turn: Turn) -> bytes:
     """The block of an upscaled picture: upright, with its sizes and places in pixels, without its thumbnail.
 
-    Only tags that are there are changed; a place that its tag cannot hold is removed. The thumbnail's bytes are cut
-    off at the block's end and zeroed elsewhere, those excepted that belong to a tag as well.
+    Only tags that are there are changed. Removed are places that their tags cannot hold, and what tells how samples
+    were coded. The thumbnail's bytes are cut off at the block's end and zeroed elsewhere, those excepted that belong
+    to a tag as well.
 
     Args:
         block: of the picture that was read.
@@ -128,25 +131,29 @@ def rewrite(block: bytes, turn: Turn) -> bytes:
                 struct.pack_into(order + "HLHH", out, entry.at + 2, SHORT, 1, 1, 0)
             elif entry.tag in sizes:  # of whatever type: as LONG, as an upscaled side need not fit 16 bits
                 struct.pack_into(order + "HLL", out, entry.at + 2, LONG, 1, sizes[entry.tag])
-            elif entry.tag in (_SUBJECT_AREA, Tag.SubjectLocation):
-                _move_subject(out, entry, directory, order, turn)
+            elif entry.tag in _CODING or (
+                entry.tag in (_SUBJECT_AREA, Tag.SubjectLocation) and not _move_subject(out, entry, order, turn)
+            ):
+                end, count = directory.link + 4, struct.unpack_from(order + "H", out, directory.at)[0]
+                if count > 1 or directory.at != first.at:  # a block has at least one tag
+                    out[entry.at : end] = out[entry.at + 12 : end] + bytes(12)
+                    struct.pack_into(order + "H", out, directory.at, count - 1)
     if first.following:
         _erase_thumbnail(out, source, first.following, sorted(_spans(source, first)))
     return bytes(out)
 
 
-def _move_subject(out: bytearray, entry: Entry, directory: Directory, order: str, turn: Turn) -> None:
+def _move_subject(out: bytearray, entry: Entry, order: str, turn: Turn) -> bool:
+    """Have a place move with the pixels. Whether its tag can hold it."""
     code, largest = {SHORT: ("H", 0xFFFF), LONG: ("L", 0xFFFFFFFF)}.get(entry.type, ("", 0))
     if not code or not 2 <= entry.count <= 4:
-        return
+        return True
     layout = f"{order}{entry.count}{code}"
     moved = [round(value) for value in turn_subject(list(struct.unpack(layout, entry.value)), turn)]
-    if min(moved) >= 0 and max(moved) <= largest:
+    fits = min(moved) >= 0 and max(moved) <= largest
+    if fits:
         struct.pack_into(layout, out, entry.value_at, *moved)
-        return
-    end = directory.link + 4
-    out[entry.at : end] = out[entry.at + 12 : end] + bytes(12)
-    struct.pack_into(order + "H", out, directory.at, struct.unpack_from(order + "H", out, directory.at)[0] - 1)
+    return fits
 
 
 def _scale(out: bytearray, entries: tuple[Entry, ...], order: str, turn: Turn) -> None:

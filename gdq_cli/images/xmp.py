@@ -24,6 +24,7 @@ _STAND_INS = {ord("\t"): "\1", ord("\n"): "\2", ord("\r"): "\3"}  # for white sp
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _XMP, _NOTE = "http://ns.adobe.com/xap/1.0/", "http://ns.adobe.com/xmp/note/"
+_PHOTOSHOP, _CONVERTED = "http://ns.adobe.com/photoshop/1.0/", ("4", "9")  # CMYK and Lab, which become RGB
 _GOOGLE = "http://ns.google.com/photos/"
 _PANORAMA = _GOOGLE + "1.0/panorama/"
 _REGIONS = "http://www.metadataworkinggroup.com/schemas/regions/"
@@ -41,6 +42,8 @@ _GONE: tuple[tuple[str, str, str], ...] = (
     (_GOOGLE + "(dd/)?1.0/(depthmap|image|audio|device|camera/depthmap).*/", r".*", "a depth map, picture or sound"),
     (_NOTE, "HasExtendedXMP", "a second, longer XMP packet"),
     (_XMP, "Thumbnails", ""),
+    (_TIFF, r"BitsPerSample|Compression|(Photometric|Planar).*|SamplesPerPixel|YCbCrSubSampling", ""),
+    (_EXIF, "CompressedBitsPerPixel", ""),
 )
 """Namespaces and names, as patterns, of what tells of parts of a file that no output has; and these parts."""
 
@@ -76,6 +79,8 @@ def refresh(packet: bytes, turn: Turn, mime: str, notes: list[str]) -> bytes:
             _edit(found, edit)
     for found in index["http://purl.org/dc/elements/1.1/", "format"]:
         _set(found, mime)
+    if any(_get(found).strip() in _CONVERTED for found in index[_PHOTOSHOP, "ColorMode"]):
+        _remove(index, re.compile(_PHOTOSHOP), re.compile(r"ColorMode|ICCProfile"))
     for found in (*index[_EXIF, "SubjectArea"], *index[_EXIF, "SubjectLocation"]):
         if isinstance(found, Element):
             _move_subject(found.getElementsByTagNameNS(_RDF, "li"), turn)

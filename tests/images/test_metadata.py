@@ -546,6 +546,32 @@ def test_a_lone_resolution_of_the_focal_plane_is_scaled() -> None:
     assert Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif().get_ifd(0x8769)[0xA20E] == 142.2
 
 
+def test_how_the_samples_of_the_small_file_were_coded_goes() -> None:
+    """Photoshop and scanners write it, into EXIF and XMP; what was CMYK or 16 bits is no longer."""
+    coding = {
+        258: (3, 4, struct.pack("<4H", 8, 8, 8, 8)),
+        259: (3, 1, b"\5\0"),
+        262: (3, 1, b"\5\0"),
+        277: (3, 1, b"\4\0"),
+    }
+    block = pack_block({0x010F: MAKE, **coding}, {0x9102: (5, 1, rationals((4, 1))), **SUB}, GPS)
+    names = {"tiff": "http://ns.adobe.com/tiff/1.0/", "ps": "http://ns.adobe.com/photoshop/1.0/"}
+    packet = xmp_of_properties(
+        names, 'tiff:SamplesPerPixel="4" tiff:Make="AcmeCam" ps:ColorMode="4" ps:ICCProfile="SWOP" ps:City="Ulm"'
+    )
+    picture = read_image(jpeg(block, xmp=packet))
+    file = Image.open(io.BytesIO(doubled(picture, "jpg")[0]))
+    before, after = exif_tags(block), exif_tags(file.info["exif"][6:])
+    assert after == {tag: value for tag, value in before.items() if tag not in (*coding, 0x9102)}
+    left = xmp_of(file)
+    assert b"AcmeCam" in left
+    assert b"Ulm" in left
+    for gone in (b"SamplesPerPixel", b"ColorMode", b"SWOP"):
+        assert gone not in left
+    lone = exif.rewrite(pack_block({258: coding[258]}, SUB, GPS), Turn((40, 30), 1, (80, 60)))
+    assert exif_tags(lone)[0x9003] == SUB[0x9003][2]
+
+
 @pytest.mark.parametrize("stale", [0, 1, 2])
 def test_a_stale_thumbnail_pointer_erases_nothing(stale: int) -> None:
     block = pack_block({0x010F: MAKE}, SUB, GPS, stale)
