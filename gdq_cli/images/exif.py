@@ -13,7 +13,19 @@ from fractions import Fraction
 from PIL.ExifTags import IFD, Interop
 from PIL.ExifTags import Base as Tag
 
-from gdq_cli.images.tags import ASCII, CODES, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, TagSource, pack_ifd
+from gdq_cli.images.tags import (
+    ASCII,
+    CODES,
+    LONG,
+    RATIONAL,
+    SHORT,
+    UNDEFINED,
+    Directory,
+    Entry,
+    TagSource,
+    numbers,
+    pack_ifd,
+)
 from gdq_cli.images.turn import Turn
 from gdq_cli.images.xmp import turn_subject
 
@@ -89,6 +101,18 @@ def read_density(block: bytes) -> tuple[float, float] | None:
         return None
     (x, x_divisor), (y, y_divisor) = (struct.unpack_from(source.order + "LL", value) for value in values)
     return (inch * x / x_divisor, inch * y / y_divisor) if x_divisor and y_divisor else None
+
+
+def tell_adobe_rgb(block: bytes) -> bytes | None:
+    """A block that tells of Adobe RGB and nothing else, where this one does as cameras do; else None."""
+    with suppress(ValueError):
+        source, first = _open(block)
+        entries = (entry for directory in _directories(source, first) for entry in directory.entries)
+        if any(entry.tag == Interop.InteropIndex and entry.value.startswith(b"R03") for entry in entries):
+            index = Entry(IFD.Interop, LONG, 1, b"", (Entry(Interop.InteropIndex, ASCII, 4, b"R03\0"),))
+            space = numbers(Tag.ColorSpace, (0xFFFF,), "<", SHORT)
+            return build([Entry(IFD.Exif, LONG, 1, b"", (space, index))], "<")
+    return None
 
 
 def _any_number(entry: Entry, order: str) -> int | None:

@@ -379,6 +379,7 @@ def looks_of(metadata: Metadata) -> Metadata:
     density = metadata.aspect or metadata.dpi
     square = density is None or math.isclose(*density, rel_tol=SAME_SHAPE)
     return Metadata(
+        exif=_adobe_rgb(metadata),
         icc=icc,
         cicp=metadata.cicp if tag is not None and tag.field == "cicp" else None,
         png_chunks=tuple(chunk for chunk in chunks if chunk[0] in (b"gAMA", b"cHRM")),
@@ -386,6 +387,10 @@ def looks_of(metadata: Metadata) -> Metadata:
         dpi=None if square else metadata.dpi,
         stored=metadata.stored,
     )
+
+
+def _adobe_rgb(metadata: Metadata) -> bytes | None:
+    return exif.tell_adobe_rgb(metadata.exif) if metadata.exif and not metadata.icc else None
 
 
 def _is_srgb(icc: bytes) -> bool:
@@ -406,7 +411,7 @@ def _is_srgb(icc: bytes) -> bool:
 
 def colours_of(metadata: Metadata) -> bytes | tuple[str, str, bytes] | None:
     """What tells how samples look: the profile, or a tag of other colours than sRGB's; None where nothing does."""
-    return metadata.icc or _colour_tag(metadata)
+    return metadata.icc or _colour_tag(metadata) or _adobe_rgb(metadata)
 
 
 def shape_of_pixels(metadata: Metadata) -> float:

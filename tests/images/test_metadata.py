@@ -162,6 +162,25 @@ def test_strip_metadata_leaves_out_what_changes_nothing(metadata: Metadata) -> N
     assert (data, notes) == (doubled(Picture(RGB), "png")[0], ())
 
 
+@pytest.mark.parametrize("target", NATIVE)
+def test_strip_metadata_keeps_what_cameras_say_of_adobe_rgb(target: str) -> None:
+    block = Image.Exif()
+    block[0x010F], block[0x0112] = "AcmeCam", 6
+    block.get_ifd(0x8769).update({0xA001: 0xFFFF, 0x9003: "2020:01:02 03:04:05", 0xA005: {1: "R03", 2: b"0100"}})
+    picture = read_image(jpeg(block.tobytes()[6:]))
+    data, notes = doubled(picture, target, strip_metadata=True)
+    assert notes == ("kept, as the picture would look different without: colour tag",)
+    left = Image.open(io.BytesIO(data)).getexif()
+    assert (left.get_ifd(0x8769)[0xA001], dict(left.get_ifd(0xA005))) == (0xFFFF, {1: "R03"})
+    assert b"Acme" not in data
+    assert b"2020" not in data
+    assert (
+        metadata.colours_of(picture.metadata) == metadata.colours_of(read_image(io.BytesIO(data)).metadata) is not None
+    )
+    told = replace(picture, metadata=replace(picture.metadata, icc=rgb_profile()))  # which counts more
+    assert doubled(told, target, strip_metadata=True)[1] == ()
+
+
 def test_colours_that_a_stripped_output_cannot_keep_are_said() -> None:
     _, notes = doubled(Picture(RGB, metadata=Metadata(icc=odd_profile())), "bmp", strip_metadata=True)
     assert notes == ("bmp holds no ICC; left out",)
