@@ -28,6 +28,7 @@ _JPEG_SEGMENT = 65533  # bytes that fit one JPEG marker segment
 _JPEG_XMP_HEAD = 29  # of which XMP's own name takes these
 _JPEG_ICC_MAX = 255 * (_JPEG_SEGMENT - 14)
 _TITLES = {"exif": "EXIF", "icc": "ICC", "xmp": "XMP", "iptc": "IPTC (captions, keywords)"}
+_HDR_CHUNKS = {b"mDCV", b"cLLI"}
 _SRGB_CICP = b"\x01\x0d"
 _PRIMARIES = {1: "BT.709", 9: "BT.2020", 11: "DCI P3", 12: "Display P3"}
 _TRANSFERS = {1: "BT.709", 8: "linear", 13: "sRGB", 14: "BT.2020", 15: "BT.2020", 16: "PQ", 18: "HLG"}
@@ -334,6 +335,8 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
         )
     if (tag := _colour_tag(source)) and tag.field not in format.carries:
         notes.append(f"{format.name} holds no colour tag {tag.name}; left out, the picture may look different")
+    if "png_chunks" not in format.carries and not _HDR_CHUNKS.isdisjoint(dict(source.png_chunks)):
+        notes.append(f"{format.name} holds no brightness of an HDR picture (mDCV, cLLI); left out")
     if format.name == "jpg":
         _fit_jpeg(kept, notes)
     return replace(Metadata(), **{name: value for name, value in kept.items() if value})

@@ -30,6 +30,7 @@ _PANORAMA = _GOOGLE + "1.0/panorama/"
 _REGIONS = "http://www.metadataworkinggroup.com/schemas/regions/"
 _DIMENSIONS, _AREA = "http://ns.adobe.com/xap/1.0/sType/Dimensions#", "http://ns.adobe.com/xmp/sType/Area#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_DRONE, _PAGES = "http://www.dji.com/drone-dji/1.0/", "http://ns.adobe.com/xap/1.0/t/pg/"
 _MICROSOFT = "http://ns.microsoft.com/photo/1.2/t/Region#"
 
 _GONE: tuple[tuple[str, str, str], ...] = (
@@ -155,6 +156,8 @@ def _table(turn: Turn) -> Mapping[tuple[str, str], Edit]:
         (_PANORAMA, "CroppedAreaLeftPixels", "CroppedAreaTopPixels"),
         (_PANORAMA, "LargestValidInteriorRectLeft", "LargestValidInteriorRectTop"),
         (_PANORAMA, "LargestValidInteriorRectWidth", "LargestValidInteriorRectHeight"),
+        (_DRONE, "CalibratedOpticalCenterX", "CalibratedOpticalCenterY"),
+        (_DRONE, "CalibratedFocalLength", "CalibratedFocalLength"),
     )
     across, down = turn.factors
     table: dict[tuple[str, str], Edit] = {(_TIFF, "Orientation"): lambda _: 1}
@@ -232,9 +235,9 @@ def _exchange(first: list[Property], second: list[Property]) -> None:
 
 def _move_regions(index: Index, turn: Turn) -> None:
     """Faces and other marked regions: of the Metadata Working Group, of IPTC and of Microsoft."""
-    for element in index[_REGIONS, "AppliedToDimensions"]:
+    for element in (*index[_REGIONS, "AppliedToDimensions"], *index[_PAGES, "MaxPageSize"]):
         fields = _fields(element, _DIMENSIONS)
-        if "unit" not in fields or _get(fields["unit"]) == "pixel":
+        if "unit" not in fields or _get(fields["unit"]).lower() in ("pixel", "pixels"):
             _place(fields, ("w", "h"), turn.extent)
     for element in index[_REGIONS, "Area"]:
         fields = _fields(element, _AREA)

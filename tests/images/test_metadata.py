@@ -259,6 +259,12 @@ def test_losing_an_unusual_gamma_is_said() -> None:
         assert any("gAMA" in note for note in doubled(picture, "jpg")[1]) == said
 
 
+def test_losing_the_brightness_of_an_hdr_picture_is_said() -> None:
+    picture = Picture(RGB, metadata=Metadata(png_chunks=((b"cLLI", bytes(8)),)))
+    assert doubled(picture, "png")[1] == ()
+    assert doubled(picture, "jpg")[1] == ("jpg holds no brightness of an HDR picture (mDCV, cLLI); left out",)
+
+
 def segment(marker: bytes, payload: bytes) -> bytes:
     return marker + struct.pack(">H", 2 + len(payload)) + payload
 
@@ -691,9 +697,14 @@ def test_panoramas_and_regions_keep_their_measure() -> None:
         "stArea": "http://ns.adobe.com/xmp/sType/Area#",
         "exif": "http://ns.adobe.com/exif/1.0/",
         "ext": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+        "dji": "http://www.dji.com/drone-dji/1.0/",
+        "page": "http://ns.adobe.com/xap/1.0/t/pg/",
     }
     attributes = 'pano:FullPanoWidthPixels="60" pano:CroppedAreaLeftPixels="7" pano:ProjectionType="equirectangular"'
+    attributes += ' dji:CalibratedFocalLength="36.5" dji:CalibratedOpticalCenterX="14.5" dji:GimbalYawDegree="-9.5"'
     elements = (
+        '<page:MaxPageSize stDim:w="31" stDim:h="41" stDim:unit="Pixels"/>'
+        '<page:MaxPageSize stDim:w="8.5" stDim:h="11" stDim:unit="Inches"/>'
         "<pano:CroppedAreaTopPixels>3</pano:CroppedAreaTopPixels>"
         '<mwg:Regions rdf:parseType="Resource"><mwg:AppliedToDimensions stDim:w="30" stDim:h="40" stDim:unit="pixel"/>'
         '<mwg:RegionList><rdf:Bag><rdf:li><mwg:Area stArea:x="0.25" stArea:y="0.5" stArea:w="0.1" stArea:h="0.2" '
@@ -711,6 +722,11 @@ def test_panoramas_and_regions_keep_their_measure() -> None:
         'pano:ProjectionType="equirectangular"',
         'stDim:w="60"',
         'stDim:h="80"',
+        'stDim:w="62" stDim:h="82" stDim:unit="Pixels"',
+        'stDim:w="8.5" stDim:h="11" stDim:unit="Inches"',
+        'dji:CalibratedFocalLength="73"',
+        'dji:CalibratedOpticalCenterX="29"',
+        'dji:GimbalYawDegree="-9.5"',
         'stArea:x="0.25"',
         'stArea:w="0.1"',
         'ext:rbX="6" ext:rbY="8" ext:rbW="10" ext:rbH="12"',

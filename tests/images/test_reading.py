@@ -189,6 +189,13 @@ def test_alpha_of_a_bmp_counts_unless_all_of_it_is_zero(opacity: int) -> None:
     assert picture.has_alpha == (opacity > 0)
 
 
+@pytest.mark.parametrize("alpha", [0, 0x8000])
+def test_alpha_of_a_16_bit_bmp_that_is_not_read_is_said(alpha: int) -> None:
+    head = struct.pack("<LllHHLLllLL4L", 56, 4, 2, 1, 16, 3, 16, 0, 0, 0, 0, 0x7C00, 0x3E0, 0x1F, alpha)
+    picture = read(b"BM" + struct.pack("<LLL", 14 + 56 + 16, 0, 14 + 56) + head + bytes(16))
+    assert picture.warnings == (("the transparency of 16-bit pixels is not read",) if alpha else ())
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_16_bit_png_keeps_all_bits(channels: int) -> None:
     samples = SAMPLES[..., 0] if channels == 1 else SAMPLES[..., :channels]

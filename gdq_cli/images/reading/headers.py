@@ -452,9 +452,11 @@ def _skip_blocks(stream: BinaryIO, parts: _Parts) -> None:
 
 
 def scan_bmp(stream: BinaryIO) -> Scan:
-    """The colour profile of a BMP file, behind its pixels."""
+    """The colour profile of a BMP file, behind its pixels; and whether they have transparency that Pillow ignores."""
     stream.seek(14)
     head = stream.read(124)
+    if int.from_bytes(head[:4], "little") >= 56 and head[14:16] == b"\x10\0" and any(head[52:56]):  # the mask of alpha
+        return Scan(notes=("the transparency of 16-bit pixels is not read",))
     if head[56:60] != b"DEBM" or len(head) < 124:
         return Scan()
     at, size = struct.unpack_from("<LL", head, 112)
