@@ -316,6 +316,8 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
         except (ValueError, RecursionError):
             notes.append("the XMP packet is damaged; it is left out")
             del kept["xmp"]
+    if kept.get("exif") and kept.get("png_chunks"):  # in whose texts ImageMagick repeats EXIF, as it was
+        kept["png_chunks"] = tuple(chunk for chunk in kept["png_chunks"] if not chunk[1].startswith(b"exif:"))
     if kept.get("iptc"):
         kept["iptc"] = _refresh_iptc(kept["iptc"])
     for name in ("dpi", "aspect"):

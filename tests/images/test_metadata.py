@@ -251,6 +251,13 @@ def test_png_text_and_colour_chunks_go_from_png_to_png() -> None:
     assert notes == ()
 
 
+def test_texts_that_repeat_exif_go_where_there_is_exif() -> None:
+    texts = ((b"tEXt", b"exif:PixelXDimension\x0030"), (b"tEXt", b"Comment\0exif:"), (b"zTXt", b"exif:Make\0\0x"))
+    for block, kept in ((exif_block(6), texts[1:2]), (None, texts)):
+        data, _ = doubled(Picture(RGB, metadata=Metadata(exif=block, png_chunks=texts)), "png")
+        assert read_image(io.BytesIO(data)).metadata.png_chunks == kept
+
+
 def test_losing_an_unusual_gamma_is_said() -> None:
     for gamma, said in [(100000, True), (45455, False)]:
         info = PngImagePlugin.PngInfo()
