@@ -74,7 +74,8 @@ def read_metadata(im: Image.Image, scan: Scan, notes: list[str]) -> tuple[Metada
         except ValueError:
             notes.append("the EXIF block is damaged; it is left out")
             block = None
-    if orientation is None and xmp is not None:
+    turned_by_container = im.format in ("AVIF", "HEIF")  # which Pillow has applied, or tells in EXIF
+    if orientation is None and xmp is not None and not turned_by_container:
         orientation = read_xmp_orientation(xmp)
     if im.format == "TIFF":
         orientation = getattr(im, "tag_v2", {}).get(Tag.Orientation)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gdq_cli.images import Picture, default_format, probe_image, read_image
-from tests.helpers.image_samples import photo, saved
+from tests.helpers.image_samples import photo, saved, xmp_packet
 
 RGB = photo(48, 64)
 
@@ -39,6 +39,11 @@ def test_heic_is_read_upright_and_becomes_png() -> None:
     assert near(picture, np.rot90(RGB, -1))
     assert picture.metadata.exif is not None
     assert default_format("heic") == "png"
+
+
+def test_heic_is_not_turned_by_its_xmp() -> None:
+    unknown = xmp_packet(6).replace(b'"', b"'")  # to the package that writes here, and turns the picture otherwise
+    assert near(read_image(io.BytesIO(heic(xmp=unknown))), RGB)
 
 
 def test_heic_tells_its_colours() -> None:

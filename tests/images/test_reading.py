@@ -400,6 +400,12 @@ def test_orientation_from_xmp_counts_only_where_exif_has_none() -> None:
     assert other_prefix.size == (33, 24)
 
 
+@pytest.mark.skipif("avif" not in FORMATS, reason="this Pillow reads no AVIF")
+def test_orientation_from_xmp_does_not_count_in_an_avif() -> None:
+    assert read(saved(Image.fromarray(RGB), "AVIF", xmp=xmp_packet(6))).size == (24, 33)
+    assert read(saved(Image.fromarray(RGB), "AVIF", exif=b"Exif\0\0" + exif_block(6))).size == (33, 24)
+
+
 def test_late_chunks_of_a_png_are_found() -> None:
     data = saved(Image.fromarray(RGB), "PNG")
     end = len(data) - 12
