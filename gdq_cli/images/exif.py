@@ -38,6 +38,7 @@ _SIZES += Interop.RelatedImageWidth, Interop.RelatedImageHeight
 # How the samples of the small picture's file were coded: bits, compression, colours, strips, tiles and the like.
 _CODING = frozenset({258, 259, 262, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 530, 0x9102})
 _NESTED = {IFD.Exif, IFD.GPSInfo, IFD.Interop}
+_MAX_DIRECTORIES = 16
 # Tags of a TIFF directory that tell of the picture and not of how its pixels are laid out in the file:
 # name, description, make, model, page, software, date, artist, host, white point, primaries, copyright, rating,
 # Windows' own, and the nested directories.
@@ -206,12 +207,13 @@ def _times(value: bytes, factor: float, order: str) -> bytes:
 
 
 def _directories(source: TagSource, first: Directory) -> list[Directory]:
-    """The first directory and those nested in it, each once."""
-    found = {first.at: first}
-    todo = [first]
+    """The first directory and those nested in it, each once; of a block made to cost, no more than a camera's has."""
+    found, todo = {first.at: first}, [first]
     while todo:
-        for entry in todo.pop().entries:
-            if entry.tag in _NESTED and entry.type in (LONG, 13) and (at := entry.number(source.order)) not in found:
+        pointers = [entry for entry in todo.pop().entries if entry.tag in _NESTED and entry.type in (LONG, 13)]
+        for pointer in pointers[: len(_NESTED)]:
+            at = pointer.number(source.order)
+            if at not in found and len(found) < _MAX_DIRECTORIES:
                 with suppress(ValueError):  # a pointer to nowhere: it stays as it is
                     found[at] = source.read(at)
                     todo.append(found[at])
@@ -270,11 +272,14 @@ def titles_of_others(directory: Directory) -> list[str]:
 
 
 def _nest(source: TagSource, entries: tuple[Entry, ...], depth: int) -> list[Entry]:
-    kept = []
+    kept, nested = [], set()
     for entry in entries:
         if depth == 0 and entry.tag not in _DESCRIPTIVE:
             continue
         if entry.tag in _NESTED:
+            if entry.tag in nested:  # once, as a block made to cost has it thousands of times, in each of them
+                continue
+            nested.add(entry.tag)
             try:
                 children = source.read(entry.number(source.order)).entries if depth < 2 else ()
             except ValueError:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import struct
+import time
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
@@ -330,6 +331,17 @@ def test_damaged_exif_raises_only_value_errors(noise: bytes, seed: int) -> None:
         for call in (exif.read_orientation, lambda data: exif.rewrite(data, Turn((5, 4), 6, (8, 10))), exif.entries_of):
             with contextlib.suppress(ValueError):
                 call(data)
+
+
+@pytest.mark.parametrize("target", ["jpg", "tiff"])
+def test_directories_within_each_other_cost_no_time(target: str) -> None:
+    """Each of 2000 pointers of a directory leads to this directory, or to one of as many entries a little behind."""
+    for distance in (0, 2):
+        pointers = b"".join(struct.pack("<HHLL", 0x8769, 4, 1, 8 + distance * n) for n in range(2000))
+        block = b"II*\0\x08\0\0\0" + struct.pack("<H", 2000) + pointers + bytes(4) + struct.pack("<H", 2000) * 12_000
+        start = time.perf_counter()
+        doubled(Picture(RGB, metadata=Metadata(exif=block)), target)
+        assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP"])
