@@ -10,10 +10,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 
-from PIL.ExifTags import IFD
+from PIL.ExifTags import IFD, Interop
 from PIL.ExifTags import Base as Tag
 
-from gdq_cli.images.tags import ASCII, CODES, LONG, RATIONAL, SHORT, UNDEFINED, Directory, Entry, TagSource, pack_ifd
+from gdq_cli.images.tags import (
+    ASCII,
+    CODES,
+    LONG,
+    RATIONAL,
+    SHORT,
+    UNDEFINED,
+    Directory,
+    Entry,
+    TagSource,
+    numbers,
+    pack_ifd,
+)
 from gdq_cli.images.turn import Turn
 from gdq_cli.images.xmp import turn_subject
 
@@ -22,7 +34,11 @@ _SUBJECT_AREA = 0x9214
 _RESOLUTION = Tag.XResolution, Tag.YResolution
 _FOCAL_RESOLUTION = Tag.FocalPlaneXResolution, Tag.FocalPlaneYResolution
 _SIZES: tuple[int, ...] = Tag.ImageWidth, Tag.ImageLength, Tag.ExifImageWidth, Tag.ExifImageHeight
+_SIZES += Interop.RelatedImageWidth, Interop.RelatedImageHeight
+# How the samples of the small picture's file were coded: bits, compression, colours, strips, tiles and the like.
+_CODING = frozenset({258, 259, 262, 273, *range(277, 280), 284, 317, 320, *range(322, 326), 338, 339, 530, 0x9102})
 _NESTED = {IFD.Exif, IFD.GPSInfo, IFD.Interop}
+_MAX_DIRECTORIES = 16
 # Tags of a TIFF directory that tell of the picture and not of how its pixels are laid out in the file:
 # name, description, make, model, page, software, date, artist, host, white point, primaries, copyright, rating,
 # Windows' own, and the nested directories.
@@ -88,6 +104,18 @@ def read_density(block: bytes) -> tuple[float, float] | None:
     return (inch * x / x_divisor, inch * y / y_divisor) if x_divisor and y_divisor else None
 
 
+def tell_adobe_rgb(block: bytes) -> bytes | None:
+    """A block that tells of Adobe RGB and nothing else, where this one does as cameras do; else None."""
+    with suppress(ValueError):
+        source, first = _open(block)
+        entries = (entry for directory in _directories(source, first) for entry in directory.entries)
+        if any(entry.tag == Interop.InteropIndex and entry.value.startswith(b"R03") for entry in entries):
+            index = Entry(IFD.Interop, LONG, 1, b"", (Entry(Interop.InteropIndex, ASCII, 4, b"R03\0"),))
+            space = numbers(Tag.ColorSpace, (0xFFFF,), "<", SHORT)
+            return build([Entry(IFD.Exif, LONG, 1, b"", (space, index))], "<")
+    return None
+
+
 def _any_number(entry: Entry, order: str) -> int | None:
     """The first value of a tag, as a number."""
     try:
@@ -104,8 +132,9 @@ def _any_number(entry: Entry, order: str) -> int | None:
 def rewrite(block: bytes, turn: Turn) -> bytes:
     """The block of an upscaled picture: upright, with its sizes and places in pixels, without its thumbnail.
 
-    Only tags that are there are changed; a place that its tag cannot hold is removed. The thumbnail's bytes are cut
-    off at the block's end and zeroed elsewhere, those excepted that belong to a tag as well.
+    Only tags that are there are changed. Removed are places that their tags cannot hold, and what tells how samples
+    were coded. The thumbnail's bytes are cut off at the block's end and zeroed elsewhere, those excepted that belong
+    to a tag as well.
 
     Args:
         block: of the picture that was read.
@@ -119,48 +148,46 @@ def rewrite(block: bytes, turn: Turn) -> bytes:
     out = bytearray(block)
     if first.following:
         struct.pack_into(order + "L", out, first.link, 0)
-    directories = {first.at: first}
-    for entry in first.entries:
-        if entry.tag == IFD.Exif and entry.type in (LONG, 13):
-            with suppress(ValueError):  # a pointer to nowhere: leave it as it is
-                directories[entry.number(order)] = source.read(entry.number(order))
-    sizes = dict(zip(_SIZES, 2 * turn.out[::-1], strict=True))
-    for directory in directories.values():
+    sizes = dict(zip(_SIZES, 3 * turn.out[::-1], strict=True))
+    for directory in _directories(source, first):
         _scale(out, directory.entries, order, turn)
         for entry in sorted(directory.entries, key=lambda entry: -entry.at):  # as removing moves what follows
             if entry.tag == Tag.Orientation:
                 struct.pack_into(order + "HLHH", out, entry.at + 2, SHORT, 1, 1, 0)
             elif entry.tag in sizes:  # of whatever type: as LONG, as an upscaled side need not fit 16 bits
                 struct.pack_into(order + "HLL", out, entry.at + 2, LONG, 1, sizes[entry.tag])
-            elif entry.tag in (_SUBJECT_AREA, Tag.SubjectLocation):
-                _move_subject(out, entry, directory, order, turn)
+            elif entry.tag in _CODING or (
+                entry.tag in (_SUBJECT_AREA, Tag.SubjectLocation) and not _move_subject(out, entry, order, turn)
+            ):
+                end, count = directory.link + 4, struct.unpack_from(order + "H", out, directory.at)[0]
+                if count > 1 or directory.at != first.at:  # a block has at least one tag
+                    out[entry.at : end] = out[entry.at + 12 : end] + bytes(12)
+                    struct.pack_into(order + "H", out, directory.at, count - 1)
     if first.following:
         _erase_thumbnail(out, source, first.following, sorted(_spans(source, first)))
     return bytes(out)
 
 
-def _move_subject(out: bytearray, entry: Entry, directory: Directory, order: str, turn: Turn) -> None:
+def _move_subject(out: bytearray, entry: Entry, order: str, turn: Turn) -> bool:
+    """Have a place move with the pixels. Whether its tag can hold it."""
     code, largest = {SHORT: ("H", 0xFFFF), LONG: ("L", 0xFFFFFFFF)}.get(entry.type, ("", 0))
     if not code or not 2 <= entry.count <= 4:
-        return
+        return True
     layout = f"{order}{entry.count}{code}"
     moved = [round(value) for value in turn_subject(list(struct.unpack(layout, entry.value)), turn)]
-    if min(moved) >= 0 and max(moved) <= largest:
+    fits = min(moved) >= 0 and max(moved) <= largest
+    if fits:
         struct.pack_into(layout, out, entry.value_at, *moved)
-        return
-    end = directory.link + 4
-    out[entry.at : end] = out[entry.at + 12 : end] + bytes(12)
-    struct.pack_into(order + "H", out, directory.at, struct.unpack_from(order + "H", out, directory.at)[0] - 1)
+    return fits
 
 
 def _scale(out: bytearray, entries: tuple[Entry, ...], order: str, turn: Turn) -> None:
     """Pixels per length: of the sensor times the factor; of print as they are; both exchanged where the sides are."""
     found = {entry.tag: entry for entry in entries if entry.type == RATIONAL and entry.count == 1}
     for tags, factors in ((_FOCAL_RESOLUTION, turn.factors), (_RESOLUTION, (1.0, 1.0))):
-        if not all(tag in found for tag in tags):
-            continue
-        values = [found[tag].value for tag in (reversed(tags) if turn.swaps else tags)]
-        for tag, value, factor in zip(tags, values, factors, strict=True):
+        here = [tag for tag in tags if tag in found]  # some cameras write one of both
+        values = [found[tag].value for tag in (reversed(here) if turn.swaps else here)]
+        for tag, value, factor in zip(here, values, factors, strict=False):
             at = found[tag].value_at
             out[at : at + 8] = _times(value, factor, order)
 
@@ -179,22 +206,27 @@ def _times(value: bytes, factor: float, order: str) -> bytes:
     return struct.pack(order + "LL", product.numerator, product.denominator)
 
 
+def _directories(source: TagSource, first: Directory) -> list[Directory]:
+    """The first directory and those nested in it, each once; of a block made to cost, no more than a camera's has."""
+    found, todo = {first.at: first}, [first]
+    while todo:
+        pointers = [entry for entry in todo.pop().entries if entry.tag in _NESTED and entry.type in (LONG, 13)]
+        for pointer in pointers[: len(_NESTED)]:
+            at = pointer.number(source.order)
+            if at not in found and len(found) < _MAX_DIRECTORIES:
+                with suppress(ValueError):  # a pointer to nowhere: it stays as it is
+                    found[at] = source.read(at)
+                    todo.append(found[at])
+    return list(found.values())
+
+
 def _spans(source: TagSource, first: Directory) -> Iterator[tuple[int, int]]:
     """(start, stop) of all that belongs to the tags of the first directory and of those nested in it."""
-    todo, seen = [first.at], set()
     yield 0, 8
-    while todo:
-        offset = todo.pop()
-        if offset in seen:
-            continue
-        seen.add(offset)
-        with suppress(ValueError):
-            directory = source.read(offset)
-            yield offset, directory.link + 4
-            for entry in directory.entries:
-                yield entry.value_at, entry.value_at + len(entry.value)
-                if entry.tag in _NESTED and entry.type in (LONG, 13):
-                    todo.append(entry.number(source.order))
+    for directory in _directories(source, first):
+        yield directory.at, directory.link + 4
+        for entry in directory.entries:
+            yield entry.value_at, entry.value_at + len(entry.value)
 
 
 def _erase_thumbnail(out: bytearray, source: TagSource, offset: int, kept: list[tuple[int, int]]) -> None:
@@ -240,11 +272,14 @@ def titles_of_others(directory: Directory) -> list[str]:
 
 
 def _nest(source: TagSource, entries: tuple[Entry, ...], depth: int) -> list[Entry]:
-    kept = []
+    kept, nested = [], set()
     for entry in entries:
         if depth == 0 and entry.tag not in _DESCRIPTIVE:
             continue
         if entry.tag in _NESTED:
+            if entry.tag in nested:  # once, as a block made to cost has it thousands of times, in each of them
+                continue
+            nested.add(entry.tag)
             try:
                 children = source.read(entry.number(source.order)).entries if depth < 2 else ()
             except ValueError:

@@ -20,7 +20,7 @@ from gdq_cli.images.formats import Format
 from gdq_cli.images.picture import Metadata, Picture
 from gdq_cli.images.reading.headers import Scan, pack_cicp
 from gdq_cli.images.tags import Directory, TagSource
-from gdq_cli.images.turn import Turn
+from gdq_cli.images.turn import SWAPPED, Turn
 from gdq_cli.images.xmp import read_orientation as read_xmp_orientation
 from gdq_cli.images.xmp import refresh as refresh_xmp
 
@@ -28,6 +28,7 @@ _JPEG_SEGMENT = 65533  # bytes that fit one JPEG marker segment
 _JPEG_XMP_HEAD = 29  # of which XMP's own name takes these
 _JPEG_ICC_MAX = 255 * (_JPEG_SEGMENT - 14)
 _TITLES = {"exif": "EXIF", "icc": "ICC", "xmp": "XMP", "iptc": "IPTC (captions, keywords)"}
+_HDR_CHUNKS = {b"mDCV", b"cLLI"}
 _SRGB_CICP = b"\x01\x0d"
 _PRIMARIES = {1: "BT.709", 9: "BT.2020", 11: "DCI P3", 12: "Display P3"}
 _TRANSFERS = {1: "BT.709", 8: "linear", 13: "sRGB", 14: "BT.2020", 15: "BT.2020", 16: "PQ", 18: "HLG"}
@@ -35,10 +36,12 @@ _SRGB_GAMMA = range(45000, 45920)  # gAMA values (1/2.2 is 45455) that say nothi
 _SRGB_CHROMATICITIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)  # of cHRM: white, red, green, blue
 _SAME_CHROMATICITY = 1000  # steps of cHRM, as libpng has it
 _SAME_LEVELS = 3  # of 255: small profiles of sRGB approximate its curve
-_SQUARE = 0.01  # relative difference of two densities that nobody sees
+SAME_SHAPE = 0.01  # relative difference of two densities that nobody sees
 
 _IRB_HEAD, _IPTC_RESOURCE = b"Photoshop 3.0\0", 0x0404
 _IPTC_CODING, _IPTC_PREVIEW = (3, 7, 8, 9), ((2, 200), (2, 201), (2, 202))  # records, and fields of them
+_PARTS = ((b"JP", b"jumdc2pa", "a C2PA manifest (content credentials)"), (b"FLIR\0", b"", "a thermal picture"))
+"""What segments of a JPEG begin with and hold, and what they are."""
 _PATH_RESOURCES = range(0x07D0, 0x0BB7)
 _RESOURCES = {
     0x03F0: "caption",
@@ -71,13 +74,17 @@ def read_metadata(im: Image.Image, scan: Scan, notes: list[str]) -> tuple[Metada
         except ValueError:
             notes.append("the EXIF block is damaged; it is left out")
             block = None
-    if orientation is None and xmp is not None:
+    turned_by_container = im.format in ("AVIF", "HEIF")  # which Pillow has applied, or tells in EXIF
+    if orientation is None and xmp is not None and not turned_by_container:
         orientation = read_xmp_orientation(xmp)
     if im.format == "TIFF":
         orientation = getattr(im, "tag_v2", {}).get(Tag.Orientation)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1
     im.info["icc_profile"] = icc = _read_icc(im, notes)  # the decoder of CMYK looks there
+    for head, inside, part in _PARTS:
+        if any(inside in segment for segment in _jpeg_segments(im, head)):
+            notes.append(f"{part} in the file is left out")
     metadata = Metadata(
         exif=block,
         icc=icc,
@@ -257,7 +264,7 @@ def _read_aspect(im: Image.Image) -> tuple[float, float] | None:
     info = im.info
     if im.format in ("JPEG", "MPO"):
         density = info.get("jfif_density") if info.get("jfif_unit") == 0 else None
-    elif im.format == "PNG":
+    elif im.format in ("PNG", "AVIF"):
         density = info.get("aspect")
     else:
         density = info.get("resolution") if "dpi" not in info and _tells_resolution(im) else None
@@ -310,6 +317,8 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
         except (ValueError, RecursionError):
             notes.append("the XMP packet is damaged; it is left out")
             del kept["xmp"]
+    if kept.get("exif") and kept.get("png_chunks"):  # in whose texts ImageMagick repeats EXIF, as it was
+        kept["png_chunks"] = tuple(chunk for chunk in kept["png_chunks"] if not chunk[1].startswith(b"exif:"))
     if kept.get("iptc"):
         kept["iptc"] = _refresh_iptc(kept["iptc"])
     for name in ("dpi", "aspect"):
@@ -323,12 +332,14 @@ def fit_metadata(picture: Picture, format: Format, notes: list[str]) -> Metadata
         notes.append(f"{format.name} holds no {', '.join(lost)}; left out")
     density = source.aspect or source.dpi
     kept_density = {"aspect"} if source.aspect else {"aspect", "dpi"}
-    if density and not math.isclose(*density, rel_tol=_SQUARE) and not kept_density & format.carries:
+    if density and not math.isclose(*density, rel_tol=SAME_SHAPE) and not kept_density & format.carries:
         notes.append(
             f"{format.name} holds no shape of pixels; the picture, whose pixels are not square, looks distorted"
         )
     if (tag := _colour_tag(source)) and tag.field not in format.carries:
         notes.append(f"{format.name} holds no colour tag {tag.name}; left out, the picture may look different")
+    if "png_chunks" not in format.carries and not _HDR_CHUNKS.isdisjoint(dict(source.png_chunks)):
+        notes.append(f"{format.name} holds no brightness of an HDR picture (mDCV, cLLI); left out")
     if format.name == "jpg":
         _fit_jpeg(kept, notes)
     return replace(Metadata(), **{name: value for name, value in kept.items() if value})
@@ -372,8 +383,9 @@ def looks_of(metadata: Metadata) -> Metadata:
     tag = _colour_tag(replace(metadata, icc=None))  # CICP counts more than a profile, PNG's other chunks less
     chunks = metadata.png_chunks if tag is not None and tag.field == "png_chunks" and not metadata.icc else ()
     density = metadata.aspect or metadata.dpi
-    square = density is None or math.isclose(*density, rel_tol=_SQUARE)
+    square = density is None or math.isclose(*density, rel_tol=SAME_SHAPE)
     return Metadata(
+        exif=_adobe_rgb(metadata),
         icc=icc,
         cicp=metadata.cicp if tag is not None and tag.field == "cicp" else None,
         png_chunks=tuple(chunk for chunk in chunks if chunk[0] in (b"gAMA", b"cHRM")),
@@ -381,6 +393,10 @@ def looks_of(metadata: Metadata) -> Metadata:
         dpi=None if square else metadata.dpi,
         stored=metadata.stored,
     )
+
+
+def _adobe_rgb(metadata: Metadata) -> bytes | None:
+    return exif.tell_adobe_rgb(metadata.exif) if metadata.exif and not metadata.icc else None
 
 
 def _is_srgb(icc: bytes) -> bool:
@@ -401,7 +417,14 @@ def _is_srgb(icc: bytes) -> bool:
 
 def colours_of(metadata: Metadata) -> bytes | tuple[str, str, bytes] | None:
     """What tells how samples look: the profile, or a tag of other colours than sRGB's; None where nothing does."""
-    return metadata.icc or _colour_tag(metadata)
+    return metadata.icc or _colour_tag(metadata) or _adobe_rgb(metadata)
+
+
+def shape_of_pixels(metadata: Metadata) -> float:
+    """Width of a pixel of the upright picture by its height."""
+    across, down = metadata.aspect or metadata.dpi or (1.0, 1.0)
+    turned = metadata.stored is not None and metadata.stored[1] in SWAPPED
+    return across / down if turned else down / across
 
 
 def name_cicp(cicp: bytes) -> str:

@@ -24,15 +24,18 @@ _STAND_INS = {ord("\t"): "\1", ord("\n"): "\2", ord("\r"): "\3"}  # for white sp
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
 _XMP, _NOTE = "http://ns.adobe.com/xap/1.0/", "http://ns.adobe.com/xmp/note/"
+_PHOTOSHOP, _CONVERTED = "http://ns.adobe.com/photoshop/1.0/", ("4", "9")  # CMYK and Lab, which become RGB
 _GOOGLE = "http://ns.google.com/photos/"
 _PANORAMA = _GOOGLE + "1.0/panorama/"
 _REGIONS = "http://www.metadataworkinggroup.com/schemas/regions/"
 _DIMENSIONS, _AREA = "http://ns.adobe.com/xap/1.0/sType/Dimensions#", "http://ns.adobe.com/xmp/sType/Area#"
 _IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+_DRONE, _PAGES = "http://www.dji.com/drone-dji/1.0/", "http://ns.adobe.com/xap/1.0/t/pg/"
 _MICROSOFT = "http://ns.microsoft.com/photo/1.2/t/Region#"
 
 _GONE: tuple[tuple[str, str, str], ...] = (
     (_GOOGLE + "1.0/camera/", r"(MotionPhoto|MicroVideo).*", "an embedded video"),
+    ("http://ns.oplus.com/photos/1.0/camera/", r"(MotionPhoto|VideoLength|OLivePhoto).*", "an embedded video"),
     (_GOOGLE + "1.0/container/.*", r".*", "embedded pictures or videos"),
     ("http://ns.adobe.com/hdr-gain-map/1.0/", r".*", "a gain map"),
     ("http://ns.apple.com/(HDRGainMap|HDRToneMap)/1.0/", r".*", "a gain map"),
@@ -40,6 +43,8 @@ _GONE: tuple[tuple[str, str, str], ...] = (
     (_GOOGLE + "(dd/)?1.0/(depthmap|image|audio|device|camera/depthmap).*/", r".*", "a depth map, picture or sound"),
     (_NOTE, "HasExtendedXMP", "a second, longer XMP packet"),
     (_XMP, "Thumbnails", ""),
+    (_TIFF, r"BitsPerSample|Compression|(Photometric|Planar).*|SamplesPerPixel|YCbCrSubSampling", ""),
+    (_EXIF, "CompressedBitsPerPixel", ""),
 )
 """Namespaces and names, as patterns, of what tells of parts of a file that no output has; and these parts."""
 
@@ -75,6 +80,8 @@ def refresh(packet: bytes, turn: Turn, mime: str, notes: list[str]) -> bytes:
             _edit(found, edit)
     for found in index["http://purl.org/dc/elements/1.1/", "format"]:
         _set(found, mime)
+    if any(_get(found).strip() in _CONVERTED for found in index[_PHOTOSHOP, "ColorMode"]):
+        _remove(index, re.compile(_PHOTOSHOP), re.compile(r"ColorMode|ICCProfile"))
     for found in (*index[_EXIF, "SubjectArea"], *index[_EXIF, "SubjectLocation"]):
         if isinstance(found, Element):
             _move_subject(found.getElementsByTagNameNS(_RDF, "li"), turn)
@@ -118,10 +125,20 @@ Index = Mapping[tuple[str, str], list[Property]]
 def _index(within: Document | Element) -> Index:
     index: defaultdict[tuple[str, str], list[Property]] = defaultdict(list)
     for element in within.getElementsByTagName("*"):
+        if element.namespaceURI != _RDF and _is_within_its_kind(element):
+            continue
         properties: list[Property] = [element, *element.attributes.values()]
         for found in properties:
             index[found.namespaceURI or "", found.localName or ""].append(found)
     return index
+
+
+def _is_within_its_kind(element: Element) -> bool:
+    """Whether a property lies within one of its name, which means nothing, and costs time where thousands do."""
+    above, name = element.parentNode, (element.namespaceURI, element.localName)
+    while isinstance(above, Element) and (above.namespaceURI, above.localName) != name:
+        above = above.parentNode
+    return isinstance(above, Element)
 
 
 def _remove(index: Index, namespace: re.Pattern[str], name: re.Pattern[str]) -> bool:
@@ -149,6 +166,8 @@ def _table(turn: Turn) -> Mapping[tuple[str, str], Edit]:
         (_PANORAMA, "CroppedAreaLeftPixels", "CroppedAreaTopPixels"),
         (_PANORAMA, "LargestValidInteriorRectLeft", "LargestValidInteriorRectTop"),
         (_PANORAMA, "LargestValidInteriorRectWidth", "LargestValidInteriorRectHeight"),
+        (_DRONE, "CalibratedOpticalCenterX", "CalibratedOpticalCenterY"),
+        (_DRONE, "CalibratedFocalLength", "CalibratedFocalLength"),
     )
     across, down = turn.factors
     table: dict[tuple[str, str], Edit] = {(_TIFF, "Orientation"): lambda _: 1}
@@ -226,9 +245,9 @@ def _exchange(first: list[Property], second: list[Property]) -> None:
 
 def _move_regions(index: Index, turn: Turn) -> None:
     """Faces and other marked regions: of the Metadata Working Group, of IPTC and of Microsoft."""
-    for element in index[_REGIONS, "AppliedToDimensions"]:
+    for element in (*index[_REGIONS, "AppliedToDimensions"], *index[_PAGES, "MaxPageSize"]):
         fields = _fields(element, _DIMENSIONS)
-        if "unit" not in fields or _get(fields["unit"]) == "pixel":
+        if "unit" not in fields or _get(fields["unit"]).lower() in ("pixel", "pixels"):
             _place(fields, ("w", "h"), turn.extent)
     for element in index[_REGIONS, "Area"]:
         fields = _fields(element, _AREA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from gdq_cli.errors import ImageError, OptionsError
 from gdq_cli.images import Frame, Frames, Picture
-from gdq_cli.images.metadata import colours_of
+from gdq_cli.images.metadata import SAME_SHAPE, colours_of, shape_of_pixels
 from gdq_cli.measure.metrics import WINDOW_SIZE, Samples, psnr_y, ssim_y
 
 U8 = NDArray[np.uint8]
@@ -102,6 +103,8 @@ def _remarks(frames: tuple[Frame, Frame], names: tuple[str, str], where: str) ->
         yield f"{where}{names[0]} has {a.bit_depth} bits per sample and {names[1]} has {b.bit_depth}"
     if colours_of(a.metadata) != colours_of(b.metadata):
         yield f"{where}the colour profiles differ, or the tags in their place, so equal samples may look different"
+    if not math.isclose(shape_of_pixels(a.metadata), shape_of_pixels(b.metadata), rel_tol=SAME_SHAPE):
+        yield f"{where}the shapes of pixels differ, so equal samples look different"
     if frames[0].duration_ms != frames[1].duration_ms:
         yield f"{where}shown for {frames[0].duration_ms:g} and for {frames[1].duration_ms:g} ms"
 

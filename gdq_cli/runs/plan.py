@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, ClassVar
 from gdq_cli.errors import FileError, GdqError, ImageError, OptionsError, mebibytes
 from gdq_cli.files import check_link, check_target, is_endless, path_key
 from gdq_cli.images import (
+    DEFAULT_QUALITY,
     FORMATS,
     ImageHeader,
     check_format_limits,
@@ -287,6 +288,10 @@ def _plan_header(job: Job, options: UpscaleOptions, header: ImageHeader) -> Plan
     native = native_scale(model, wanted)
     if native != wanted:
         job = replace(job, notes=(*job.notes, describe_lack(model, wanted, native)))
+    named_alike = options.encoding.format is None and Path(job.name).suffix == suffix
+    if named_alike and header.compression.lossless and header.format != format in DEFAULT_QUALITY:
+        told = f"is a {header.compression}, whatever its name says; {format} loses details that {in_stream} would keep"
+        job = replace(job, notes=(*job.notes, told))
     return Planned(
         *job.facts,
         header=header,

@@ -27,6 +27,7 @@ from tests.helpers.image_samples import photo, png_chunk, saved, small_files
 FILES = small_files()
 MUTANTS = int(os.environ.get("GDQ_FUZZ", "200"))
 MAX_PIXELS = 1_000_000
+IPTC, RDF = b"http://iptc.org/std/Iptc4xmpExt/2008-02-29/", b"http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 SECONDS = 5.0
 
 
@@ -77,6 +78,11 @@ def test_xmp_made_to_keep_a_search_busy() -> None:
         b"<xmp:Thumbnails" * 200_000 + b"tiff:Orientation " * 100_000,
         head + b"<xmp:Thumbnails>" * 9_000 + b"</xmp:Thumbnails>" * 9_000 + b"</x>",
         head + b"<xmp:Thumbnails/>" * 19_000 + b"</x>",
+        b'<x xmlns:e="%b" xmlns:r="%b">' % (IPTC, RDF)
+        + b"<e:RegionBoundary>" * 100
+        + b'<r:li e:rbX="1" e:rbY="1"/>' * 5_000
+        + b"</e:RegionBoundary>" * 100
+        + b"</x>",
         b'<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]><x>&b;</x>',
     ):
         with contextlib.suppress(ValueError, RecursionError):

@@ -152,3 +152,35 @@ def test_a_file_of_a_few_bytes_is_truncated() -> None:
     for data in (b"\xff\xd8\xff", b"GIF89a\1", PNG[:20]):
         with pytest.raises(ImageError, match="truncated file"):
             read(data)
+
+
+def segment(marker: int, payload: bytes) -> bytes:
+    return bytes((255, marker)) + (2 + len(payload)).to_bytes(2, "big") + payload
+
+
+@pytest.mark.parametrize(
+    ("more", "behind", "note"),
+    [
+        (b"", b"MotionPhoto_Data\0\0\0\x18ftypmp42" + bytes(99), "an embedded video"),
+        (
+            segment(0xEB, b"JP\0\1\0\0\0\1\0\0\0\x20jumb\0\0\0\x18jumdc2pa"),
+            b"",
+            "a C2PA manifest (content credentials)",
+        ),
+        (segment(0xEB, b"JP\0\1\0\0\0\1\0\0\0\x20RESI"), b"", None),
+        (segment(0xE1, b"FLIR\0\1\0\0" + bytes(99)), b"", "a thermal picture"),
+        (segment(0xE7, b"Qualcomm Camera Attributes"), b"SEFT", None),
+    ],
+    ids=["Samsung's motion photo", "C2PA", "JPEG XT", "FLIR", "others"],
+)
+def test_parts_of_a_jpeg_that_no_output_has_are_said(more: bytes, behind: bytes, note: str | None) -> None:
+    data = saved(Image.fromarray(RGB), "JPEG")
+    picture = read(data[:2] + more + data[2:] + behind)
+    assert picture.warnings == ((f"{note} in the file is left out",) if note else ())
+
+
+def test_chunks_that_are_left_out_are_said() -> None:
+    idle = [png_chunk(kind, bytes(7)) for kind in (b"tIME", b"bKGD", b"sBIT", b"oFFs", b"iDOT")]
+    assert read(with_chunk(b"".join(idle))).warnings == ()
+    lost = png_chunk(b"npTc", bytes(9)) + png_chunk(b"caBX", b"jumb") + png_chunk(b"npTc", bytes(9))
+    assert read(with_chunk(lost)).warnings == ("chunks that are left out: npTc, caBX (C2PA, content credentials)",)

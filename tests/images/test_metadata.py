@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import struct
+import time
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from gdq_cli.images import Metadata, Picture, exif, metadata, read_image, write_image
+from gdq_cli.images.formats import FORMATS
 from gdq_cli.images.turn import Turn
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import (
@@ -161,6 +163,25 @@ def test_strip_metadata_leaves_out_what_changes_nothing(metadata: Metadata) -> N
     assert (data, notes) == (doubled(Picture(RGB), "png")[0], ())
 
 
+@pytest.mark.parametrize("target", NATIVE)
+def test_strip_metadata_keeps_what_cameras_say_of_adobe_rgb(target: str) -> None:
+    block = Image.Exif()
+    block[0x010F], block[0x0112] = "AcmeCam", 6
+    block.get_ifd(0x8769).update({0xA001: 0xFFFF, 0x9003: "2020:01:02 03:04:05", 0xA005: {1: "R03", 2: b"0100"}})
+    picture = read_image(jpeg(block.tobytes()[6:]))
+    data, notes = doubled(picture, target, strip_metadata=True)
+    assert notes == ("kept, as the picture would look different without: colour tag",)
+    left = Image.open(io.BytesIO(data)).getexif()
+    assert (left.get_ifd(0x8769)[0xA001], dict(left.get_ifd(0xA005))) == (0xFFFF, {1: "R03"})
+    assert b"Acme" not in data
+    assert b"2020" not in data
+    assert (
+        metadata.colours_of(picture.metadata) == metadata.colours_of(read_image(io.BytesIO(data)).metadata) is not None
+    )
+    told = replace(picture, metadata=replace(picture.metadata, icc=rgb_profile()))  # which counts more
+    assert doubled(told, target, strip_metadata=True)[1] == ()
+
+
 def test_colours_that_a_stripped_output_cannot_keep_are_said() -> None:
     _, notes = doubled(Picture(RGB, metadata=Metadata(icc=odd_profile())), "bmp", strip_metadata=True)
     assert notes == ("bmp holds no ICC; left out",)
@@ -231,12 +252,25 @@ def test_png_text_and_colour_chunks_go_from_png_to_png() -> None:
     assert notes == ()
 
 
+def test_texts_that_repeat_exif_go_where_there_is_exif() -> None:
+    texts = ((b"tEXt", b"exif:PixelXDimension\x0030"), (b"tEXt", b"Comment\0exif:"), (b"zTXt", b"exif:Make\0\0x"))
+    for block, kept in ((exif_block(6), texts[1:2]), (None, texts)):
+        data, _ = doubled(Picture(RGB, metadata=Metadata(exif=block, png_chunks=texts)), "png")
+        assert read_image(io.BytesIO(data)).metadata.png_chunks == kept
+
+
 def test_losing_an_unusual_gamma_is_said() -> None:
     for gamma, said in [(100000, True), (45455, False)]:
         info = PngImagePlugin.PngInfo()
         info.add(b"gAMA", struct.pack(">L", gamma))
         picture = read_image(io.BytesIO(saved(Image.fromarray(RGB), "PNG", pnginfo=info)))
         assert any("gAMA" in note for note in doubled(picture, "jpg")[1]) == said
+
+
+def test_losing_the_brightness_of_an_hdr_picture_is_said() -> None:
+    picture = Picture(RGB, metadata=Metadata(png_chunks=((b"cLLI", bytes(8)),)))
+    assert doubled(picture, "png")[1] == ()
+    assert doubled(picture, "jpg")[1] == ("jpg holds no brightness of an HDR picture (mDCV, cLLI); left out",)
 
 
 def segment(marker: bytes, payload: bytes) -> bytes:
@@ -297,6 +331,17 @@ def test_damaged_exif_raises_only_value_errors(noise: bytes, seed: int) -> None:
         for call in (exif.read_orientation, lambda data: exif.rewrite(data, Turn((5, 4), 6, (8, 10))), exif.entries_of):
             with contextlib.suppress(ValueError):
                 call(data)
+
+
+@pytest.mark.parametrize("target", ["jpg", "tiff"])
+def test_directories_within_each_other_cost_no_time(target: str) -> None:
+    """Each of 2000 pointers of a directory leads to this directory, or to one of as many entries a little behind."""
+    for distance in (0, 2):
+        pointers = b"".join(struct.pack("<HHLL", 0x8769, 4, 1, 8 + distance * n) for n in range(2000))
+        block = b"II*\0\x08\0\0\0" + struct.pack("<H", 2000) + pointers + bytes(4) + struct.pack("<H", 2000) * 12_000
+        start = time.perf_counter()
+        doubled(Picture(RGB, metadata=Metadata(exif=block)), target)
+        assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP"])
@@ -532,6 +577,45 @@ def test_a_size_of_any_type_becomes_that_of_the_output(value: tuple[int, int, by
     assert tags[0x010F] == "AcmeCam"
 
 
+def test_the_size_beside_the_interoperability_index_becomes_that_of_the_output() -> None:
+    block = Image.Exif()
+    block.get_ifd(0x8769)[0xA005] = {1: "R98", 0x1001: 30, 0x1002: 40}
+    picture = read_image(jpeg(block.tobytes()[6:]))
+    related = Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif().get_ifd(0xA005)
+    assert (related[1], related[0x1001], related[0x1002]) == ("R98", 60, 80)
+
+
+def test_a_lone_resolution_of_the_focal_plane_is_scaled() -> None:
+    picture = read_image(jpeg(pack_block({}, {0xA20E: (5, 1, rationals((711, 10))), **SUB}, GPS)))
+    assert Image.open(io.BytesIO(doubled(picture, "jpg")[0])).getexif().get_ifd(0x8769)[0xA20E] == 142.2
+
+
+def test_how_the_samples_of_the_small_file_were_coded_goes() -> None:
+    """Photoshop and scanners write it, into EXIF and XMP; what was CMYK or 16 bits is no longer."""
+    coding = {
+        258: (3, 4, struct.pack("<4H", 8, 8, 8, 8)),
+        259: (3, 1, b"\5\0"),
+        262: (3, 1, b"\5\0"),
+        277: (3, 1, b"\4\0"),
+    }
+    block = pack_block({0x010F: MAKE, **coding}, {0x9102: (5, 1, rationals((4, 1))), **SUB}, GPS)
+    names = {"tiff": "http://ns.adobe.com/tiff/1.0/", "ps": "http://ns.adobe.com/photoshop/1.0/"}
+    packet = xmp_of_properties(
+        names, 'tiff:SamplesPerPixel="4" tiff:Make="AcmeCam" ps:ColorMode="4" ps:ICCProfile="SWOP" ps:City="Ulm"'
+    )
+    picture = read_image(jpeg(block, xmp=packet))
+    file = Image.open(io.BytesIO(doubled(picture, "jpg")[0]))
+    before, after = exif_tags(block), exif_tags(file.info["exif"][6:])
+    assert after == {tag: value for tag, value in before.items() if tag not in (*coding, 0x9102)}
+    left = xmp_of(file)
+    assert b"AcmeCam" in left
+    assert b"Ulm" in left
+    for gone in (b"SamplesPerPixel", b"ColorMode", b"SWOP"):
+        assert gone not in left
+    lone = exif.rewrite(pack_block({258: coding[258]}, SUB, GPS), Turn((40, 30), 1, (80, 60)))
+    assert exif_tags(lone)[0x9003] == SUB[0x9003][2]
+
+
 @pytest.mark.parametrize("stale", [0, 1, 2])
 def test_a_stale_thumbnail_pointer_erases_nothing(stale: int) -> None:
     block = pack_block({0x010F: MAKE}, SUB, GPS, stale)
@@ -563,7 +647,7 @@ def test_places_in_pixels_move_with_them(orientation: int, area: tuple[int, ...]
 
 def test_a_place_that_its_tag_cannot_hold_is_removed() -> None:
     block = pack_block(
-        {0x010F: MAKE}, {0x9214: (3, 2, struct.pack("<2H", 30_000, 9)), **SUB, 0xA20E: (5, 1, rationals((7, 2)))}, GPS
+        {0x010F: MAKE}, {0x9214: (3, 2, struct.pack("<2H", 30_000, 9)), **SUB, 0xA404: (5, 1, rationals((7, 2)))}, GPS
     )
     after = exif_tags(exif.rewrite(block, Turn((40, 40_000), 1, (160, 160_000))))
     assert after == {key: value for key, value in exif_tags(block).items() if key != 0x9214}
@@ -577,6 +661,7 @@ GONE = {
     "n": "http://ns.adobe.com/xmp/note/",
     "dc": "http://purl.org/dc/elements/1.1/",
     "d": "http://ns.google.com/photos/1.0/depthmap/",
+    "op": "http://ns.oplus.com/photos/1.0/camera/",
 }
 
 
@@ -584,7 +669,7 @@ GONE = {
 @pytest.mark.parametrize("target", NATIVE)
 def test_parts_of_a_file_that_are_gone_are_not_told_of(target: str, as_elements: bool) -> None:
     values = {"c:MotionPhoto": "1", "c:MicroVideoOffset": "5024", "hdrgm:Version": "1.0", "n:HasExtendedXMP": "AB" * 16}
-    values |= {"dc:title": "kept", "c:SpecialTypeID": "kept-too", "d:Format": "RangeLinear"}
+    values |= {"dc:title": "kept", "c:SpecialTypeID": "kept-too", "d:Format": "RangeLinear", "op:VideoLength": "4077"}
     attributes = "" if as_elements else " ".join(f'{name}="{value}"' for name, value in values.items())
     elements = "".join(f"<{name}>{value}</{name}>" for name, value in values.items()) if as_elements else ""
     items = '<box:Directory><rdf:Seq><rdf:li><box:Item item:Mime="video/mp4"/></rdf:li></rdf:Seq></box:Directory>'
@@ -596,6 +681,7 @@ def test_parts_of_a_file_that_are_gone_are_not_told_of(target: str, as_elements:
     for name in (
         b"MotionPhoto",
         b"5024",
+        b"4077",
         b"hdrgm:Version",
         b"HasExtendedXMP",
         b"box:Directory",
@@ -630,9 +716,14 @@ def test_panoramas_and_regions_keep_their_measure() -> None:
         "stArea": "http://ns.adobe.com/xmp/sType/Area#",
         "exif": "http://ns.adobe.com/exif/1.0/",
         "ext": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+        "dji": "http://www.dji.com/drone-dji/1.0/",
+        "page": "http://ns.adobe.com/xap/1.0/t/pg/",
     }
     attributes = 'pano:FullPanoWidthPixels="60" pano:CroppedAreaLeftPixels="7" pano:ProjectionType="equirectangular"'
+    attributes += ' dji:CalibratedFocalLength="36.5" dji:CalibratedOpticalCenterX="14.5" dji:GimbalYawDegree="-9.5"'
     elements = (
+        '<page:MaxPageSize stDim:w="31" stDim:h="41" stDim:unit="Pixels"/>'
+        '<page:MaxPageSize stDim:w="8.5" stDim:h="11" stDim:unit="Inches"/>'
         "<pano:CroppedAreaTopPixels>3</pano:CroppedAreaTopPixels>"
         '<mwg:Regions rdf:parseType="Resource"><mwg:AppliedToDimensions stDim:w="30" stDim:h="40" stDim:unit="pixel"/>'
         '<mwg:RegionList><rdf:Bag><rdf:li><mwg:Area stArea:x="0.25" stArea:y="0.5" stArea:w="0.1" stArea:h="0.2" '
@@ -650,6 +741,11 @@ def test_panoramas_and_regions_keep_their_measure() -> None:
         'pano:ProjectionType="equirectangular"',
         'stDim:w="60"',
         'stDim:h="80"',
+        'stDim:w="62" stDim:h="82" stDim:unit="Pixels"',
+        'stDim:w="8.5" stDim:h="11" stDim:unit="Inches"',
+        'dji:CalibratedFocalLength="73"',
+        'dji:CalibratedOpticalCenterX="29"',
+        'dji:GimbalYawDegree="-9.5"',
         'stArea:x="0.25"',
         'stArea:w="0.1"',
         'ext:rbX="6" ext:rbY="8" ext:rbW="10" ext:rbH="12"',
@@ -771,6 +867,20 @@ def test_the_loss_of_a_shape_told_in_dots_per_inch_is_said(source: str, target: 
     for dpi, seen in [((204, 98), True), ((300, 300), False), ((300, 301), False)]:
         _, notes = doubled(read_image(io.BytesIO(saved(Image.fromarray(RGB), source, dpi=dpi))), target)
         assert any("not square" in note for note in notes) == (said and seen)
+
+
+@pytest.mark.skipif("avif" not in FORMATS, reason="this Pillow reads no AVIF")
+def test_the_shape_of_pixels_of_an_avif_is_read() -> None:
+    data = saved(Image.fromarray(RGB), "AVIF")
+    assert read_image(io.BytesIO(data)).metadata.aspect is None
+    shape = struct.pack(">L4sLL", 16, b"pasp", 2, 1)  # of pixels twice as wide as high, and what else there may be
+    odd = data + shape + struct.pack(">L4s", 16, b"clap") + bytes(8)
+    picture = read_image(io.BytesIO(odd[:12] + b"tmap" + odd[16:]))
+    assert picture.metadata.aspect == (1, 2)
+    assert picture.warnings == (
+        "a gain map in the file is left out",
+        "the crop that the file tells of (clap) is not applied",
+    )
 
 
 def test_the_shape_of_pixels_turns_with_them_and_its_loss_is_said() -> None:

@@ -134,6 +134,26 @@ def test_a_png_whose_sound_data_hold_too_few_rows_is_refused(depth: int, interla
     assert read(short_png(24 + interlaced, interlaced=interlaced, depth=depth)).rgb.max() == 0
 
 
+@pytest.mark.parametrize("kept", [-4, None], ids=["no checksum of their own", "one"])
+def test_a_png_of_changed_data_is_refused_by_whatever_checksum_tells(kept: int | None) -> None:
+    png = saved(Image.fromarray(RGB), "PNG")
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in RGB), 0)[:kept]
+    changed = bytearray(data)
+    changed[5000] ^= 1
+    for packed in (data, bytes(changed)):
+        chunk = bytearray(png_chunk(b"IDAT", packed))
+        chunk[-4:] = png_chunk(b"IDAT", data)[-4:]
+        file = png[:33] + bytes(chunk) + png_chunk(b"IEND", b"")
+        if packed == data:
+            np.testing.assert_array_equal(read(file).rgb, RGB)
+        else:
+            with pytest.raises(ImageError, match=r"wrong checksum|broken data stream"):
+                read(file)
+    file = png[:33] + png_chunk(b"IDAT", data)[:-4] + bytes(4) + png_chunk(b"IEND", b"")
+    if kept is None:  # only the chunk's checksum is wrong
+        np.testing.assert_array_equal(read(file).rgb, RGB)
+
+
 def test_an_animated_png_with_a_short_frame_is_refused() -> None:
     frames = [Image.fromarray(photo(20, 25, seed)) for seed in range(3)]
     data = saved(frames[0], "PNG", save_all=True, append_images=frames[1:])

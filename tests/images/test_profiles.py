@@ -99,3 +99,44 @@ def test_a_profile_cut_short_is_left_out_and_said(size: int, format: str) -> Non
 def test_what_is_no_profile_is_left_out_and_said() -> None:
     picture = read_image(io.BytesIO(saved(IMAGE, "JPEG", icc_profile=rgb_profile().replace(b"acsp", b"none"))))
     assert (picture.metadata.icc, picture.warnings) == (None, (DAMAGED,))
+
+
+def test_the_profile_of_a_bmp_is_found() -> None:
+    profile, plain = rgb_profile(), saved(IMAGE, "BMP")
+    head, pixels = plain[14:54], plain[54:]
+    offset = 124 + len(pixels)
+    longer = (
+        struct.pack("<L", 124)
+        + head[4:]
+        + bytes(16)
+        + b"DEBM"
+        + bytes(48)
+        + struct.pack("<4L", 4, offset, len(profile), 0)
+    )
+    data = plain[:10] + struct.pack("<L", 14 + 124) + longer + pixels + profile
+    picture = read_image(io.BytesIO(data))
+    assert (picture.metadata.icc, picture.warnings) == (profile, ())
+    assert (picture.rgb == photo(24, 32)).all()
+    cut = read_image(io.BytesIO(data[:-8]))
+    assert (cut.metadata.icc, cut.warnings) == (None, (DAMAGED,))
+
+
+def blocks(data: bytes) -> bytes:
+    """A chain of GIF data blocks."""
+    return b"".join(bytes((len(data[at : at + 255]),)) + data[at : at + 255] for at in range(0, len(data), 255)) + b"\0"
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_what_a_gif_tells_beside_its_pixels_is_kept(frames: int) -> None:
+    profile, packet = rgb_profile(), b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    more = {"save_all": True, "append_images": [IMAGE.rotate(180)]} if frames == 2 else {}
+    plain = saved(IMAGE, "GIF", **more)
+    at = 13 + (3 << (plain[10] & 7) + 1)  # behind the palette
+    told = b"!\xff\x0bICCRGBG1012" + blocks(profile)
+    told += b"!\xff\x0bXMP DataXMP" + packet + bytes((1, *range(255, -1, -1), 0))
+    told += b"!\xfe" + blocks(b"made by hand") + b"!\xff\1X\0"
+    picture = read_image(io.BytesIO(plain[:at] + told + plain[at:]))
+    assert (picture.metadata.icc, picture.metadata.xmp) == (profile, packet)
+    assert picture.metadata.png_chunks == ((b"tEXt", b"Comment\0made by hand"),)
+    assert picture.warnings == ()
+    assert (picture.rgb == read_image(io.BytesIO(plain)).rgb).all()

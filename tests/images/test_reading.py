@@ -189,6 +189,13 @@ def test_alpha_of_a_bmp_counts_unless_all_of_it_is_zero(opacity: int) -> None:
     assert picture.has_alpha == (opacity > 0)
 
 
+@pytest.mark.parametrize("alpha", [0, 0x8000])
+def test_alpha_of_a_16_bit_bmp_that_is_not_read_is_said(alpha: int) -> None:
+    head = struct.pack("<LllHHLLllLL4L", 56, 4, 2, 1, 16, 3, 16, 0, 0, 0, 0, 0x7C00, 0x3E0, 0x1F, alpha)
+    picture = read(b"BM" + struct.pack("<LLL", 14 + 56 + 16, 0, 14 + 56) + head + bytes(16))
+    assert picture.warnings == (("the transparency of 16-bit pixels is not read",) if alpha else ())
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_16_bit_png_keeps_all_bits(channels: int) -> None:
     samples = SAMPLES[..., 0] if channels == 1 else SAMPLES[..., :channels]
@@ -247,6 +254,16 @@ def test_12_bit_tiff_fills_the_16_bit_range() -> None:
 def test_16_bit_planes_that_pillow_would_garble_are_refused() -> None:
     with pytest.raises(ImageError, match="separate planes"):
         read(tiff16_rgb(SAMPLES[..., :3], planar=True))
+
+
+@pytest.mark.parametrize("alpha", [1, 2])
+def test_planes_of_grey_and_alpha_are_refused_as_pillow_loses_the_alpha(alpha: int) -> None:
+    fields = {256: (3, (4,)), 257: (3, (2,)), 258: (3, (8, 8)), 259: (3, (8,)), 262: (3, (1,)), 277: (3, (2,))}
+    fields |= {278: (3, (2,)), 338: (3, (alpha,))}
+    with pytest.raises(ImageError, match="grey and alpha samples in separate planes"):
+        read(tiff_file({**fields, 284: (3, (2,))}, zlib.compress(bytes(8))))
+    samples = bytes(range(16))
+    assert read(tiff_file({**fields, 284: (3, (1,))}, zlib.compress(samples))).alpha.tolist()[0] == [1, 3, 5, 7]
 
 
 @pytest.mark.parametrize(("top", "expected"), [(65535, 1.0), (1023, 65535 / 1023)])
@@ -381,6 +398,12 @@ def test_orientation_from_xmp_counts_only_where_exif_has_none() -> None:
     assert xmp_only.size == (33, 24)
     other_prefix = read(saved(image, "JPEG", xmp=xmp_packet(6).replace(b"tiff:", b"t-1:").replace(b":tiff=", b":t-1=")))
     assert other_prefix.size == (33, 24)
+
+
+@pytest.mark.skipif("avif" not in FORMATS, reason="this Pillow reads no AVIF")
+def test_orientation_from_xmp_does_not_count_in_an_avif() -> None:
+    assert read(saved(Image.fromarray(RGB), "AVIF", xmp=xmp_packet(6))).size == (24, 33)
+    assert read(saved(Image.fromarray(RGB), "AVIF", exif=b"Exif\0\0" + exif_block(6))).size == (33, 24)
 
 
 def test_late_chunks_of_a_png_are_found() -> None:

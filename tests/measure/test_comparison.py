@@ -127,6 +127,23 @@ def test_remarks_tell_what_the_samples_do_not(tmp_path: Path) -> None:
     assert "colour profiles differ" in compare_files(plain, tagged, ("a", "b")).remarks[0]
 
 
+def test_shapes_of_pixels_count_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    square, wide, turned = (
+        read_frames(io.BytesIO(saved(Image.fromarray(pixels), "PNG", **options)))
+        for pixels, options in (
+            (RGB, {"dpi": (300, 300)}),
+            (RGB, {"dpi": (100, 200)}),
+            (np.rot90(RGB), {"dpi": (200, 100), "exif": exif.tobytes()}),
+        )
+    )
+    told = "the shapes of pixels differ, so equal samples look different"
+    assert compare_files(square, wide, ("a", "b")).remarks == (told,)
+    found = compare_files(wide, turned, ("a", "b"))
+    assert (found.frames[0].largest, found.remarks) == (0, ())
+
+
 @pytest.mark.parametrize("channels", [2, 4])
 def test_a_constant_16_bit_alpha_is_not_called_equal_to_another(channels: int) -> None:
     """gdq keeps 8 bits of alpha: both values are the same to it, and it says that it did not look further."""

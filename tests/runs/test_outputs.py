@@ -82,6 +82,16 @@ def test_a_newcomer_with_the_same_stem_is_upscaled(tmp_path: Path, upscaler: Ups
     assert {name: f"({target})" for name, target in names(replaced).items()} == names(again)
 
 
+def test_a_name_that_makes_a_lossless_file_lossy_is_told(tmp_path: Path) -> None:
+    save(tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    Image.new("RGB", (9, 9)).save(tmp_path / "b.png", "WEBP", lossless=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "c.jpg")
+    notes = [job.notes for job in make_plan(tmp_path).planned]
+    told = "is a lossless PNG, whatever its name says; jpg loses details that png would keep"
+    assert notes == [(told,), (), ()]
+    assert [job.notes for job in make_plan(tmp_path, format="png").planned] == [(), (), ()]
+
+
 def test_an_output_of_a_picture_elsewhere_is_not_taken(tmp_path: Path, upscaler: Upscaler) -> None:
     save(tmp_path / "a.png")
     save(tmp_path / "a.jpg", seed=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from gdq_cli.images.reading.guard import lifted_pixel_limit
 from gdq_cli.images.reading.headers import (
     Scan,
     scan_avif,
+    scan_bmp,
     scan_gif,
     scan_jpeg,
     scan_png,
@@ -67,11 +69,13 @@ _SCANS: dict[str, Callable[[BinaryIO], Scan]] = {
     "webp": scan_webp,
     "gif": scan_gif,
     "avif": scan_avif,
+    "bmp": scan_bmp,
 }
 _LIMIT_BYTES = 8  # of memory for each pixel of the limit, in a small file
 _MAX_EXPANSION = 256  # bytes of memory for each byte of a file, in a large one
 _MAX_PAGES = 10_000  # of a document; Pillow's search for them takes time that grows with the square
 _COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab", 32803: "camera raw"}
+_VIDEO = re.compile(rb"\0\0\0.ftyp", re.DOTALL)  # how one begins behind a picture
 _SAMPLE_KINDS = {1: "integer", 2: "signed integer", 3: "floating-point"}
 
 
@@ -201,8 +205,11 @@ class ImageContainer:
         count = int(getattr(self.im, "n_frames", 1))
         if self.format == "png" and getattr(self.im, "default_image", False):
             return range(min(1, count - 1), count)  # the still for viewers that do not know animated PNG
+        info = self.im.info  # of a HEIC: pictures that Pillow does not count
+        beside = len(info.get("depth_images", ())) + sum(map(len, info.get("aux", {}).values()))
+        count += beside
         if self.format in ("jpg", "heic") and count > 1:
-            others = " (depth or gain maps, previews)" if self.format == "jpg" else ""
+            others = " (depth or gain maps, previews)" if self.format == "jpg" or beside else ""
             self.notes.append(f"holds {count} pictures{others}; only the main one is read")
             return (self.im.tell(),)
         return range(count)
@@ -321,9 +328,10 @@ class ImageContainer:
             mend_tiff(self.im)
             if (more := tags.get(Tag.SamplesPerPixel, 1) - len(self.im.getbands())) > 0:
                 notes.append(f"extra channels that are not transparency are left out: {more}")
-        if depth > 8 and planar and unpacked and not self.im.mode.startswith("I"):
+        if planar and (self.im.mode in ("LA", "La") or (depth > 8 and unpacked and not self.im.mode.startswith("I"))):
             # Pillow would decode these to noise.
-            raise ImageError(f"{self.name}: not a readable image (uncompressed 16-bit samples in separate planes)")
+            kind = "grey and alpha" if self.im.mode in ("LA", "La") else "uncompressed 16-bit"
+            raise ImageError(f"{self.name}: not a readable image ({kind} samples in separate planes)")
         if depth > 8 and not planar and not self.header.animated and low_bytes_decodable(self.im):
             low = self._open()
             low.seek(number)
@@ -343,6 +351,8 @@ class ImageContainer:
         segments = list(walk_jpeg(data))
         if segments and segments[-1].kind == 0xD9:
             notes += check_jpeg(self.im, data, segments)
+            if _VIDEO.search(data, segments[-1].stop):
+                notes.append("an embedded video in the file is left out")  # as of one that XMP tells of
         elif (whole := complete_jpeg(data)) is not None:
             self.im = whole
             notes.append("the marker of its end is missing; all pixels are there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,11 +23,15 @@ _PACKED = {
     "Raw profile type iptc": "iptc",
     "Raw profile type 8bim": "8bim",
 }
+_COMMENT, _GIF_ICC, _GIF_XMP = b"", b"ICCRGBG1012", b"XMP DataXMP"  # what some extensions of a GIF begin with
+_GIF_XMP_END = b"\1\xff\xfe"  # of bytes that count down, so that readers of blocks find their way out
 _XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"  # of XMP in a segment of a JPEG file
 _PRIMARIES, _TRANSFERS = {1, *range(4, 13), 22}, {1, *range(4, 19)}  # of ITU-T H.273
 _ANIMATION_CHUNKS = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _SHOWN_CHUNKS = frozenset({b"tRNS", b"pHYs"})  # besides those of the pixels; Pillow refuses pictures for faulty others
-
+# Those whose loss nobody sees: dates, backgrounds, and what helps to decode or to reduce colours.
+_IDLE_CHUNKS = frozenset({b"tIME", b"bKGD", b"sBIT", b"hIST", b"sPLT", b"oFFs", b"vpAg", b"caNv", b"orNT", b"iDOT"})
+_MAX_NAMED = 10
 
 # Bytes between the segments of a JPEG or the blocks of a GIF that belong to neither. Pillow skips any number of them,
 # one by one, which takes minutes for a large file that is damaged near its start.
@@ -74,13 +79,14 @@ class Scan:
     plays: int = 1
     """AVIF: how often an animation is shown, 0 for endlessly."""
     chunks: tuple[tuple[bytes, bytes], ...] = ()
-    """PNG chunks to keep."""
+    """PNG chunks to keep; comments of a GIF as such."""
     exif: bytes | None = None
     """PNG: the eXIf chunk, one behind the pixels included."""
     xmp: bytes | None = None
-    """PNG: the XMP packet, one behind the pixels included."""
+    """PNG and GIF: the XMP packet, one behind the pixels included."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """PNG: what Pillow would tell of the chunks that it is not shown, the colour profile; and ``iptc`` and ``8bim``."""
+    """What Pillow does not tell of a PNG, GIF or BMP: the colour profile; of a PNG also ``iptc`` and ``8bim``; of an
+    AVIF ``aspect``."""
     cicp: bytes | None = None
     """PNG and AVIF: see ``Metadata.cicp``."""
     cuts: tuple[tuple[int, int], ...] = ()
@@ -139,6 +145,7 @@ def scan_png(stream: BinaryIO) -> Scan:
     chunks: list[tuple[bytes, bytes]] = []
     cuts: list[tuple[int, int]] = []
     notes: dict[str, None] = {}
+    left: dict[str, None] = {}
     transparent, animated, whole = colour in (4, 6), False, False
     for kind, at, length in walk_png(stream):
         parts.count()
@@ -150,11 +157,15 @@ def scan_png(stream: BinaryIO) -> Scan:
                 notes[f"the {kind.decode('latin-1')} chunk is damaged; it is left out"] = None
             elif kind in (*_KEPT_CHUNKS, b"iCCP", b"eXIf", b"cICP"):
                 chunks.append((kind, payload))
+            elif kind not in (*_SHOWN_CHUNKS, *_IDLE_CHUNKS):
+                left[kind.decode("latin-1") + " (C2PA, content credentials)" * (kind == b"caBX")] = None
             if not sound or kind not in _SHOWN_CHUNKS:
                 cuts.append((at - 8, at + length + 4))
             transparent |= sound and kind == b"tRNS"
     if not whole:
         notes["the end of the file is missing; all pixels are there"] = None
+    if left:
+        notes[f"chunks that are left out: {', '.join(itertools.islice(left, _MAX_NAMED))}"] = None
     found = _sort_chunks(chunks, notes)
     largest = width * height * (_CANVASES if animated else 1)
     return Scan(width, height, largest, depth, transparent, cuts=tuple(cuts), notes=tuple(notes), **found)
@@ -315,14 +326,21 @@ def _bitstreams(stream: BinaryIO, end: int) -> Iterator[bytes]:
 
 
 def scan_avif(stream: BinaryIO) -> Scan:
-    """Bits, colours and showings of an AVIF file."""
+    """Bits, colours, shape of pixels and showings of an AVIF file."""
     stream.seek(0)
     head = stream.read(1 << 16)
     colours, codec = head.find(b"colrnclx"), head.find(b"av1C")
     numbers = struct.unpack_from(">HH", head, colours + 8) if 0 <= colours < len(head) - 12 else (2, 2)
     flags = head[codec + 6] if 0 <= codec < len(head) - 6 else 0  # bit 6: high depth, bit 5: twelve bits
     depth = (12 if flags & 32 else 10) if flags & 64 else 8
-    return Scan(bit_depth=depth, plays=_count_avif_plays(head), cicp=pack_cicp(*numbers))
+    shape = head.find(b"pasp")
+    info = {"aspect": struct.unpack_from(">LL", head, shape + 4)[::-1]} if 0 <= shape < len(head) - 12 else {}
+    told = {
+        "a gain map in the file is left out": b"tmap" in head[:64],
+        "the crop that the file tells of (clap) is not applied": b"clap" in head,
+    }
+    notes = tuple(note for note, tells in told.items() if tells)
+    return Scan(bit_depth=depth, plays=_count_avif_plays(head), cicp=pack_cicp(*numbers), info=info, notes=notes)
 
 
 def _count_avif_plays(head: bytes) -> int:
@@ -359,12 +377,21 @@ def scan_gif(stream: BinaryIO) -> Scan:
     if flags & 128:
         stream.seek(3 << (flags & 7) + 1, 1)
     frames: list[GifFrame] = []
+    told: dict[bytes, bytes] = {}  # chains of blocks, as they lie in the file
     control, junk = bytes(4), 0
     while (kind := stream.read(1)) not in (b"", b";"):
         if kind == b"!":
-            if stream.read(1) == b"\xf9":
+            start, label = stream.tell() + 1, stream.read(1)
+            if label == b"\xf9":
                 control = stream.read((stream.read(1) or b"\0")[0])[:4].ljust(4, b"\0")
             _skip_blocks(stream, parts)
+            if label in (b"\xff", b"\xfe"):
+                size = stream.tell() - start
+                stream.seek(start)
+                data = stream.read(max(size, 0))
+                name = data[1:12] if label == b"\xff" else _COMMENT
+                if name in (_COMMENT, _GIF_ICC, _GIF_XMP):
+                    told.setdefault(name, data[12 * (label == b"\xff") :][:_MAX_PROFILE])
         elif kind == b",":
             start = stream.tell()
             box = stream.read(9)
@@ -385,7 +412,15 @@ def scan_gif(stream: BinaryIO) -> Scan:
     largest = max(width, right) * max(height, bottom) * (_CANVASES if len(frames) > 1 else 1)
     notes = () if kind == b";" else ("the end of the file is missing; it may have had more frames",)
     return Scan(
-        width, height, largest, has_alpha=_shows_through(frames, width, height), notes=notes, frames=tuple(frames)
+        width,
+        height,
+        largest,
+        has_alpha=_shows_through(frames, width, height),
+        chunks=((b"tEXt", b"Comment\0" + _join_blocks(told[_COMMENT])),) if _COMMENT in told else (),
+        xmp=told.get(_GIF_XMP, b"").partition(_GIF_XMP_END)[0] or None,  # as it is, instead of in blocks
+        info={"icc_profile": _join_blocks(told[_GIF_ICC])} if _GIF_ICC in told else {},
+        notes=notes,
+        frames=tuple(frames),
     )
 
 
@@ -400,8 +435,30 @@ def _shows_through(frames: list[GifFrame], width: int, height: int) -> bool:
     return left or not covers[0] or any(frame.control[0] & 1 for frame in frames)
 
 
+def _join_blocks(data: bytes) -> bytes:
+    """What a chain of GIF data blocks holds."""
+    parts, at = [], 0
+    while size := sum(data[at : at + 1]):
+        parts.append(data[at + 1 : at + 1 + size])
+        at += 1 + size
+    return b"".join(parts)
+
+
 def _skip_blocks(stream: BinaryIO, parts: _Parts) -> None:
     """Past a chain of GIF data blocks, each led by its length, ended by a zero."""
     while (size := stream.read(1)) and size[0]:
         parts.count()
         stream.seek(size[0], 1)
+
+
+def scan_bmp(stream: BinaryIO) -> Scan:
+    """The colour profile of a BMP file, behind its pixels; and whether they have transparency that Pillow ignores."""
+    stream.seek(14)
+    head = stream.read(124)
+    if int.from_bytes(head[:4], "little") >= 56 and head[14:16] == b"\x10\0" and any(head[52:56]):  # the mask of alpha
+        return Scan(notes=("the transparency of 16-bit pixels is not read",))
+    if head[56:60] != b"DEBM" or len(head) < 124:
+        return Scan()
+    at, size = struct.unpack_from("<LL", head, 112)
+    stream.seek(14 + at)
+    return Scan(info={"icc_profile": stream.read(min(size, _MAX_PROFILE))})

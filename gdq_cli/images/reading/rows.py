@@ -1,4 +1,5 @@
-"""Whether a PNG's packed data hold all its rows. Pillow leaves those black that a sound stream does not reach."""
+"""Whether a PNG's packed data hold all its rows, and are those that were written. Pillow leaves rows black that a sound
+stream does not reach, and looks at no checksum but that at the stream's end, where it gets there."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _PIECE = 1 << 20  # bytes that are read or unpacked at once
 
 
 def check_rows(stream: BinaryIO) -> None:
-    """Unpack the pictures of a PNG, and count. Raises ValueError or EOFError where one lacks rows.
+    """Unpack the pictures of a PNG, and count. Raises ValueError or EOFError where one lacks rows or has wrong data.
 
     The stream is left where it was.
     """
@@ -30,10 +31,12 @@ def check_rows(stream: BinaryIO) -> None:
             picture = None
         elif kind in (b"IDAT", b"fdAT"):
             picture = picture or _Packed(_packed_size(width, height, bits, interlaced))
-            rest = length - len(stream.read(4) if kind == b"fdAT" else b"")
-            while picture.missing and rest > 0 and (piece := stream.read(min(rest, _PIECE))):
+            number = stream.read(4) if kind == b"fdAT" else b""
+            checksum, rest = zlib.crc32(kind + number), length - len(number)
+            while rest > 0 and (piece := stream.read(min(rest, _PIECE))):
                 picture.add(piece)
-                rest -= len(piece)
+                checksum, rest = zlib.crc32(piece, checksum), rest - len(piece)
+            picture.sound &= stream.read(4) in (struct.pack(">L", checksum), b"")
     if picture:
         picture.finish()
     stream.seek(at)
@@ -52,21 +55,26 @@ class _Packed:
     """The packed data of one picture."""
 
     def __init__(self, size: int) -> None:
-        self.missing = size
+        self.missing, self.sound = size, True
         self._unpacker = zlib.decompressobj()
+        self._broken = False
 
     def add(self, data: bytes) -> None:
-        """Count what is in more of the data."""
+        """Count what is in more of the data. Behind the last row their own checksum is looked for."""
         try:
-            while self.missing > 0 and data:
-                self.missing -= len(self._unpacker.decompress(data, min(self.missing, _PIECE)))
+            while self.missing >= 0 and data and not self._broken:
+                self.missing -= len(self._unpacker.decompress(data, min(self.missing, _PIECE) or 1))
                 data = self._unpacker.unconsumed_tail
-        except zlib.error:  # as Pillow will say
-            self.missing = 0
+        except zlib.error:  # which Pillow will say where it comes before the last row
+            self._broken = self.missing > 0
 
     def finish(self) -> None:
-        """Complain of missing rows."""
+        """Complain of missing rows, and of wrong checksums of chunks where that of all data was not reached."""
+        if self._broken:
+            return
         if self.missing > 0:
             if not self._unpacker.eof:
                 raise EOFError
             raise ValueError("packed data end before the last row")
+        if not self.sound and not self._unpacker.eof:
+            raise ValueError("wrong checksum of packed data")

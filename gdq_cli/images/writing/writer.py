@@ -40,7 +40,7 @@ Target = str | os.PathLike[str] | BinaryIO
 
 DEFAULT_QUALITY = {"jpg": 95, "webp": 90, "avif": 85}
 _LOSSLESS = frozenset({"png", "tiff", "bmp", "ppm", "webp"})
-_LOOKS = {"icc": "colour profile", "cicp": "colour tag", "png_chunks": "colour tag"}  # fields of `Metadata`
+_LOOKS = {"icc": "colour profile"} | dict.fromkeys(("cicp", "png_chunks", "exif"), "colour tag")  # fields of `Metadata`
 _LOOKS |= dict.fromkeys(("aspect", "dpi"), "resolution")
 _MEMORY_BYTES = 1 << 26  # an output that goes to a stream is held in memory up to here, then in a temporary file
 
