@@ -98,6 +98,9 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in", target_is_directory=True)
     assert len(collect_inputs([str(tmp_path / "in")], recursive=True).files) == 1
+    (tmp_path / "in" / "a.png").unlink()
+    with pytest.raises(ImageError, match=r"no pictures in this folder$"):
+        collect_inputs([str(tmp_path / "in")])
 
 
 # What outputs are called
