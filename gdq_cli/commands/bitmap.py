@@ -102,7 +102,8 @@ def bitmap(
         if not isinstance(file, Path):
             file.seek(0)
         rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
-        model, reason = choose_model(model, probe_image(file, max_pixels=max_pixels).compression)
+        header = probe_image(file, max_pixels=max_pixels)
+        model, reason = choose_model(model, header.compression)
         seconds = {"read": time.perf_counter() - start}
         native = native_scale(model, scale)
         start = time.perf_counter()
@@ -116,7 +117,9 @@ def bitmap(
                 set_thread_count(threads)
             upscaler = Upscaler(load_checkpoint(model, native, offline=offline, watch=watch), None)
             plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget, progress=progress)
-    notes = () if native == scale else (describe_lack(model, scale, native),)
+    notes: tuple[str, ...] = () if native == scale else (describe_lack(model, scale, native),)
+    if header.frames > 1:
+        notes += (f"this is the first of {header.frames} frames or pages",)
     for note in notes:
         say(f"{source}: {note}")
     decided_by: DecidedBy | None = "budget" if budget is not None else "forced" if bits != "auto" else None
