@@ -177,7 +177,7 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
             raise FileError(f"{target}: cannot be written ({reason})")
         if final.is_dir():
             raise FileError(f"{target}: cannot be written (is a folder)")
-        if is_stream(final):
+        if is_stream(final) or is_endless(target):  # a pipe's name by /dev/stdout is no path
             raise FileError(f"{target}: cannot be written (a pipe or device stands there)")
         if not overwrite and final.exists():
             raise OutputExistsError(f"{target}: exists already; `overwrite` replaces it")

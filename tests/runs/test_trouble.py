@@ -55,6 +55,15 @@ def in_time(call: Callable[[], Any]) -> Any:
 
 
 @posix
+def test_a_pipe_by_its_descriptor_is_no_target() -> None:
+    reading, writing = os.pipe()
+    with pytest.raises(FileError, match="a pipe or device stands there"):
+        check_target(Path(f"/dev/fd/{writing}"))
+    os.close(reading)
+    os.close(writing)
+
+
+@posix
 def test_why_there_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("gone.png")
