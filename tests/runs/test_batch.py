@@ -210,6 +210,19 @@ def test_bad_templates(name: str) -> None:
         NameTemplate(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "rendered"),
+    [
+        ("b.png", "b.png"),
+        ("{stem}_b.PNG", "a_b.PNG"),
+        ("{stem}.jpg", "a.jpg.png"),
+        ("{name}", "a.png.png"),
+    ],
+)
+def test_no_suffix_is_doubled(name: str, rendered: str) -> None:
+    assert NameTemplate(name).render({"stem": "a", "name": "a.png", "ext": "png"}) == rendered
+
+
 @pytest.mark.parametrize("format", [":1000000000", ":>99999999", ":.999999999f", ":99d", "!r", ":{scale}"])
 def test_formats_that_take_memory(format: str) -> None:
     with pytest.raises(OptionsError, match="up to 9"):
