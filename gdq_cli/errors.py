@@ -68,7 +68,7 @@ _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc|Data
 
 @contextmanager
 def memory_errors(cure: str = "give smaller pictures", cure_here: str | None = None) -> Iterator[None]:
-    """Running out of memory, on the CPU or a device, is an error with an exit code, not a traceback.
+    """Running out of memory, on the CPU or a device, or of threads is an error with an exit code, not a traceback.
 
     Args:
         cure: what to do about it.
@@ -82,6 +82,10 @@ def memory_errors(cure: str = "give smaller pictures", cure_here: str | None = N
         if isinstance(error, RuntimeError):
             if "out of memory" in text:
                 raise DeviceError(f"out of memory on the device: {cure} ({text.splitlines()[0]})") from error
+            if "can't start new thread" in text:
+                raise DeviceError(
+                    "no more threads can be started; raise the limit (ulimit -u, or of the container)"
+                ) from error
             enough = _NO_MEMORY.search(text) is None
         if enough:
             raise

@@ -115,16 +115,18 @@ def path_key(path: Path, *, follow: bool = True) -> str:
 def why_missing(
     name: str | os.PathLike[str], what: str = "no such file", cure: str = "; download it first and give the file"
 ) -> str:
-    """What to say of a path that leads nowhere: an address is no path.
+    """What to say of a path that leads to no file: an address is no path, a link may lead nowhere.
 
     Args:
         name: as given, or as a path, which holds one slash of an address's two.
         what: to say of anything else.
         cure: added for an address.
     """
-    found = _ADDRESS.match(os.fspath(name))
+    found, path = _ADDRESS.match(os.fspath(name)), user_path(os.fspath(name))
+    if found is None and is_endless(path):
+        return "is a pipe or device, and a file on a disk is wanted"
     if found is None:
-        return what
+        return f"{what}, but a link to {os.readlink(path)}, which is not there" if os.path.islink(path) else what
     if found[1].lower() == "file":
         return f"gdq takes paths, not addresses; this one's path is /{unquote(found[2])}"
     return f"gdq takes paths, not addresses{cure}"
@@ -175,7 +177,7 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
             raise FileError(f"{target}: cannot be written ({reason})")
         if final.is_dir():
             raise FileError(f"{target}: cannot be written (is a folder)")
-        if is_stream(final):
+        if is_stream(final) or is_endless(target):  # a pipe's name by /dev/stdout is no path
             raise FileError(f"{target}: cannot be written (a pipe or device stands there)")
         if not overwrite and final.exists():
             raise OutputExistsError(f"{target}: exists already; `overwrite` replaces it")

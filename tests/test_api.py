@@ -221,3 +221,17 @@ def test_a_pillow_image_that_is_cut(model: gdq_cli.Model, format: str) -> None:
     cut = Image.open(io.BytesIO(stream.getvalue()[: len(stream.getvalue()) // 2]))
     with pytest.raises(ImageError, match="cannot be read"):
         model.upscale(cut)
+
+
+def test_a_daemon_thread_ends_with_the_program() -> None:
+    """The interpreter does not wait for such a thread, which came back from the kernels to none and aborted."""
+    pytest.importorskip("gdq_cli._kernels")
+    code = (
+        "import threading, time, numpy, gdq_cli\n"
+        "model = gdq_cli.load(scale=4)\n"
+        "image = numpy.random.default_rng(0).integers(0, 256, (600, 900, 3), numpy.uint8)\n"
+        "threading.Thread(target=model.upscale, args=[image], daemon=True).start()\n"
+        "time.sleep(0.3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -115,8 +115,10 @@ def main() -> None:
         if message := usage_message(error):
             _fail(OptionsError(message))
         sys.exit(OptionsError.exit_code)
-    except FileNotFoundError:
-        if _has_folder():
+    except OSError as error:
+        if "--install-completion" in sys.argv:
+            _fail(FileError(f"{error.filename}: cannot be written ({(error.strerror or str(error)).lower()})"))
+        if not isinstance(error, FileNotFoundError) or _has_folder():
             raise
         _fail(FileError("the current folder is gone, so relative paths lead nowhere; change to another one"))
     except KeyboardInterrupt:  # before a command runs: its import takes a moment

@@ -98,10 +98,10 @@ def bitmap(
     with show_progress(source.name, shown=not as_json) as progress:
         start = time.perf_counter()
         file = hold_pipe(source)
-        compression = probe_image(file, max_pixels=max_pixels).compression
+        header = probe_image(file, max_pixels=max_pixels)
         picture = read_image(file, max_pixels=max_pixels)
         rgb = picture.rgb if picture.alpha is None else bleed_colour(picture.rgb, picture.alpha)
-        model, reason = choose_model(model, compression)
+        model, reason = choose_model(model, header.compression)
         seconds = {"read": time.perf_counter() - start}
         native = native_scale(model, scale)
         start = time.perf_counter()
@@ -115,7 +115,9 @@ def bitmap(
                 set_thread_count(threads)
             upscaler = Upscaler(load_checkpoint(model, native, offline=offline, watch=watch), None)
             plan = upscaler.plan_bits(rgb, bits=options.bits, budget=budget, progress=progress)
-    notes = () if native == scale else (describe_lack(model, scale, native),)
+    notes: tuple[str, ...] = () if native == scale else (describe_lack(model, scale, native),)
+    if header.frames > 1:
+        notes += (f"this is the first of {header.frames} frames or pages",)
     for note in notes:
         say(f"{source}: {note}")
     decided_by: DecidedBy | None = "budget" if budget is not None else "forced" if bits != "auto" else None

@@ -205,18 +205,15 @@ def bench(
         raise OptionsError("--max-pixels is of INPUT; give both or neither")
     widths = _split_words(bits)
     row_order(widths, quantized=True, bicubic=False)
-    if source is None:
-        image = natural_picture(*_parse_size(size))
-    else:
-        image = read_image(source, max_pixels=max_pixels).rgb
+    file = source if source is None else hold_pipe(source)
+    image = natural_picture(*_parse_size(size)) if file is None else read_image(file, max_pixels=max_pixels).rgb
     checkpoint = load_checkpoint(model, scale, offline=offline, watch=watch_downloads(shown=not as_json))
     place = choose_device(device)
     upscalers, missing = find_engines(checkpoint, place, engines or ())
     energy = energy_meter(place)
     rows_to_time = row_order(widths, checkpoint.is_quantized)
     with tempfile.TemporaryDirectory() as folder:
-        file = source
-        if file is None:
+        if not isinstance(file, Path):
             file = Path(folder) / "in.png"
             write_image(file, Picture(image), Encoding(format="png"))
         with show_progress(f"{checkpoint.name} x{scale}", "runs") as progress:

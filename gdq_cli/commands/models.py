@@ -139,7 +139,7 @@ def info(
 def verify(
     context: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL|FILE]...", help="Default: all models that are here.")
+        list[str] | None, typer.Argument(metavar="MODEL|FILE...", help="Default: all models that are here.")
     ] = None,
     scale: NativeScaleOption = 4,
 ) -> None:

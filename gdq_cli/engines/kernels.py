@@ -8,7 +8,12 @@ here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import atexit
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -51,8 +56,38 @@ _TIMES = dict(zip(ALGORITHMS, (2.0, 1.0, 1.25, 0.87), strict=True))
 LARGEST_GIVEN = 2.0**16
 """Values of a stream that other layers made must stay below it in magnitude, so that their codes are proved exact."""
 
+_running: set[int] = set()  # threads that are in the extension
+_ending = threading.Event()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_running.clear)
+
 PORTABLE = "portable"
 """Plain C++, the oracle of the others."""
+
+
+@atexit.register
+def _end_daemons() -> None:
+    """Have daemon threads leave the extension: one that came out of it after the interpreter's end would abort all."""
+    _ending.set()
+    while _running:
+        time.sleep(0.005)
+
+
+def _end_daemon() -> None:
+    """End this thread, without a word, if it is one that the interpreter does not wait for, and ends."""
+    if _ending.is_set() and threading.current_thread().daemon:
+        raise SystemExit
+
+
+@contextmanager
+def _inside() -> Iterator[None]:
+    """While a thread is in the extension, without the interpreter lock."""
+    _running.add(threading.get_ident())
+    try:
+        _end_daemon()
+        yield
+    finally:
+        _running.discard(threading.get_ident())
 
 
 @dataclass(frozen=True)
@@ -328,7 +363,14 @@ class Network:
             if place not in by_place:
                 by_place[place] = np.empty((int(windows[:, 2:].prod(axis=1).sum()), self.features), np.float32)
         outer = [by_place[place] for place in self._outer]
-        self._network.run(image, windows, cores, bit_widths, patches, out, outer, threads, progress)
+
+        def poll(done: int) -> None:
+            _end_daemon()
+            if progress is not None:
+                progress(done)
+
+        with _inside():
+            self._network.run(image, windows, cores, bit_widths, patches, out, outer, threads, poll)
         streams.update({buffer: by_place[self._places[buffer]] for buffer in self._made})
 
 
@@ -366,7 +408,8 @@ class Texture:
             ValueError: if a core does not lie in the image.
         """
         out = np.empty((len(cores), 3, len(self.multiplier)), np.int64)
-        self._texture.sums(image, cores, out, threads)
+        with _inside():
+            self._texture.sums(image, cores, out, threads)
         return out
 
 
@@ -385,7 +428,8 @@ def grey_sums(image: NDArray[np.uint8], cores: NDArray[np.int32], *, threads: in
     if _kernels is None:
         raise DeviceError(_MISSING)
     out = np.empty((len(cores), BINS))
-    _kernels.grey_sums(grey_kernel(), image, cores, out, threads)
+    with _inside():
+        _kernels.grey_sums(grey_kernel(), image, cores, out, threads)
     return out
 
 

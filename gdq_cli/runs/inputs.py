@@ -145,7 +145,7 @@ def read_stdin(stream: BinaryIO) -> Inputs:
 
 
 def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: Path | None) -> int:
-    """Add the pictures of a folder; the number of folders in it that were left out."""
+    """Add the pictures of a folder; the number of folders in it that ``recursive`` would look into."""
     skipped = path_key(exclude) if exclude is not None else None
 
     def report(error: OSError) -> None:
@@ -157,7 +157,7 @@ def _collect_folder(found: _Collection, folder: Path, recursive: bool, exclude: 
             name for name in folders if not name.startswith(".") and path_key(Path(parent, name)) != skipped
         )
         if not recursive:
-            nested += len(folders)
+            nested += sum(not os.path.islink(os.path.join(parent, name)) for name in folders)
             folders.clear()
         for name in sorted(files):
             found.add_listed(Path(parent, name), folder)

@@ -118,8 +118,8 @@ class NameTemplate:
     """A checked template for output names.
 
     Args:
-        text: with fields of ``FIELDS`` in braces, such as ``{stem}_{width}x{height}``. Unless it ends with ``.{ext}``,
-            that is appended.
+        text: with fields of ``FIELDS`` in braces, such as ``{stem}_{width}x{height}``. Unless it ends with the suffix
+            or with ``.{ext}``, that is appended.
 
     Raises:
         OptionsError: unknown field, unbalanced brace, a path separator or control character.
@@ -156,6 +156,9 @@ class NameTemplate:
             name = self._full.format_map(values)
         except (ValueError, TypeError) as error:
             raise OptionsError(f"`name` {self.text!r}: {error}") from error
+        suffix = f".{values['ext']}"
+        if self.text.lower().endswith(suffix.lower()):
+            name = name.removesuffix(suffix)
         if name.startswith(".") and not str(values["stem"]).startswith("."):
             raise OptionsError(f"`name` {self.text!r} gives {name!r}, which is hidden")
         return name

@@ -299,8 +299,10 @@ class _Run:
                 raise
             except Exception as fault:
                 error = task.fail(fault)
-                made_meanwhile = isinstance(error, OutputExistsError)  # by another program
-                outcome = task.job.skipped() if made_meanwhile else task.job.failed(error)
+                if isinstance(error, OutputExistsError):  # made by another program meanwhile
+                    outcome = task.job.skipped(task.tell_difference())
+                else:
+                    outcome = task.job.failed(error)
             with suppress(GdqError):  # which the outcome tells
                 for _ in frames:
                     pass

@@ -22,7 +22,7 @@ from gdq_cli.files import check_target
 from gdq_cli.images import Frame, Picture, bleed_colour, read_frames, write_frames, write_image
 from gdq_cli.images.mark import Mark
 from gdq_cli.options import UpscaleOptions
-from gdq_cli.runs.marks import make_mark
+from gdq_cli.runs.marks import Difference, make_mark, tell_difference
 from gdq_cli.runs.memory import CURE, ArrayStore
 from gdq_cli.runs.plan import Planned, check_disk
 from gdq_cli.upscaling.progress import in_turn
@@ -108,6 +108,14 @@ class Task:
                 return
             yield frame
             del frame
+
+    def tell_difference(self) -> Difference | None:
+        """How an output that appeared meanwhile differs from this one."""
+        assert isinstance(self.job.target, Path)
+        try:
+            return tell_difference(self.job.target, self._mark or make_mark(self.job, self.options))
+        except ImageError:  # the input has gone
+            return "input"
 
     def load(self, pool: UpscalerPool) -> None:
         """Have the model ready.

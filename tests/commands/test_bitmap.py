@@ -115,3 +115,10 @@ def test_output_to_a_file_has_no_blocks(picture: Path, model: Path) -> None:
     done = run_process("bitmap", picture, "-x", 2, "-m", model)
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
+
+
+def test_an_animation_says_which_frame_is_shown(model: Path, tmp_path: Path) -> None:
+    frames = [Image.fromarray(make_picture(30, 40, seed)) for seed in (0, 1)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    done = run_process("bitmap", tmp_path / "a.png", "-x", 2, "-m", model)
+    assert b"this is the first of 2 frames or pages" in done.stderr

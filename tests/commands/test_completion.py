@@ -57,3 +57,13 @@ def test_as_a_process() -> None:
     environment = {"_GDQ_COMPLETE": "complete_bash", "COMP_WORDS": "gdq upscale -b 4", "COMP_CWORD": "3"}
     done = run_process(env=environment)
     assert done.stdout.split() == [b"4"]
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    home = dict.fromkeys(("HOME", "USERPROFILE"), str(tmp_path / "home"))
+    done = run_process("--install-completion", "bash", env=home | {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
+    assert done.returncode == 3
+    assert done.stderr.startswith(b"error: ")
+    assert b": cannot be written (" in done.stderr
+    assert done.stderr.count(b"\n") == 1

@@ -13,6 +13,7 @@ from gdq_cli.commands.app import build_app
 from gdq_cli.commands.line import flags
 from gdq_cli.commands.line.help import EXAMPLES
 from tests.helpers.commands import COMMANDS, app
+from tests.helpers.paths import ROOT
 
 PANELS = {maker.keywords["rich_help_panel"] for maker in vars(flags).values() if isinstance(maker, partial)}
 
@@ -45,6 +46,13 @@ def test_help(path: tuple[str, ...], columns: str, colour: str) -> None:
     for name, text in texts.items():
         missing = set(re.split(r"[\s,]+", text.replace("\\", ""))) - words - {""}
         assert not missing, f"{name}: broken, or taken for markup"
+
+
+@pytest.mark.parametrize("path", [path for path in COMMANDS if not hasattr(COMMANDS[path], "commands")], ids=" ".join)
+def test_the_usage_is_that_of_the_page(path: tuple[str, ...]) -> None:
+    page = (ROOT / "docs" / "cli" / f"{'-'.join(path)}.md").read_text(encoding="utf-8")
+    (usage,) = re.findall(r"Usage: .*?(\[OPTIONS\].*?) *\n", shown_help(path))
+    assert f"gdq {' '.join(path)} {usage}\n```" in page
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if len(COMMANDS[path].params) > 8], ids=" ".join)

@@ -121,11 +121,16 @@ def test_a_seed_below_zero(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
-@pytest.mark.parametrize("command", ["compare", "bitmap"])
+@pytest.mark.parametrize("command", ["compare", "bitmap", "bench"])
 def test_a_pipe_is_read_once(tmp_path: Path, model: Path, command: str) -> None:
     picture, pipe = save(tmp_path / "a.png"), tmp_path / "pipe"
     os.mkfifo(pipe)
-    more = (picture,) if command == "compare" else ("-m", model, "-x", 2, "-o", tmp_path / "map.png")
+    network = ("-m", model, "-x", 2)
+    more = {
+        "compare": (picture,),
+        "bitmap": (*network, "-o", tmp_path / "map.png"),
+        "bench": (*network, "-b", 8, "--repeats", 1),
+    }[command]
     with subprocess.Popen(["sh", "-c", f"cat {picture} > {pipe}"]) as writer:
         done = run_process(command, pipe, *more)
         writer.wait(10)

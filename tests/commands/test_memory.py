@@ -46,6 +46,13 @@ def test_every_error(error: Exception) -> None:
         raise device
 
 
+def test_no_more_threads(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(make_picture(16, 16)).save(tmp_path / "a.png")
+    monkeypatch.setattr("threading.Thread.start", raising(RuntimeError("can't start new thread")))
+    said = gdq("upscale", tmp_path / "a.png", "-x", 2, "-m", model, code=5)
+    assert "no more threads can be started; raise the limit (ulimit -u, or of the container)" in said
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("a fault")], ids=str)
 def test_no_other_error(error: Exception) -> None:
     with pytest.raises(type(error)) as raised, memory_errors():

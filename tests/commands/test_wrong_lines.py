@@ -35,6 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(make_picture(30, 40)).save(folder / "made.png")
     (folder / "cut.jpg").write_bytes((folder / "other.jpg").read_bytes()[:600])
     (folder / "empty").mkdir()
+    for name in ("-a.png", "--help.png", "-x2.png"):
+        (folder / name).touch()
     for name in ("text.txt", "junk.pth", "junk.safetensors"):
         (folder / name).write_text("hello")
     (folder / "empty.pth").touch()

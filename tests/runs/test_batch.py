@@ -98,6 +98,9 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     save(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in", target_is_directory=True)
     assert len(collect_inputs([str(tmp_path / "in")], recursive=True).files) == 1
+    (tmp_path / "in" / "a.png").unlink()
+    with pytest.raises(ImageError, match=r"no pictures in this folder$"):
+        collect_inputs([str(tmp_path / "in")])
 
 
 # What outputs are called
@@ -205,6 +208,19 @@ def test_fields_of_the_size_are_those_of_the_output(tmp_path: Path) -> None:
 def test_bad_templates(name: str) -> None:
     with pytest.raises(OptionsError, match="`name`"):
         NameTemplate(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "rendered"),
+    [
+        ("b.png", "b.png"),
+        ("{stem}_b.PNG", "a_b.PNG"),
+        ("{stem}.jpg", "a.jpg.png"),
+        ("{name}", "a.png.png"),
+    ],
+)
+def test_no_suffix_is_doubled(name: str, rendered: str) -> None:
+    assert NameTemplate(name).render({"stem": "a", "name": "a.png", "ext": "png"}) == rendered
 
 
 @pytest.mark.parametrize("format", [":1000000000", ":>99999999", ":.999999999f", ":99d", "!r", ":{scale}"])

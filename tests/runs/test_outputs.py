@@ -450,3 +450,13 @@ def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_two_runs_at_once_say_in_what_they_differ(tmp_path: Path, upscaler: Upscaler) -> None:
+    """What another run has made between the plan and a picture's turn is told like what was there before."""
+    source, out = save(tmp_path / "a.png"), tmp_path / "out"
+    plan = make_plan(source, output=f"{out}/")
+    run(make_plan(source, output=f"{out}/", bits="4"), upscaler, bits="4")
+    (outcome,) = run(plan, upscaler).outcomes
+    assert isinstance(outcome, Skipped)
+    assert outcome.differs == "options"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from gdq_cli.engines import choose_engine
 from gdq_cli.errors import FileError, GdqError, ImageError
-from gdq_cli.files import check_target, open_regular, remove_stale_parts
+from gdq_cli.files import check_target, open_regular, remove_stale_parts, why_missing
 from gdq_cli.images import probe_image, read_image
 from gdq_cli.images.mark import fingerprint, read_mark
 from gdq_cli.measure.pairs import list_images
@@ -52,6 +52,24 @@ def in_time(call: Callable[[], Any]) -> Any:
     thread.join(20)
     assert found, "it waits"
     return found[0]
+
+
+@posix
+def test_a_pipe_by_its_descriptor_is_no_target() -> None:
+    reading, writing = os.pipe()
+    with pytest.raises(FileError, match="a pipe or device stands there"):
+        check_target(Path(f"/dev/fd/{writing}"))
+    os.close(reading)
+    os.close(writing)
+
+
+@posix
+def test_why_there_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("gone.png")
+    assert why_missing(tmp_path / "pipe") == "is a pipe or device, and a file on a disk is wanted"
+    assert why_missing(tmp_path / "link") == "no such file, but a link to gone.png, which is not there"
+    assert why_missing(tmp_path / "none") == "no such file"
 
 
 @posix

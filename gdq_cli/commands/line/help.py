@@ -84,6 +84,9 @@ def _without_types(parameters: list[Any]) -> list[Any]:
         if flag or argument or word is not None:
             shown = None if flag or argument else word
             setattr(parameter, "display_type_rich", lambda ctx, shown=shown: shown)  # noqa: B010
+        if argument and word is not None:  # newer Typers put it in braces, and dots behind its own
+            usage = word if parameter.required else f"[{word}]"
+            setattr(parameter, "get_usage_pieces", lambda ctx, usage=usage: [usage])  # noqa: B010
     return parameters
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sys
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,6 +39,9 @@ def usage_message(error: Any) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":
         return ""
     text = " ".join(_describe(error).split()).rstrip(".")
+    for word in sys.argv[1:]:
+        if word.startswith("-") and word != "-" and os.path.lexists(word):
+            return f"{text.partition(', did you mean')[0]}; for the file {word} give ./{word}"
     if error.ctx is None or text.endswith("?"):
         return text
     return f"{text}; see {error.ctx.command_path} --help"
