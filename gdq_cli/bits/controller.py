@@ -27,6 +27,9 @@ GBC_BITS = (4, 6, 8)
 _LAST_STEP = math.log(1 / 8)
 """How much less a bit of the step 6 -> 8 is worth than the bit before: noise power is quartered by each of the two."""
 
+_FORBIDDEN = 2.0**20
+"""Loss that no price outweighs, in prices of a bit."""
+
 Descriptor = Literal["mean", "band_energy"]
 
 
@@ -138,9 +141,9 @@ class BitChoice:
 
 
 def find_reasons(choices: Sequence[BitChoice], bit_widths: Iterable[int]) -> list[str]:
-    """Why patches run at their bit-widths: ``controller``, ``entropy``, or ``window`` where theirs has more bits."""
+    """Why patches run at their bit-widths: ``controller``, ``entropy``, or ``window`` where theirs has others."""
     pairs = zip(choices, bit_widths, strict=True)
-    return ["window" if bits > choice.bit_width else choice.reason for choice, bits in pairs]
+    return ["window" if bits != choice.bit_width else choice.reason for choice, bits in pairs]
 
 
 @dataclass(frozen=True)
@@ -216,14 +219,45 @@ class Controller:
         return choices
 
 
+def _worth(logits: Sequence[float]) -> tuple[float, float, float]:
+    """Logarithms of what the steps 4 -> 5, 5 -> 6 and 6 -> 8 are worth per bit, next to its price.
+
+    The first two are what they add to the logits, the third class being mostly 5 bits; where the second is worth more
+    than the first, each counts as the mean of both. The step 6 -> 8, on which the logits are silent, is worth an eighth
+    of 5 -> 6, logits being logarithms.
+    """
+    four, six, third = logits
+    both = (six - four) / 2
+    first, second = max(third - four, both), min(six - third, both)
+    return first, second, second + _LAST_STEP
+
+
+def bit_losses(choices: Sequence[BitChoice]) -> NDArray[np.float64]:
+    """What 4, 5, 6 and 8 bits cost patches, in prices of a bit, so that each by itself is best off as it was chosen.
+
+    Rounded to 1/1024, so that sums are exact: they decide alike on every machine.
+
+    Returns:
+        (N, 4), 0 at 8 bits. What entropy made 8 bits stays so, and where it made 4 of them bits are worth nothing.
+    """
+    found = []
+    for choice in choices:
+        first, second, last = np.exp(np.clip(_worth(choice.logits), -7, 7)).tolist()
+        last = min(last, 1 - 1 / 1024)  # the controller's widest class of its own is 6 bits
+        losses = [first + second + 2 * last, second + 2 * last, 2 * last, 0.0]
+        if choice.reason == "entropy" and choice.bit_width != 5:
+            losses = [0.0] * 4 if choice.bit_width == 4 else [_FORBIDDEN] * 3 + [0.0]
+        found.append(losses)
+    rounded: NDArray[np.float64] = np.round(np.array(found) * 1024) / 1024
+    return rounded
+
+
 def spend_budget(logits: NDArray[np.float64], budget: float) -> list[int]:
     """Bit-widths that spend at most ``budget`` bits on average, where the controller ranks the need highest.
 
-    What the steps 4 -> 5 and 5 -> 6 are worth is what they add to the logits, the third class being mostly 5 bits;
-    where the second is worth more than the first, each counts as the mean of both. The step 6 -> 8, on which the logits
-    are silent, is worth an eighth of 5 -> 6 per bit, logits being logarithms. Steps are taken by their worth until the
-    budget is spent. So the maps of growing budgets are nested, and the average of the controller's own choice leads
-    back to that choice, but for patches that entropy decides or whose need is so great that 8 bits pay first.
+    Steps are taken by their worth until the budget is spent. So the maps of growing budgets are nested, and the average
+    of the controller's own choice leads back to that choice, but for patches that entropy decides or whose need is so
+    great that 8 bits pay first.
 
     Args:
         logits: (N, 3) of the widths 4, 6, 8.
@@ -238,10 +272,8 @@ def spend_budget(logits: NDArray[np.float64], budget: float) -> list[int]:
     if not 4 <= budget <= 8:
         raise ValueError(f"budget must be between 4 and 8 bits, not {budget}")
     steps = []
-    for patch, (four, six, third) in enumerate(logits.tolist()):
-        both = (six - four) / 2
-        first, second = max(third - four, both), min(six - third, both)
-        steps += [(-first, patch, 5), (-second, patch, 6), (-second - _LAST_STEP, patch, 8)]
+    for patch, row in enumerate(logits.tolist()):
+        steps += [(-worth, patch, bits) for worth, bits in zip(_worth(row), (5, 6, 8), strict=True)]
     steps.sort()  # equal worth: by patch, then narrow to wide
     bit_widths = [4] * len(logits)
     left = math.floor((budget - 4) * len(logits) + 1e-9)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -42,21 +42,26 @@ class Window:
 
 
 def plan_windows(
-    plan: PatchPlan, bit_widths: Sequence[int], prices: Mapping[int, float] | None = None
+    plan: PatchPlan,
+    bit_widths: Sequence[int],
+    prices: Mapping[int, float] | None = None,
+    losses: NDArray[np.float64] | None = None,
 ) -> tuple[Window, ...]:
     """Put neighbouring patches into windows of at most ``MOST_PATCHES`` on a side.
 
     The grid is cut into blocks of this size, and each block by straight cuts into the windows that cost least, context
-    included. A window has one bit-width, at least that of each of its patches: where the context of a window of its own
-    costs more than fewer bits save, a patch gets more of them. All windows of as many rows and columns of patches have
-    one shape: they are moved inwards where they would leave the image, so the zero padding of the convolutions stands
-    only at its border, as in a whole-image run.
+    included. A window has one bit-width. Where the context of a window of its own costs more than it gains, a patch
+    gets another width than it was given: a wider one, or a narrower one, too, if it is known what bits are worth. All
+    windows of as many rows and columns of patches have one shape: they are moved inwards where they would leave the
+    image, so the zero padding of the convolutions stands only at its border, as in a whole-image run.
 
     Args:
         plan: of the image.
         bit_widths: one per patch.
         prices: what a pixel costs, by bit-width; of equal prices the widest is taken. Without them each patch keeps its
             own bit-width.
+        losses: (N, widths of ``prices``): what each width costs each patch, in prices of a bit for all its pixels and
+            the share of context that they have if all patches are alike.
 
     Returns:
         Windows whose cores tile the image.
@@ -68,18 +73,25 @@ def plan_windows(
         spans = [slice(row * cols + block.left, row * cols + block.right) for row in range(block.top, block.bottom)]
         return {bits for span in spans for bits in bit_widths[span]}
 
-    def run_at_once(block: _Block, wanted: set[int]) -> tuple[float, Window]:
-        """The window of all patches of a block, and its price."""
+    def window_of(block: _Block, bits: int) -> Window:
         y, y_stop = plan.rows[block.top].start, plan.rows[block.bottom - 1].stop
         x, x_stop = plan.cols[block.left].start, plan.cols[block.right - 1].stop
         seen_y, seen_height = _see(y, (block.bottom - block.top) * height, plan.size[0], plan.halo)
         seen_x, seen_width = _see(x, (block.right - block.left) * width, plan.size[1], plan.halo)
         core, seen = Box(y, x, y_stop - y, x_stop - x), Box(seen_y, seen_x, seen_height, seen_width)
-        bits, price = max(wanted), 1.0 if len(wanted) == 1 else math.inf
-        if prices is not None:
-            bits = min((one for one in prices if one >= bits), key=lambda one: (prices[one], -one))
-            price = prices[bits]
-        return price * seen.pixels, Window(bits, block.patches, core, seen)
+        return Window(bits, block.patches, core, seen)
+
+    def run_at_once(block: _Block, wanted: set[int]) -> tuple[float, Window]:
+        """The window of all patches of a block, and what it costs."""
+        window = window_of(block, max(wanted))
+        if prices is None:
+            return float(window.seen.pixels) if len(wanted) == 1 else math.inf, window
+        lost = [0.0 if bits >= window.bit_width else math.inf for bits in prices]
+        if weighed is not None:
+            lost = weighed[block.top : block.bottom, block.left : block.right].sum(axis=(0, 1)).tolist()
+        costs = (price * window.seen.pixels + loss for price, loss in zip(prices.values(), lost, strict=True))
+        cost, narrowness = min(zip(costs, (-bits for bits in prices), strict=True))
+        return cost, replace(window, bit_width=-narrowness)
 
     @cache
     def divide(block: _Block) -> tuple[float, tuple[Window, ...]]:
@@ -95,7 +107,12 @@ def plan_windows(
 
     tall, broad = _even(rows), _even(cols)
     corners = product(range(0, rows, tall), range(0, cols, broad))
-    blocks = (_Block(top, min(top + tall, rows), left, min(left + broad, cols)) for top, left in corners)
+    blocks = [_Block(top, min(top + tall, rows), left, min(left + broad, cols)) for top, left in corners]
+    weighed: NDArray[np.float64] | None = None
+    if prices is not None and losses is not None:
+        bit_price = (max(prices.values()) - min(prices.values())) / (max(prices) - min(prices))
+        seen = sum(window_of(block, 0).seen.pixels for block in blocks)
+        weighed = (losses * (bit_price * (seen // len(plan)))).reshape(rows, cols, -1)
     return tuple(window for block in blocks for window in divide(block)[1])
 
 

@@ -29,6 +29,7 @@ class Chooser:
 
     Attributes:
         is_compiled: whether the extension does it.
+        weighs_bits: whether the controller's logits say what bits are worth, as ours do, the release's not.
     """
 
     def __init__(self, controller: Controller, head: IntegerHead | ReleaseHead) -> None:
@@ -39,8 +40,8 @@ class Chooser:
             kernels.choose_isa()
         except DeviceError:
             self.is_compiled = False
-        has_bands = controller.descriptor == "band_energy"
-        if self.is_compiled and has_bands and isinstance(head, IntegerHead) and head.weight.shape[-1] == 3:
+        self.weighs_bits = controller.descriptor == "band_energy"
+        if self.is_compiled and self.weighs_bits and isinstance(head, IntegerHead) and head.weight.shape[-1] == 3:
             self._texture = kernels.Texture(head)
 
     def choose(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gdq_cli.bits.controller import BitChoice, spend_budget
+from gdq_cli.bits.controller import BitChoice, bit_losses, spend_budget
 from gdq_cli.bits.patches import Box, PatchPlan, plan_patches
 from gdq_cli.bits.widths import FP32_BITS
 from gdq_cli.bits.windows import Window, count_pixels, map_bits, plan_windows
@@ -236,7 +236,8 @@ class Upscaler:
             choices = self._chooser.choose(image, patches, progress)
             if budget is None:
                 prices = self.engine.prices() if prefer == "time" else self._prices
-                windows = plan_windows(patches, [choice.bit_width for choice in choices], prices)
+                losses = bit_losses(choices) if self._chooser.weighs_bits else None
+                windows = plan_windows(patches, [choice.bit_width for choice in choices], prices, losses)
             else:
                 windows = self._spend(patches, choices, budget)
         return BitPlan(patches, windows, choices, time.perf_counter() - start)

@@ -90,6 +90,21 @@ def test_only_eight_bits_go_to_the_entropy_step(head: IntegerHead) -> None:
             assert {choice.reason for choice in chosen} == {"entropy" if bits == 8 else "controller"}
 
 
+def test_a_patch_by_itself_is_best_off_as_it_was_chosen() -> None:
+    rng = np.random.default_rng(0)
+    zero, thresholds = np.zeros((3, 1)), (2.0, 3.0)
+    price = np.array([4.0, 5, 6, 8])
+    for bias in rng.normal(0, 3, (400, 3)):
+        controller = gbc.Controller("mean", zero, bias - bias[0], thresholds)
+        for entropy in (1.0, 2.5, 3.2):
+            (choice,) = controller.decide(np.zeros((1, 1)), [entropy])
+            (losses,) = gbc.bit_losses([choice])
+            assert (np.diff(losses) <= 0).all()
+            assert losses[-1] == 0
+            costs = losses + price
+            assert costs[int(np.searchsorted(price, choice.bit_width))] <= costs.min() + 2 / 1024
+
+
 LOGITS = hnp.arrays(np.float64, st.tuples(st.integers(1, 40), st.just(3)), elements=st.floats(-20, 20))
 
 

@@ -94,6 +94,54 @@ def test_a_patch_that_would_split_a_window_joins_it() -> None:
     assert map_bits(wide, plan_windows(wide, [4] * 9, dict.fromkeys(prices, 1.0))).tolist() == [[8] * 3] * 3
 
 
+PRICES = {4: 4.0, 5: 5.0, 6: 6.0, 8: 8.0}
+
+
+def seen_alike(plan: PatchPlan) -> int:
+    """Pixels that the network sees for a patch of a picture whose patches are all alike."""
+    return sum(window.seen.pixels for window in plan_windows(plan, [6] * len(plan))) // len(plan)
+
+
+@given(
+    maps(), st.sampled_from([PRICES, {4: 3.0, 5: 4.0, 6: 4.0, 8: 5.0}, dict.fromkeys(PRICES, 1.0)]), st.integers(0, 99)
+)
+def test_windows_weigh_bits_against_their_price(
+    case: tuple[PatchPlan, list[int]], prices: dict[int, float], seed: int
+) -> None:
+    """No map of one width, and not the one that was chosen either, costs less with what is lost by it."""
+    plan, _ = case
+    steps = np.sort(np.random.default_rng(seed).exponential(1, (len(plan), 3)))
+    losses = np.concatenate([np.cumsum(steps, axis=1)[:, ::-1], np.zeros((len(plan), 1))], axis=1)
+    bits, at = np.array(list(prices)), np.array(list(prices.values()))
+    bit_price = (at[-1] - at[0]) / 4
+    widths = bits[(losses * bit_price + at).argmin(1)].tolist()
+
+    def cost(windows: tuple[Window, ...]) -> float:
+        chosen = np.searchsorted(bits, map_bits(plan, windows).ravel())
+        lost = losses[np.arange(len(plan)), chosen].sum()
+        return price(windows, prices) + float(lost) * bit_price * seen_alike(plan)
+
+    windows = plan_windows(plan, widths, prices, losses)
+    cover(plan, windows)
+    others = [plan_windows(plan, widths), *(plan_windows(plan, [width] * len(plan)) for width in prices)]
+    assert cost(windows) <= min(map(cost, others)) * (1 + 1e-9)
+
+
+def test_a_patch_that_would_split_a_window_goes_by_what_bits_are_worth() -> None:
+    """One of nine asks for 5 bits: it gets 4 as its neighbours, or they get 5, or it stays alone."""
+    wide = plan_patches((288, 288), halo=30)
+    narrow = plan_patches((288, 288), halo=0)
+    widths = [4] * 8 + [5]
+
+    def map_of(plan: PatchPlan, alone: float, others: float) -> list[int]:
+        losses = np.array([[worth, 0.0, 0.0, 0.0] for worth in [others] * 8 + [alone]])
+        return sorted(map_bits(plan, plan_windows(plan, widths, PRICES, losses)).ravel().tolist())
+
+    assert map_of(wide, 1.2, 0.1) == [4] * 9
+    assert map_of(wide, 1.5, 0.99) == [5] * 9
+    assert map_of(narrow, 1.2, 0.1) == [4] * 8 + [5]
+
+
 def test_neighbours_of_one_width_run_together() -> None:
     plan = plan_patches((288, 288), halo=16)
     widths = [4, 6, 6, 4, 6, 6, 4, 8, 5]
