@@ -1,15 +1,14 @@
 """Does the dial buy pixels for time? Y-PSNR against seconds of fixed widths, auto, budgets and chance.
 
 Each map stands beside as many patches of the same widths at random places of the same picture. Seconds are of the
-network, medians of interleaved runs over all pictures; pictures of several patches are wanted.
+network, medians of interleaved runs over all pictures; whole photographs are wanted, as tiles put together have patches
+that no photograph has.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import math
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -89,14 +88,6 @@ class Curve:
             )
 
 
-def join(pairs: list[ImagePair]) -> ImagePair:
-    """Pairs of one size side by side, as one picture as square as can be; those beyond it are left out."""
-    side = math.isqrt(len(pairs))
-    rows = [pairs[row * side : (row + 1) * side] for row in range(side)]
-    lr, hr = (np.vstack([np.hstack([getattr(p, name) for p in row]) for row in rows]) for name in ("lr", "hr"))
-    return replace(pairs[0], lr=lr, hr=hr)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="HR_DIR", help="folder of HR pictures")
@@ -104,13 +95,11 @@ def main() -> None:
     parser.add_argument("--model", default="photo")
     parser.add_argument("--degrade", default="clean,light", help="of gdq eval")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--join", action="store_true", help="pictures of one size to a large one, once degraded")
     arguments = parser.parse_args()
     checkpoint = load_checkpoint(arguments.model, arguments.scale)
     upscaler = Upscaler(checkpoint, choose_engine(checkpoint.parameters).engine)
     for degradation in parse_degradations(arguments.degrade):
         pairs = load_pairs(list_images(arguments.data), arguments.scale, degradation)
-        pairs = [join(pairs)] if arguments.join else pairs
         print(f"\n{arguments.model} x{arguments.scale}, {len(pairs)} pictures, {degradation}; {cpu_name()}, ", end="")
         print(f"{upscaler.engine.name}, {datetime.date.today()}\n")
         Curve(upscaler, pairs).print(arguments.repeats)
