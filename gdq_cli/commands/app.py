@@ -117,7 +117,8 @@ def main() -> None:
         sys.exit(OptionsError.exit_code)
     except OSError as error:
         if "--install-completion" in sys.argv:
-            _fail(FileError(f"{error.filename}: cannot be written ({(error.strerror or str(error)).lower()})"))
+            place = error.filename or "the completion"  # of a full disk no name is told
+            _fail(FileError(f"{place}: cannot be written ({(error.strerror or str(error)).lower()})"))
         if not isinstance(error, FileNotFoundError) or _has_folder():
             raise
         _fail(FileError("the current folder is gone, so relative paths lead nowhere; change to another one"))

@@ -160,7 +160,8 @@ def rewrite(block: bytes, turn: Turn) -> bytes:
                 entry.tag in (_SUBJECT_AREA, Tag.SubjectLocation) and not _move_subject(out, entry, order, turn)
             ):
                 end, count = directory.link + 4, struct.unpack_from(order + "H", out, directory.at)[0]
-                if count > 1 or directory.at != first.at:  # a block has at least one tag
+                # A block has at least one tag; of directories that lie over each other one may have lost all already.
+                if count > (directory is first):
                     out[entry.at : end] = out[entry.at + 12 : end] + bytes(12)
                     struct.pack_into(order + "H", out, directory.at, count - 1)
     if first.following:
@@ -185,9 +186,11 @@ def _scale(out: bytearray, entries: tuple[Entry, ...], order: str, turn: Turn) -
     """Pixels per length: of the sensor times the factor; of print as they are; both exchanged where the sides are."""
     found = {entry.tag: entry for entry in entries if entry.type == RATIONAL and entry.count == 1}
     for tags, factors in ((_FOCAL_RESOLUTION, turn.factors), (_RESOLUTION, (1.0, 1.0))):
-        here = [tag for tag in tags if tag in found]  # some cameras write one of both
+        here = {
+            tag: factor for tag, factor in zip(tags, factors, strict=True) if tag in found
+        }  # some write one of both
         values = [found[tag].value for tag in (reversed(here) if turn.swaps else here)]
-        for tag, value, factor in zip(here, values, factors, strict=False):
+        for (tag, factor), value in zip(here.items(), values, strict=True):
             at = found[tag].value_at
             out[at : at + 8] = _times(value, factor, order)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from xml.dom.minidom import Attr, Document, Element, Node, Text, parseString
 from xml.parsers.expat import ExpatError
@@ -124,8 +124,8 @@ Index = Mapping[tuple[str, str], list[Property]]
 
 def _index(within: Document | Element) -> Index:
     index: defaultdict[tuple[str, str], list[Property]] = defaultdict(list)
-    for element in within.getElementsByTagName("*"):
-        if element.namespaceURI != _RDF and _is_within_its_kind(element):
+    for element, is_within_its_kind in _walk(within):
+        if element.namespaceURI != _RDF and is_within_its_kind:
             continue
         properties: list[Property] = [element, *element.attributes.values()]
         for found in properties:
@@ -133,12 +133,17 @@ def _index(within: Document | Element) -> Index:
     return index
 
 
-def _is_within_its_kind(element: Element) -> bool:
-    """Whether a property lies within one of its name, which means nothing, and costs time where thousands do."""
-    above, name = element.parentNode, (element.namespaceURI, element.localName)
-    while isinstance(above, Element) and (above.namespaceURI, above.localName) != name:
-        above = above.parentNode
-    return isinstance(above, Element)
+def _walk(within: Document | Element) -> Iterator[tuple[Element, bool]]:
+    """All elements, and whether each lies within one of its name, which means nothing, and costs time where many do."""
+    around: list[tuple[Element, tuple[str | None, str | None]]] = []
+    names: Counter[tuple[str | None, str | None]] = Counter()  # of those around
+    for element in within.getElementsByTagName("*"):
+        while around and around[-1][0] is not element.parentNode:
+            names[around.pop()[1]] -= 1
+        name = element.namespaceURI, element.localName
+        yield element, names[name] > 0
+        around.append((element, name))
+        names[name] += 1
 
 
 def _remove(index: Index, namespace: re.Pattern[str], name: re.Pattern[str]) -> bool:
@@ -289,7 +294,8 @@ def _move_boundary(element: Element, turn: Turn) -> None:
     fields = _fields(element, _IPTC)
     pixels = "rbUnit" in fields and _get(fields["rbUnit"]) == "pixel"
     point = turn.point if pixels else turn.upright
-    vertices = element.getElementsByTagNameNS(_RDF, "li")
+    items = ((item, nested) for item, nested in _walk(element) if (item.namespaceURI, item.localName) == (_RDF, "li"))
+    vertices = [item for item, nested in items if not nested]
     for vertex in vertices:
         _place(_fields(vertex, _IPTC), ("rbX", "rbY"), point)
     if vertices:

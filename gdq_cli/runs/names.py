@@ -75,7 +75,8 @@ def choose_destination(
         with system_errors(FileError, f"{output}: cannot be written"), waiting:
             return Destination(file=path.open("wb"))
     if is_folder(parse_place(output), output, count, one_file=inputs.one_file):
-        if not os.path.exists(path) and (why := why_missing(output, "")):
+        missing = "no such folder"
+        if not os.path.exists(path) and (why := why_missing(output, missing)) != missing:
             raise FileError(f"{output}: {why}")
         return Destination(folder=path)
     return Destination(file=path)

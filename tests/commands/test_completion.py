@@ -67,3 +67,12 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     assert done.stderr.startswith(b"error: ")
     assert b": cannot be written (" in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_home_on_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").symlink_to("/dev/full")
+    disabled = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = run_process("--install-completion", "bash", env={"HOME": str(tmp_path)} | disabled)
+    assert done.returncode == 3
+    assert done.stderr == b"error: the completion: cannot be written (no space left on device)\n"

@@ -83,6 +83,16 @@ def test_xmp_made_to_keep_a_search_busy() -> None:
         + b'<r:li e:rbX="1" e:rbY="1"/>' * 5_000
         + b"</e:RegionBoundary>" * 100
         + b"</x>",
+        b'<x xmlns:e="%b" xmlns:r="%b"><e:RegionBoundary>' % (IPTC, RDF)
+        + b'<r:li e:rbX="1" e:rbY="1">' * 400
+        + b"<e:rbX/>" * 18_000
+        + b"</r:li>" * 400
+        + b"</e:RegionBoundary></x>",
+        head
+        + b"".join(b"<a%d>" % n for n in range(800))
+        + b"<b/>" * 16_000
+        + b"".join(b"</a%d>" % n for n in reversed(range(800)))
+        + b"</x>",
         b'<!DOCTYPE x [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]><x>&b;</x>',
     ):
         with contextlib.suppress(ValueError, RecursionError):

@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from gdq_cli.images import Metadata, Picture, exif, metadata, read_image, write_image
 from gdq_cli.images.formats import FORMATS
+from gdq_cli.images.tags import Entry, pack_ifd
 from gdq_cli.images.turn import Turn
 from gdq_cli.options import Encoding
 from tests.helpers.image_samples import (
@@ -331,6 +332,25 @@ def test_damaged_exif_raises_only_value_errors(noise: bytes, seed: int) -> None:
         for call in (exif.read_orientation, lambda data: exif.rewrite(data, Turn((5, 4), 6, (8, 10))), exif.entries_of):
             with contextlib.suppress(ValueError):
                 call(data)
+
+
+def test_a_directory_that_lies_over_the_end_of_another_is_no_crash() -> None:
+    """What the one loses moves the number of the other's entries, which becomes 0."""
+    coded = struct.pack("<HHL", 0x9102, 3, 1)
+    over = struct.pack("<HHHHHL", 1, 0x9102, 3, 1, 0, 7)  # its head are the last value and the link of the one before
+    pointers = struct.pack("<HHLL", 0x8769, 4, 1, 38) + struct.pack("<HHLL", 0x8825, 4, 1, 60)
+    block = b"II*\0\x08\0\0\0" + struct.pack("<H", 2) + pointers + bytes(4)
+    block += struct.pack("<H", 2) + struct.pack("<HHLL", 0x9000, 3, 1, 5) + coded + over + bytes(4)
+    assert block[60:62] == b"\1\0"
+    assert exif.rewrite(block, Turn((5, 5), 1, (10, 10)))[:8] == block[:8]
+
+
+def test_one_focal_resolution_alone_takes_the_factor_of_its_own_side() -> None:
+    for tag, factor in ((0xA20E, 3), (0xA20F, 2)):
+        tags = [Entry(0x8769, 4, 1, b"", (Entry(tag, 5, 1, struct.pack("<LL", 100, 1)),))]
+        block = b"II*\0\x08\0\0\0" + pack_ifd(tags, "<", 8)
+        edited = exif.rewrite(block, Turn((5, 5), 1, (10, 15)))
+        assert edited[-8:] == struct.pack("<LL", 100 * factor, 1)
 
 
 @pytest.mark.parametrize("target", ["jpg", "tiff"])

@@ -157,6 +157,14 @@ def test_links_that_lead_nowhere_else_are_followed(tmp_path: Path, upscaler: Ups
     assert read_image(tmp_path / "disk" / "named.png").size == (24, 32)
 
 
+@posix
+def test_an_output_folder_that_is_a_link_to_nothing(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a.png")
+    (tmp_path / "out").symlink_to("gone")
+    with pytest.raises(FileError, match="out: no such folder, but a link to gone, which is not there"):
+        make_plan(tmp_path / "in", output=tmp_path / "out")
+
+
 def animate(path: Path) -> None:
     frames = [Image.fromarray(make_picture(12, 16, seed)) for seed in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
